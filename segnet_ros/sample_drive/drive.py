@@ -61,7 +61,7 @@ class SampleDrive:
         both depend on nothing but the constructor's arguments and `index`.
         """
         time = index / self.rate
-        view = View(self.size, SPEED * time, self._scene.bend)
+        view = View(self.size, SPEED * time, self._scene.bend, self._scene.horizon)
         light = self._scene.light
         canvas = Canvas(np.empty((*self.size, 3), np.uint8), np.empty(self.size, np.uint8),
                         light.sky_low, light.clear_range)

@@ -27,13 +27,15 @@ import math
 import numpy as np
 
 from segnet_ros.sample_drive import textures
+from segnet_ros.sample_drive.car import Car
 from segnet_ros.sample_drive.paint import Sprite
-from segnet_ros.sample_drive.things import Building, Car, Fence, Person, Post, Tree
+from segnet_ros.sample_drive.person import Person
+from segnet_ros.sample_drive.textures import CROSSING, GROUND_LENGTH, KERB, PLOT, STOREY
+from segnet_ros.sample_drive.things import Building, Fence, Post, Tree
 from segnet_ros.sample_drive.view import LANE
 
 SIGHT = 150.0  # metres of street that are drawn
 SPEED = 8.0  # of the camera, metres a second
-PLOT = textures.PLOT
 CAR_COLOURS = ((24, 26, 30), (170, 172, 175), (120, 22, 24), (36, 50, 92), (215, 215, 212),
                (70, 74, 78), (34, 60, 44), (140, 138, 126))
 
@@ -80,15 +82,20 @@ class Scene:
         rng = self._random(0, 0)
         self.light = make_light(rng)
         self.bend = float(rng.uniform(-7, 7))
-        self.ground, self.ground_labels = textures.ground(rng)
+        self.horizon = float(rng.uniform(0.42, 0.51))
+        self.ground, self.ground_labels = textures.ground(rng, -self.light.sunny_side)
         self.clouds = textures.clouds(rng, self.light.cloud)
         self.fronts = [(storeys, Sprite(textures.facade(rng, storeys)))
                        for storeys in (2, 3, 2, 3, 4, 3)]
-        self.crowns = [Sprite(textures.foliage(rng, True)) for _ in range(2)]
-        self.crowns += [Sprite(textures.branches(rng, textures.foliage(rng, False)))
-                        for _ in range(2)]
+        self.gables = [(Sprite(wall), colour)
+                       for wall, colour in (textures.gable(rng) for _ in range(4))]
+        self.crowns = []
+        for leafy in rng.random(4) < rng.choice([0.15, 0.7]):
+            crown = textures.foliage(rng, leafy)
+            self.crowns.append(Sprite(crown if leafy else textures.branches(rng, crown)))
         self.rails, self.boards = Sprite(textures.railing()), Sprite(textures.boards(rng))
-        self.busy = rng.uniform(0.3, 0.9, 3)  # parked left, parked right, people
+        self.parked = rng.choice([0.0, 0.25, 0.85], 2)  # share of plots, left and right
+        self.crowd = rng.uniform(0.2, 0.6)
         # The cache only saves time: a plot is the same whenever it is laid out.
         self._plot = functools.lru_cache(maxsize=64)(self._lay_out)
 
@@ -118,20 +125,20 @@ class Scene:
             else:
                 found.append(self._building(rng, side, near, far))
             found += self._furniture(rng, side, near, number)
-            if rng.random() < self.busy[max(side, 0)]:
+            if rng.random() < self.parked[max(side, 0)]:
                 for at in near + np.array((1.0, 6.6)) + rng.uniform(0, 0.8, 2):
-                    found.append(self._car(rng, side * 4.0, at, -side))
+                    found.append(self._car(rng, side * 3.75, at, -side))
         return found
 
     def _building(self, rng, side, near, far):
-        storeys, sprite = self.fronts[rng.integers(len(self.fronts))]
-        tone = rng.uniform(70, 150)
-        return Building(side, rng.uniform(7.8, 9.5), near, far, storeys * textures.STOREY, sprite,
-                        rng.uniform(0.75, 1.1), (tone, tone * 0.85, tone * 0.72),
-                        (tone * 0.55, tone * 0.5, tone * 0.5))
+        storeys, front = self.fronts[rng.integers(len(self.fronts))]
+        gable, colour = self.gables[rng.integers(len(self.gables))]
+        slates = np.array((1, 0.93, 0.9)) * rng.uniform(50, 105)
+        return Building(side, KERB + rng.uniform(2.4, 5), near, far, storeys * STOREY, front,
+                        gable, colour, tuple(slates), rng.uniform(0.75, 1.1))
 
     def _garden(self, rng, side, near, far):
-        found = [Fence(side, 7.8, near, far, rng.uniform(1.1, 1.9), self.boards)]
+        found = [Fence(side, KERB + 3.2, near, far, rng.uniform(1.1, 1.9), self.boards)]
         for at in (2.0, 6.0, 10.0):
             found.append(self._tree(rng, side * rng.uniform(10, 13), near + at))
         return found
@@ -145,17 +152,17 @@ class Scene:
         """Return what stands at the kerb: posts, street trees, guard rails."""
         found = []
         if (number + side) % 3 == 0:
-            found.append(Post('lamp', side * 5.6, near + 3, rng.uniform(6, 8.5), ()))
+            found.append(Post('lamp', side * (KERB + 0.6), near + 3, rng.uniform(6, 8.5), ()))
         kind = rng.choice(['round', 'warning', 'board', 'light'])
         colour = {'round': (190, 35, 35), 'warning': (190, 35, 35), 'board': (40, 80, 160),
                   'light': ((60, 230, 120), (235, 50, 40))[rng.integers(2)]}[str(kind)]
         if rng.random() < 0.6:
-            found.append(Post(str(kind), side * 5.5, near + rng.uniform(5, 9),
+            found.append(Post(str(kind), side * (KERB + 0.5), near + rng.uniform(5, 9),
                               rng.uniform(2.6, 3.4), colour))
         if rng.random() < 0.25:
-            found.append(self._tree(rng, side * 6.3, near + 11))
+            found.append(self._tree(rng, side * (KERB + 1.6), near + 11))
         if rng.random() < 0.2:
-            found.append(Fence(side, 5.35, near, near + PLOT, 1.1, self.rails))
+            found.append(Fence(side, KERB + 0.35, near, near + PLOT, 1.1, self.rails))
         return found
 
     def _car(self, rng, x, z, heading):
@@ -175,15 +182,19 @@ class Scene:
         rng = self._random(2, number)
         found = []
         for side in (-1, 1):
-            for _ in range(rng.binomial(3, 0.2 + 0.4 * self.busy[2])):
+            for _ in range(rng.binomial(4, self.crowd)):
                 pace = rng.choice([-1.3, 1.3])
                 # Walk to and fro over the plot, so that nobody leaves it.
-                x, z = side * rng.uniform(5.9, 7.4), number * PLOT + rng.uniform(1, 11)
+                x, z = side * (KERB + rng.uniform(0.8, 2.1)), number * PLOT + rng.uniform(1, 11)
                 z += 1.5 * math.sin(pace * time / 1.5)
                 found.append(self._person(rng, x, z, 5 * time + z, False))
-        if number % 5 == 3:
-            x = (1.3 * time + rng.uniform(0, 14)) % 14 - 7
-            found.append(self._person(rng, x, number * PLOT + 6, 6 * time, False))
+        z = number * PLOT
+        start = CROSSING - z % GROUND_LENGTH
+        if 0 <= start < PLOT and rng.random() < 0.7:
+            # Cross so early that the camera, due at z / SPEED, runs over nobody.
+            ahead = time - (z + start) / SPEED
+            x = float(np.clip(1.4 * (ahead + rng.uniform(6, 7)), -KERB - 1.5, KERB + 1.5))
+            found.append(self._person(rng, x, z + start, 6 * time, False))
         return found
 
     def _traffic(self, time, z):
@@ -199,8 +210,8 @@ class Scene:
                 rng = self._random(kind, number)
                 at = number * spacing + speed * time + rng.uniform(0, spacing - 6)
                 if kind == 4 and rng.random() < 0.6:
-                    found.append(self._car(rng, 1.6, at, -1))
-                elif kind == 5 and rng.random() < 0.8:
-                    x = -2.75 if rng.random() < 0.7 else 2.9
+                    found.append(self._car(rng, 1.45, at, -1))
+                elif kind == 5 and (number % 2 or rng.random() < 0.6):
+                    x = -2.45 if number % 2 or rng.random() < 0.6 else 2.5
                     found.append(self._person(rng, x, at, 7 * time, True))
         return found

@@ -28,8 +28,11 @@ STOREY = 3.0  # metres
 PLOT = 12.0  # metres of street a house front takes
 GROUND_SCALE = 30
 GROUND_WIDTH, GROUND_LENGTH = 26.0, 48.0  # metres that one tile of ground covers
-KERB = 5.0  # metres from the centre line
+KERB = 4.6  # metres from the centre line
+CROSSING = 21.5  # metres into the tile, where there may be a zebra crossing
 CLOUDS = (256, 1024)
+WALLS = ((150, 105, 80), (175, 155, 115), (120, 85, 70), (205, 195, 175), (140, 130, 120),
+         (185, 175, 155), (105, 100, 98), (160, 125, 90), (90, 72, 62))
 
 
 def noise(rng, shape, cell):
@@ -44,17 +47,28 @@ def _opaque(rgb):
     return np.concatenate([np.clip(rgb, 0, 255).astype(np.uint8), alpha], 2)
 
 
+def brickwork(rng, high, wide):
+    """Return a bare wall, RGB, and its mean colour."""
+    base = np.array(WALLS[rng.integers(len(WALLS))], np.float32) * rng.uniform(0.6, 1.1)
+    wall = np.ones((high, wide, 3), np.float32) * base
+    wall *= 1 + 0.12 * noise(rng, (high, wide), 3)[..., None]
+    wall *= 1 + 0.15 * noise(rng, (high, wide), 60)[..., None]
+    wall[::5] *= 0.92  # courses of brick
+    return np.clip(wall, 0, 255).astype(np.uint8), tuple(base.tolist())
+
+
+def gable(rng):
+    """Return the RGBA end wall of a house, and its mean colour."""
+    wall, colour = brickwork(rng, 160, 200)
+    if rng.random() < 0.5:
+        _window(rng, wall, (70, 50), (22, 36), (210, 208, 200))
+    return _opaque(wall), colour
+
+
 def facade(rng, storeys):
     """Return the RGBA front of a house of that many storeys: wall, windows, a door or a shop."""
-    high, wide = int(storeys * STOREY * FACADE_SCALE), int(PLOT * FACADE_SCALE)
-    walls = [(150, 105, 80), (175, 155, 115), (120, 85, 70), (205, 195, 175), (140, 130, 120),
-             (185, 175, 155), (105, 100, 98), (160, 125, 90)]
-    base = np.array(walls[rng.integers(len(walls))], np.float32) * rng.uniform(0.7, 1.1)
-    wall = np.ones((high, wide, 3), np.float32) * base
-    wall *= 1 + 0.10 * noise(rng, (high, wide), 3)[..., None]
-    wall *= 1 + 0.12 * noise(rng, (high, wide), 60)[..., None]
-    wall[::5] *= 0.93  # courses of brick
-    image = np.clip(wall, 0, 255).astype(np.uint8)
+    image, _ = brickwork(rng, int(storeys * STOREY * FACADE_SCALE), int(PLOT * FACADE_SCALE))
+    high, wide = image.shape[:2]
     columns = int(rng.integers(3, 6))
     pitch = wide / columns
     trim = tuple(int(c) for c in rng.choice([(235, 235, 228), (90, 80, 70), (200, 190, 170)]))
@@ -160,8 +174,12 @@ def boards(rng):
     return _opaque(rgb)
 
 
-def ground(rng):
-    """Return a tile of street (rows along z, columns along x): RGB and its labels."""
+def ground(rng, shady_side):
+    """
+    Return a tile of street (rows along z, columns along x): RGB and its labels.
+
+    `shady_side` (-1 left, 1 right, 0 none) is where the houses' shadow falls on the ground.
+    """
     shape = (int(GROUND_LENGTH * GROUND_SCALE), int(GROUND_WIDTH * GROUND_SCALE))
     x = (np.arange(shape[1]) + 0.5) / GROUND_SCALE - GROUND_WIDTH / 2
     on_road = np.broadcast_to(np.abs(x) < KERB, shape)
@@ -177,12 +195,22 @@ def ground(rng):
     joints[::int(0.6 * GROUND_SCALE)] = True
     tile[joints & ~on_road] *= 0.82
     for _ in range(7):  # repairs
-        z, left = rng.integers(0, shape[0] - 200), int((GROUND_WIDTH / 2 + rng.uniform(-4, 3)) * 30)
+        z = rng.integers(0, shape[0] - 200)
+        left = int((GROUND_WIDTH / 2 + rng.uniform(-4, 3)) * GROUND_SCALE)
         patch = tile[z:z + rng.integers(20, 200), left:left + rng.integers(10, 45)]
         patch *= rng.uniform(0.75, 1.15)
     tile = np.clip(tile, 0, 255).astype(np.uint8)
     _markings(rng, tile)
-    return tile, labels
+    return _shaded(rng, tile, shady_side), labels
+
+
+def _shaded(rng, tile, side):
+    if side:
+        x = (np.arange(tile.shape[1]) + 0.5) / GROUND_SCALE - GROUND_WIDTH / 2
+        reach = rng.uniform(-1, 4) + rng.uniform(-1.5, 1.5, 12).repeat(tile.shape[0] // 12)
+        dark = (x[None] * side > reach[:, None]).astype(np.float32)
+        tile = tile * (1 - 0.5 * cv2.GaussianBlur(dark, (5, 5), 0)[..., None])
+    return tile.astype(np.uint8)
 
 
 def _markings(rng, tile):
@@ -200,10 +228,10 @@ def _markings(rng, tile):
             for inset in (0.3, 0.55):
                 box(side * (KERB - inset), 0.05, 0, GROUND_LENGTH, yellow)
         elif kind == 1:
-            box(side * 3.0, 0.05, 0, GROUND_LENGTH, white)
+            box(side * 2.85, 0.05, 0, GROUND_LENGTH, white)
     if rng.random() < 0.5:
-        for x in np.arange(-4.5, 4.6, 1.2):
-            box(x, 0.3, 20, 23, white)
+        for x in np.arange(-4.2, 4.3, 1.2):
+            box(x, 0.3, CROSSING - 1.5, CROSSING + 1.5, white)
 
 
 def clouds(rng, amount):

@@ -24,28 +24,33 @@ import math
 import numpy as np
 
 EYE_HEIGHT = 1.4
-LANE = -1.55  # the camera's x: drive on the left, as in Cambridge
+LANE = -1.5  # the camera's x: drive on the left, as in Cambridge
 NEAR = 0.7  # metres; whatever is nearer than this is cut off
 FOCAL = 0.98  # focal length as a share of the picture's width
-HORIZON = 0.46  # as a share of the picture's height
+BEND_LENGTH = 70.0  # metres of road to a radian of its swing
 
 
 class View:
     """Look down the street from one place on it."""
 
-    def __init__(self, size: tuple[int, int], z: float, bend: float):
-        """Take the picture's (height, width), the camera's z and the bend (metres sideways)."""
+    def __init__(self, size: tuple[int, int], z: float, bend: float,
+                 horizon: float):
+        """
+        Place the camera at z in a street that swings `bend` metres to either side.
+
+        `size` is the picture's (height, width), `horizon` a share of its height.
+        """
         self.rows, self.columns = size
         self.z = z
         self.bend = bend
         self.focal = FOCAL * self.columns
-        self.horizon = HORIZON * self.rows
-        self._slope = bend / 70 * math.cos(z / 70)
+        self.horizon = horizon * self.rows
+        self._slope = bend / BEND_LENGTH * math.cos(z / BEND_LENGTH)
+        self._start = bend * math.sin(z / BEND_LENGTH)
 
-    def sideways(self, z):
-        """Return how far (metres) the road at z has swung out of the straight line ahead."""
-        start = self.bend * math.sin(self.z / 70)
-        return self.bend * np.sin(np.asarray(z) / 70) - start - self._slope * (z - self.z)
+    def sideways(self, z, sine=math.sin):
+        """Return how far (metres) the road at z swings off the line that the camera looks along."""
+        return self.bend * sine(z / BEND_LENGTH) - self._start - self._slope * (z - self.z)
 
     def heading(self) -> float:
         """Return the direction of travel in radians, positive to the right."""
@@ -57,10 +62,12 @@ class View:
 
     def project(self, points) -> np.ndarray:
         """Map (N, 3) street points, all beyond NEAR, to (N, 2) pixels."""
-        x, y, z = np.asarray(points, np.float64).T
-        scale = self.focal / (z - self.z)
-        across = self.columns / 2 + (x + self.sideways(z) - LANE) * scale
-        return np.stack([across, self.horizon + (EYE_HEIGHT - y) * scale], 1)
+        pixels = []
+        for x, y, z in points:  # a handful of points: plain floats are faster than arrays
+            scale = self.focal / (z - self.z)
+            across = (x + self.sideways(z) - LANE) * scale
+            pixels.append((self.columns / 2 + across, self.horizon + (EYE_HEIGHT - y) * scale))
+        return np.array(pixels)
 
     def outline(self, points):
         """Project a polygon after cutting off what is too near; None if nothing is left."""
@@ -75,7 +82,7 @@ class View:
         distance = self.focal * EYE_HEIGHT / np.maximum(rows - self.horizon, 0.3)
         columns = np.arange(self.columns)[None] + 0.5
         z = self.z + distance
-        x = (columns - self.columns / 2) * (distance / self.focal) + LANE - self.sideways(z)
+        x = (columns - self.columns / 2) * (distance / self.focal) + LANE - self.sideways(z, np.sin)
         return x.astype(np.float32), np.broadcast_to(z, x.shape).astype(np.float64)
 
     @staticmethod
