@@ -70,8 +70,8 @@ def make_light(rng) -> Light:
     if kind == 'overcast':
         return Light((205, 212, 222), (240, 242, 245), rng.uniform(0.4, 0.9), 190.0,
                      0.9 * jitter, (1.0 + warm, 1.0, 1.0 - warm), 0, 0.85)
-    return Light((110, 125, 150), (205, 195, 180), rng.uniform(0.4, 0.8), 220.0,
-                 0.42 * jitter, (1.0 + warm, 0.99, 0.98), 0, 0.75)
+    return Light((205, 215, 235), (250, 242, 228), rng.uniform(0.4, 0.8), 330.0,
+                 0.45 * jitter, (1.0 + warm, 0.99, 0.98), 0, 0.75)
 
 
 class Scene:
@@ -171,12 +171,16 @@ class Scene:
         return Car(x, z, heading, height, colour)
 
     def _person(self, rng, x, z, stride, riding):
-        coat, trousers = rng.uniform(15, 120, 3), rng.uniform(15, 80, 3)
+        coat, trousers = self._cloth(rng, 110), self._cloth(rng, 75)
         if rng.random() < (0.5 if riding else 0.15):
-            coat = np.array((200, 215, 50)) if riding else rng.uniform(60, 220, 3)
-        skin = (np.array((195, 150, 125)) * rng.uniform(0.35, 1.05))
+            coat = np.array((200, 215, 50)) if riding else self._cloth(rng, 220)
+        skin = np.array((195, 150, 125)) * rng.uniform(0.35, 1.05)
         return Person(x, z, rng.uniform(1.55, 1.9), stride, tuple(coat), tuple(trousers),
                       tuple(skin), riding)
+
+    @staticmethod
+    def _cloth(rng, brightest):
+        return rng.uniform(15, brightest) * rng.uniform(0.75, 1.25, 3)
 
     def _walkers(self, number, time):
         rng = self._random(2, number)

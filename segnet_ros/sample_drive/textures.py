@@ -112,7 +112,7 @@ def _door(rng, image, x, high):
 def _shop(rng, image, high):
     wide = image.shape[1]
     top = int(high - STOREY * FACADE_SCALE)
-    frame = tuple(int(c) for c in rng.integers(15, 190, 3))
+    frame = tuple(int(c) for c in rng.uniform(20, 150) * rng.uniform(0.6, 1.4, 3))
     cv2.rectangle(image, (6, top), (wide - 6, high), frame, -1)
     panes = int(rng.integers(3, 6))
     for pane in range(panes):

@@ -1,0 +1,142 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+SegNet and SegNet-Basic (Badrinarayanan, Kendall, Cipolla; arXiv 1511.00561).
+
+An encoder of convolutions and max pooling keeps where each maximum stood (the pooling indices); the
+decoder unpools to exactly those places and convolves the sparse map dense again. No skip
+connections, no learned upsampling.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+# Channels of the convolutions of each encoder stage: VGG16's thirteen (arXiv 1409.1556).
+VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+BASIC_STAGES = ((64,), (64,), (64,), (64,))
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution, batch normalisation and, unless told otherwise, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, relu: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size,
+                              padding=kernel_size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        if relu:
+            self.relu = nn.ReLU(inplace=True)
+
+
+def _stage(channels: list[int], kernel_size: int, relu: bool = True) -> nn.Sequential:
+    return nn.Sequential(*(ConvUnit(a, b, kernel_size, relu)
+                           for a, b in zip(channels[:-1], channels[1:], strict=True)))
+
+
+class EncoderDecoder(nn.Module):
+    """
+    What SegNet and SegNet-Basic share: stages, pooling indices, unpooling.
+
+    Images (N, 3, H, W), normalised RGB, go in; logits (N, num_classes, H, W) come out, for any H
+    and W: where a side is odd, the last pooling window is one pixel wide (ceil mode).
+    """
+
+    encoder: nn.ModuleList
+    decoder: nn.ModuleList
+    classifier: nn.Conv2d
+
+    def _initialise(self):
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def stage_channels(self) -> list[int]:
+        """Return the channels of the bottleneck and of each decoder stage, deepest first."""
+        return [self.encoder[-1][-1].conv.out_channels,
+                *(stage[-1].conv.out_channels for stage in self.decoder)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (N, num_classes, H, W)."""
+        return self.forward_stages(x)[-1]
+
+    def forward_stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """
+        Return the bottleneck, each decoder stage's output (deepest first) and, last, the logits.
+
+        Training hangs its auxiliary heads on them (deep supervision, arXiv 1409.5185).
+        """
+        pooled = []
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[-2:]
+            x, indices = functional.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+            pooled.append((indices, size))
+        outputs = [x]
+        for stage in self.decoder:
+            indices, size = pooled.pop()
+            x = functional.max_unpool2d(x, indices, 2, output_size=size)
+            x = stage(x)
+            outputs.append(x)
+        outputs.append(self.classifier(x))
+        return outputs
+
+
+class SegNet(EncoderDecoder):
+    """
+    The paper's SegNet: VGG16's 13 convolutions, mirrored by 13 in the decoder, the last one to classes.
+
+    :param num_classes: channels of the logits.
+    :param width: multiplies every stage's channels; 1.0 is the paper's 29.4 M parameters.
+    """
+
+    def __init__(self, num_classes: int, width: float = 1.0):
+        super().__init__()
+        stages = [[max(1, round(c * width)) for c in stage] for stage in VGG16_STAGES]
+        inputs = [3] + [stage[-1] for stage in stages[:-1]]
+        self.encoder = nn.ModuleList(
+            _stage([first, *stage], 3) for first, stage in zip(inputs, stages, strict=True))
+        # Each decoder stage mirrors its encoder stage, and ends with the channels of the next
+        # shallower one, whose pooling indices unpool it. The last convolution of all is the
+        # classifier, so the shallowest stage has one unit less.
+        decoder = []
+        for i in reversed(range(len(stages))):
+            mirrored = [*reversed(stages[i]), inputs[i]] if i else list(reversed(stages[i]))
+            decoder.append(_stage(mirrored, 3))
+        self.decoder = nn.ModuleList(decoder)
+        self.classifier = nn.Conv2d(stages[0][0], num_classes, 3, padding=1)
+        self._initialise()
+
+
+class SegNetBasic(EncoderDecoder):
+    """
+    The paper's small network: 4 + 4 convolutions of 7x7 with 64 channels, 1.4 M parameters.
+
+    As in the paper the decoder has no ReLU. The authors' local response normalisation of the input
+    is left to the mean and standard deviation that the checkpoint carries.
+    """
+
+    def __init__(self, num_classes: int, width: float = 1.0):
+        super().__init__()
+        stages = [[max(1, round(c * width)) for c in stage] for stage in BASIC_STAGES]
+        inputs = [3] + [stage[-1] for stage in stages[:-1]]
+        self.encoder = nn.ModuleList(
+            _stage([first, *stage], 7) for first, stage in zip(inputs, stages, strict=True))
+        self.decoder = nn.ModuleList(
+            _stage([stage[-1], stage[-1]], 7, relu=False) for stage in reversed(stages))
+        self.classifier = nn.Conv2d(stages[0][0], num_classes, 1)
+        self._initialise()

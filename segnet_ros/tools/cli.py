@@ -1,0 +1,57 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The `segnet` command: finds the verb and runs its module, importing no other."""
+
+import argparse
+import importlib
+import logging
+import sys
+
+# Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
+VERBS = {
+    'train': 'train a network on a folder of images and masks',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `segnet VERB ...`; return the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog='segnet', description='Street scene segmentation with SegNet, for ROS 2.')
+    verbs = parser.add_subparsers(dest='verb', metavar='VERB', required=True)
+    for verb, summary in VERBS.items():
+        sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + '.')
+        if argv and argv[0] == verb:
+            module = importlib.import_module('segnet_ros.tools.' + verb.replace('-', '_'))
+            module.add_arguments(sub)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format='%(message)s')
+    try:
+        return module.main(args) or 0
+    except _user_errors() as error:
+        print(f'segnet {args.verb}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Return the errors whose message says all that a user needs; others keep their traceback."""
+    errors = [FileNotFoundError, ValueError]
+    # Looked up, not imported: only a verb that loaded the module can have raised its error.
+    checkpoint = sys.modules.get('segnet_ros.checkpoint')
+    if checkpoint is not None:
+        errors.append(checkpoint.CheckpointError)
+    return tuple(errors)

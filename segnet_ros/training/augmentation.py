@@ -1,0 +1,70 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Random scale, crop, flip and colour jitter of an image and its label map, in one warp."""
+
+import cv2
+import numpy as np
+
+from segnet_ros.labels import VOID
+from segnet_ros.training.config import Phase
+
+# What lies outside of the frame: mid grey in the image, void in the label map.
+_OUTSIDE = (124, 116, 104)
+
+
+def augment(image: np.ndarray, label_map: np.ndarray, phase: Phase, jitter: float,
+            rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return a random crop of a randomly scaled, flipped and recoloured frame.
+
+    :param image: (H, W, 3) uint8 RGB.
+    :param label_map: (H, W) uint8 class ids, VOID where there is none.
+    :return: (h, w, 3) uint8 RGB and (h, w) uint8 of the phase's crop size.
+    """
+    height, width = phase.crop
+    scale = np.exp(rng.uniform(*np.log(phase.scale)))
+    matrix = _crop_matrix(image.shape[:2], (height, width), scale, rng)
+    image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
+                           borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
+    label_map = cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
+                               borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
+    return _recolor(image, jitter, rng), label_map
+
+
+def _crop_matrix(frame: tuple[int, int], crop: tuple[int, int], scale: float,
+                 rng: np.random.Generator) -> np.ndarray:
+    """Return the 2x3 matrix that takes frame pixels (x, y) to crop pixels."""
+    # A crop larger than the scaled frame is placed so that the whole frame is in it somewhere.
+    slack_y, slack_x = (f * scale - c for f, c in zip(frame, crop, strict=True))
+    top, left = rng.uniform(0, 1, 2) * (slack_y, slack_x)
+    flip = rng.random() < 0.5
+    x_scale = -scale if flip else scale
+    x_shift = (frame[1] - 1) * scale - left if flip else -left
+    return np.array([[x_scale, 0, x_shift], [0, scale, -top]], np.float32)
+
+
+def _recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast, saturation and white balance by up to the share `jitter`."""
+    if not jitter:
+        return image
+    brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, 3)
+    balance = rng.uniform(1 - jitter / 4, 1 + jitter / 4, 3) * brightness
+    # One 3x4 colour matrix does it all: away from grey by saturation, away from the mean by
+    # contrast, then each channel's gain.
+    grey = np.tile([0.299, 0.587, 0.114], (3, 1))
+    mix = (saturation * np.eye(3) + (1 - saturation) * grey) * contrast
+    offset = (1 - contrast) * image[::8, ::8].mean()
+    matrix = np.column_stack([mix, np.full(3, offset)]) * balance[:, None]
+    return cv2.transform(image, matrix.astype(np.float32))

@@ -1,0 +1,129 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Labelled frames for training and scoring: CamVid-style folders and the rendered sample drive."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from segnet_ros.labels import LabelSet
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.training.augmentation import augment
+from segnet_ros.training.config import Phase
+
+Frame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, label map (H, W) uint8
+
+
+def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
+    """
+    Return the (image, annotation) files of a split, by name.
+
+    :param data: folder that holds SPLIT/ and SPLITannot/ with PNG files of the same names.
+    :param split: one split, or several joined by '+', e.g. 'train+val'.
+    :raises FileNotFoundError: where a folder is missing or empty, or an image has no annotation.
+    """
+    pairs = []
+    for name in split.split('+'):
+        folder = Path(data) / name
+        images = sorted(folder.glob('*.png'))
+        if not images:
+            raise FileNotFoundError(f'no PNG images in {folder}; --data needs a folder with '
+                                    f'{name}/ (images) and {name}annot/ (class ids)')
+        annotations = [Path(data) / (name + 'annot') / path.name for path in images]
+        for path in annotations:
+            if not path.is_file():
+                raise FileNotFoundError(f'{path} is missing: every image needs its annotation')
+        pairs += zip(images, annotations, strict=True)
+    return pairs
+
+
+def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> Frame:
+    """
+    Read an image and its annotation.
+
+    :raises ValueError: naming the file that cannot be decoded or does not fit.
+    """
+    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
+    annotation = cv2.imread(str(annotation_path), cv2.IMREAD_UNCHANGED)
+    for path, array in ((image_path, image), (annotation_path, annotation)):
+        if array is None:
+            raise ValueError(f'{path} is not an image that OpenCV can read')
+    if annotation.ndim != 2 or annotation.shape != image.shape[:2]:
+        raise ValueError(f'{annotation_path}: {annotation.shape}, needs one channel of the size '
+                         f'of its image, {image.shape[:2]}')
+    try:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label_set.from_file_ids(annotation)
+    except ValueError as error:
+        raise ValueError(f'{annotation_path}: {error}') from error
+
+
+def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, what: str) -> list[Frame]:
+    """Read frames into memory (CamVid's 367 take 250 MB), with a progress bar named `what`."""
+    return [read_frame(*pair, label_set) for pair in tqdm(paths, what, unit='frame', leave=False)]
+
+
+def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:
+    """Return each class's share of the labelled pixels, (num_classes,) float64."""
+    counts = sum(np.bincount(label_map.ravel(), minlength=256) for _, label_map in frames)
+    return counts[:num_classes] / max(1, counts[:num_classes].sum())
+
+
+class TrainingFrames(Dataset):
+    """
+    Augmented crops: (3, h, w) uint8 RGB and (h, w) uint8 label map, new ones every epoch.
+
+    The rendered frames come after the real ones; which are rendered changes every epoch. An item
+    depends only on seed, epoch and index, so a resumed run sees what it would have seen.
+    """
+
+    def __init__(self, frames: list[Frame], rendered: int, phase: Phase, jitter: float,
+                 seed: int, epoch: int):
+        self._frames, self._rendered = frames, rendered
+        self._phase, self._jitter = phase, jitter
+        self._seed, self._epoch = seed, epoch
+
+    def __len__(self) -> int:
+        """Return the number of crops in an epoch."""
+        return len(self._frames) + self._rendered
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one crop."""
+        rng = np.random.default_rng((self._seed, self._epoch, index))
+        if index < len(self._frames):
+            frame = self._frames[index]
+        else:
+            frame = SampleDrive(seed=int(rng.integers(2**31))).frame(int(rng.integers(150)))
+        image, label_map = augment(*frame, self._phase, self._jitter, rng)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
+
+
+class ScoringFrames(Dataset):
+    """Whole frames as they are: (3, H, W) uint8 RGB and (H, W) uint8 label map."""
+
+    def __init__(self, frames: list[Frame]):
+        self._frames = frames
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one frame."""
+        image, label_map = self._frames[index]
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)

@@ -1,0 +1,104 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The lightning module: network, losses, optimiser; one training and one scoring step."""
+
+import math
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.labels import VOID
+from segnet_ros.training.config import TrainConfig
+
+
+def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
+    """Return 1 / ln(offset + share), scaled to mean 1 (ENet, arXiv 1606.02147)."""
+    weights = 1 / np.log(offset + shares)
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+
+
+class SegmentationModule(lightning.LightningModule):
+    """
+    Trains a network on batches of uint8 RGB images and uint8 label maps.
+
+    :param weights: (num_classes,) float32 weights of the cross entropy.
+    """
+
+    def __init__(self, config: TrainConfig, info: ModelInfo, weights: torch.Tensor):
+        super().__init__()
+        self.config = config
+        self.network = info.build().to(memory_format=torch.channels_last)
+        heads = self.network.stage_channels()[:-1] if config.aux_weight else []
+        self.aux_heads = nn.ModuleList(nn.Conv2d(c, len(info.label_set), 1) for c in heads)
+        self.register_buffer('class_weights', weights)
+        for name in ('mean', 'std'):
+            values = torch.tensor(getattr(info, name)).view(1, 3, 1, 1) * 255
+            self.register_buffer(name, values)
+        self.confusion = MulticlassConfusionMatrix(len(info.label_set), ignore_index=VOID)
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def _cross_entropy(self, logits: torch.Tensor, label_maps: torch.Tensor) -> torch.Tensor:
+        loss = functional.cross_entropy(logits.float(), label_maps, self.class_weights,
+                                        ignore_index=VOID, reduction='sum')
+        valid = label_maps[label_maps != VOID]
+        # A batch may be all void: no pixel, no loss.
+        return loss / self.class_weights[valid].sum().clamp(min=1)
+
+    def training_step(self, batch, _) -> torch.Tensor:
+        """Return the loss of a batch: cross entropy of the logits and of the auxiliary heads."""
+        images, label_maps = batch
+        label_maps = label_maps.long()
+        *features, logits = self.network.forward_stages(self._normalised(images))
+        loss = self._cross_entropy(logits, label_maps)
+        self.log('loss', loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
+        auxiliary = []
+        for head, feature in zip(self.aux_heads, features, strict=False):
+            small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:])
+            auxiliary.append(self._cross_entropy(head(feature), small[:, 0].long()))
+        if auxiliary:
+            loss = loss + self.config.aux_weight * torch.stack(auxiliary).mean()
+        return loss
+
+    def validation_step(self, batch, _):
+        """Add a batch to the one confusion matrix over all frames."""
+        images, label_maps = batch
+        logits = self.network(self._normalised(images))
+        self.confusion.update(logits.argmax(1), label_maps.long())
+
+    def configure_optimizers(self):
+        """Return AdamW (decay on convolution weights only) with warm-up and cosine."""
+        decayed = [p for p in self.parameters() if p.ndim == 4]
+        others = [p for p in self.parameters() if p.ndim != 4]
+        optimizer = torch.optim.AdamW([{'params': decayed},
+                                       {'params': others, 'weight_decay': 0.0}],
+                                      lr=self.config.lr, weight_decay=self.config.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+        warmup = min(self.config.warmup_steps, total // 4)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler,
+                                                         'interval': 'step'}}
