@@ -115,7 +115,8 @@ class Post:
         scale = view.scale(self.far)
         foot, top = view.project([(self.x, 0, self.far), (self.x, self.height, self.far)])
         grey = (88, 90, 90)
-        canvas.line(foot, top, (0.11 if self.kind == 'lamp' else 0.07) * scale, grey, paint.POLE, depth)
+        thick = 0.11 if self.kind == 'lamp' else 0.07
+        canvas.line(foot, top, thick * scale, grey, paint.POLE, depth)
         if self.kind == 'lamp':
             reach = top + (-math.copysign(1.4, self.x) * scale, -0.25 * scale)
             canvas.line(top, reach, 0.09 * scale, grey, paint.POLE, depth)

@@ -49,7 +49,7 @@ class View:
         self._start = bend * math.sin(z / BEND_LENGTH)
 
     def sideways(self, z, sine=math.sin):
-        """Return how far (metres) the road at z swings off the line that the camera looks along."""
+        """Return how far (metres) the road at z swings off the camera's line of sight."""
         return self.bend * sine(z / BEND_LENGTH) - self._start - self._slope * (z - self.z)
 
     def heading(self) -> float:
@@ -77,13 +77,14 @@ class View:
         return self.project(points) if len(points) > 2 else None
 
     def ground(self, first_row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the street x and z (each rows x columns, float32) seen below a row."""
+        """Return street x (float32) and z (float64) of every pixel from that row down."""
         rows = np.arange(first_row, self.rows)[:, None] + 0.5
-        distance = self.focal * EYE_HEIGHT / np.maximum(rows - self.horizon, 0.3)
         columns = np.arange(self.columns)[None] + 0.5
+        distance = self.focal * EYE_HEIGHT / np.maximum(rows - self.horizon, 0.3)
         z = self.z + distance
-        x = (columns - self.columns / 2) * (distance / self.focal) + LANE - self.sideways(z, np.sin)
-        return x.astype(np.float32), np.broadcast_to(z, x.shape).astype(np.float64)
+        straight = (columns - self.columns / 2) * (distance / self.focal) + LANE
+        x = (straight - self.sideways(z, np.sin)).astype(np.float32)
+        return x, np.broadcast_to(z, x.shape)
 
     @staticmethod
     def _cut(points, limit):
