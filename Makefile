@@ -1,0 +1,99 @@
+# Everything runs in .venv, made on first use; `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+CHECKED := segnet_ros test launch setup.py $(wildcard examples)
+
+# Where ROS 2 is sourced, that ROS is used; elsewhere its Python wheels are installed.
+ifdef ROS_DISTRO
+IMPORTS := import rclpy
+VENV_OPTIONS := --system-site-packages
+RUN_EXTRAS :=
+TEST_EXTRAS := train,demo,test
+else
+IMPORTS := pass
+VENV_OPTIONS :=
+RUN_EXTRAS := ros
+TEST_EXTRAS := ros,train,demo,test,ros-test
+endif
+
+# $(call install,WHAT): pip without its chatter, with its errors.
+install = $(BIN)/python -m pip install -q --disable-pip-version-check $(1) 2>&1 \
+	| sed '/^WARNING: Location/d'
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## */  make \1@/p' $(MAKEFILE_LIST) | column -t -s @
+
+.PHONY: demo
+demo: $(VENV)/.run  ## drive the real node with the sample drive, or with BAG=PATH; see demo_output/
+	@$(BIN)/segnet drive $(BAG) -o demo_output
+
+.PHONY: test
+test: lint  ## lint, then the whole test suite
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.test  ## ruff, mypy on the core, ament_flake8, ament_pep257
+	@echo '* ruff' && $(BIN)/ruff check --quiet
+	@echo '* mypy' && $(BIN)/mypy --no-error-summary
+	@echo '* ament_flake8' && $(call failing,$(BIN)/ament_flake8 --config setup.cfg $(CHECKED))
+	@echo '* ament_pep257' && $(call failing,$(BIN)/ament_pep257 $(CHECKED))
+
+# $(call failing,COMMAND): its output where it fails, nothing where it does not.
+failing = { output=$$($(1) 2>&1) || { echo "$$output"; false; }; }
+
+.PHONY: bench
+bench: $(VENV)/.run  ## measure the network and the whole path on this machine
+	@mkdir -p bench_output
+	@$(BIN)/segnet bench --json bench_output/bench.json
+
+.PHONY: venv
+venv: $(VENV)/.test  ## .venv with all that development needs
+
+.PHONY: clean
+clean:  ## remove all that the targets above have made
+	@rm -rf $(VENV) *_output build install log segnet_ros.egg-info
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@for python in $(PYTHON) python3.12 python3.11 python3; do \
+		if $$python -c 'import sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12)); $(IMPORTS)' \
+				2> /dev/null; then \
+			echo "* making $(VENV) with $$($$python --version)"; \
+			$$python -m venv $(VENV_OPTIONS) $(VENV); \
+			touch $@; \
+			exit; \
+		fi; \
+	done; \
+	echo 'segnet_ros needs Python 3.11 or 3.12 with its venv module$(if $(ROS_DISTRO), and rclpy,).'; \
+	echo 'On Ubuntu 24.04 or Debian 12: sudo apt install python3-venv$(if \
+		$(ROS_DISTRO), ros-$(ROS_DISTRO)-rclpy,).'; \
+	echo 'Or name another Python: make PYTHON=/path/to/python3.12 ...'; \
+	exit 1
+
+# A PyTorch that is there stays: on a Jetson, only its maker's knows the GPU.
+$(VENV)/.torch: $(VENV)/.python
+	@if ! $(BIN)/python -c 'import importlib.util as u; assert u.find_spec("torch")' 2> /dev/null; then \
+		echo '* installing $(TORCH)'; \
+		$(call install,$(TORCH)); \
+	fi
+	@touch $@
+
+$(VENV)/.run: setup.py $(VENV)/.torch
+	@echo '* installing segnet_ros and what it runs with'
+	@$(call install,-e '.[$(RUN_EXTRAS)]')
+	@touch $@
+
+$(VENV)/.test: setup.py $(VENV)/.run
+	@echo '* installing what training and the tests need'
+	@$(call install,-e '.[$(TEST_EXTRAS)]')
+	@touch $@

