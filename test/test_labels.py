@@ -86,7 +86,7 @@ def changed(**changes):
     return data
 
 
-@pytest.mark.parametrize(('data', 'words'), [
+@pytest.mark.parametrize('data, words', [
     (changed(classes=OWN['classes'][:1]), '2 to 254 classes, has 1'),
     (changed(classes=[{'name': str(i), 'color': [0, 0, 0]} for i in range(255)]), 'has 255'),
     (changed(classes=[OWN['classes'][0], OWN['classes'][0]]), 'stands twice'),

@@ -99,8 +99,8 @@ def with_same_weights(network, reference):
     return network.eval(), reference.eval()
 
 
-@pytest.mark.parametrize(('height', 'width'), [(64, 96), (45, 61), (33, 32)])
-@pytest.mark.parametrize(('network', 'plan'), [
+@pytest.mark.parametrize('height, width', [(64, 96), (45, 61), (33, 32)])
+@pytest.mark.parametrize('network, plan', [
     (SegNet(CLASSES, 0.125), segnet_plan(0.125)), (SegNetBasic(CLASSES), basic_plan())],
     ids=['segnet', 'basic'])
 def test_agrees_with_the_reference(network, plan, height, width):
@@ -117,7 +117,7 @@ def parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize(('architecture', 'width', 'count'), [
+@pytest.mark.parametrize('architecture, width, count', [
     ('segnet', 1.0, 29_441_419), ('segnet_basic', 1.0, 1_416_075),
     ('segnet', 0.5, 7_366_347), ('segnet', 0.25, 1_844_587)])
 def test_parameter_counts(architecture, width, count):
@@ -184,7 +184,7 @@ def test_first_of_equal_maxima_wins():
     assert sparse.count_nonzero() == 3 and (sparse[..., 0, 0] == 0.5).all()
 
 
-@pytest.mark.parametrize(('architecture', 'width', 'word'), [
+@pytest.mark.parametrize('architecture, width, word', [
     ('resnet', 1.0, 'segnet_basic'), ('segnet', 0.0, 'positive'), ('segnet', -1, 'positive')])
 def test_build_refuses(architecture, width, word):
     with pytest.raises(ValueError, match=word):
