@@ -1,0 +1,59 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+All that is CUDA's alone: pinned memory, the side stream, capture, replay and waiting.
+
+A captured graph replays fixed kernels on fixed addresses, so whatever it reads and writes must be
+allocated before, live as long as the graph, and have shapes that do not depend on data.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+WARM_UP_RUNS = 3  # cuDNN chooses its algorithms and the allocator settles before capture
+
+
+def host_buffer(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return host memory, pinned where a CUDA device copies to or from it."""
+    return torch.zeros(shape, dtype=dtype, pin_memory=device.type == 'cuda')
+
+
+class CudaGraph:
+    """Stages captured once; run() replays them on a stream of its own."""
+
+    def __init__(self, stages: Callable[[], object], device: torch.device):
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._done = torch.cuda.Event()
+        self._graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.device(device), torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP_RUNS):
+                stages()
+            self._stream.synchronize()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                # Tensors made during capture live in the graph's pool: keep what is returned.
+                self._kept = stages()
+
+    def run(self, before: Callable[[], None], after: Callable[[], None]):
+        """Enqueue copies in, the graph and copies out, in order, and wait for the last."""
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            before()
+            self._graph.replay()
+            after()
+            self._done.record(self._stream)
+        # Waiting on the event lets other Python threads run; it holds no lock.
+        self._done.synchronize()

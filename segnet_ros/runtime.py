@@ -1,0 +1,79 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Make a trained network ready to run: device, precision, folded batch normalisation, memory layout.
+
+Knows torch and the networks, nothing of images, labels or ROS.
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
+
+PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+def choose_device(name: str = 'auto') -> torch.device:
+    """
+    Return the device by name: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.
+
+    :raises ValueError: for a name that is no device, or a CUDA device that is not there.
+    """
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device '{name}' is none of auto, cpu, cuda, cuda:N") from error
+    if device.type not in ('cpu', 'cuda'):
+        raise ValueError(f"device '{name}' is none of auto, cpu, cuda, cuda:N")
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device '{name}' is not there: torch {torch.__version__} sees "
+                         f'{torch.cuda.device_count()} CUDA devices')
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """
+    Return the dtype by name; 'auto' is float16 on CUDA, bfloat16 on CPUs that compute in it.
+
+    :raises ValueError: for a name that is neither 'auto' nor in PRECISIONS.
+    """
+    if name in PRECISIONS:
+        return PRECISIONS[name]
+    if name != 'auto':
+        raise ValueError(f"precision '{name}' is none of auto, {', '.join(PRECISIONS)}")
+    if device.type == 'cuda':
+        return torch.float16
+    # Without the instructions bfloat16 is emulated, far slower than float32.
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -> EncoderDecoder:
+    """
+    Fold batch normalisation into the convolutions, then move and lay out the weights.
+
+    Changes the network in place and returns it, in eval mode and without gradients. The results
+    are those of the unfolded network up to rounding.
+    """
+    network.eval().requires_grad_(False)
+    for unit in network.modules():
+        if isinstance(unit, ConvUnit):
+            unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
+            unit.bn = nn.Identity()
+    return network.to(device, dtype, memory_format=torch.channels_last)

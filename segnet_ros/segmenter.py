@@ -1,0 +1,295 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Segmenter: array in, Segmentation out; owns every buffer and, on CUDA, the graph.
+
+The constructor allocates all there is for one camera resolution. The stages are the same torch
+code on every device and write only into buffers, so that what runs on a CPU is what a GPU captures.
+Knows nothing of ROS.
+"""
+
+import numpy as np
+import torch
+
+from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.cuda_graph import CudaGraph, host_buffer
+from segnet_ros.labels import VOID
+from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.segmentation import class_statistics, Segmentation
+
+OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
+_ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
+
+
+def fit_input_size(trained: tuple[int, int], camera: tuple[int, int]) -> tuple[int, int]:
+    """
+    Return the network input (height, width) for a camera: its shape, the trained number of pixels.
+
+    Keeping the shape keeps things as tall and as wide as the network learned them; keeping the
+    number of pixels keeps the time. Sides are multiples of 8.
+    """
+    scale = (trained[0] * trained[1] / (camera[0] * camera[1])) ** 0.5
+    height, width = (max(8, round(side * scale / 8) * 8) for side in camera)
+    return height, width
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    """Return, for each of `target` pixels, the one of `source` pixels under its centre."""
+    return ((np.arange(target) * 2 + 1) * source // (2 * target)).astype(np.int64)
+
+
+class Segmenter:
+    """
+    Runs one network on frames of one size.
+
+    :param network: as runtime.prepare returns it; its device and dtype are used.
+    :param info: the checkpoint's: normalisation, label set, trained size.
+    :param camera_size: (height, width) of the frames.
+    :param network_size: (height, width) that frames are scaled to; None for fit_input_size's.
+    :param output_size: (height, width) of what comes out; None for the camera's.
+    """
+
+    def __init__(self, network: EncoderDecoder, info: ModelInfo, camera_size: tuple[int, int],
+                 network_size: tuple[int, int] | None = None,
+                 output_size: tuple[int, int] | None = None):
+        self._network, self._info = network, info
+        weight = next(network.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+        self.camera_size = camera_size
+        self.network_size = network_size or fit_input_size(info.input_size, camera_size)
+        self.output_size = output_size or camera_size
+        self._num_classes = len(info.label_set)
+        with torch.inference_mode():
+            self._allocate_input()
+            self._allocate_results()
+            self._allocate_outputs()
+            self.set_overlay_alpha(0.5)
+            self.set_confidence_threshold(0.0)
+            self.set_palette(info.label_set.palette())
+            self._stages()
+            self._graph = CudaGraph(self._stages, self.device) if self._on_cuda else None
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.device.type == 'cuda'
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def _allocate_input(self):
+        height, width = self.network_size
+        self._host_image = host_buffer((*self.camera_size, 3), torch.uint8, self.device)
+        self._host_image_array = self._host_image.numpy()
+        self._image = self._host_image.to(self.device) if self._on_cuda else self._host_image
+        # CUDA's antialiased resize has no uint8; half precision holds 0 to 255 exactly.
+        resize_dtype = torch.float16 if self._on_cuda else torch.uint8
+        self._wide = self._image if not self._on_cuda else self._empty(
+            (*self.camera_size, 3), resize_dtype)
+        self._small = self._empty((height, width, 3), resize_dtype)
+        self._normalised = self._empty((height, width, 3), torch.float32)
+        self._input = self._empty((height, width, 3), self.dtype)
+        mean, std = (torch.tensor(v, device=self.device) for v in (self._info.mean,
+                                                                   self._info.std))
+        self._scale, self._shift = 1 / (255 * std), mean / std
+
+    def _allocate_results(self):
+        height, width = self.network_size
+        bins = self._num_classes + 1
+        self._logits = self._empty((self._num_classes, height, width), torch.float32)
+        self._best = self._empty((height, width), torch.float32)
+        self._better = self._empty((height, width), torch.bool)
+        self._label = self._empty((height, width), torch.uint8)
+        self._sum = self._empty((height, width), torch.float32)
+        self._probability = self._empty((height, width), torch.uint8)
+        self._bins = self._empty((height, width), torch.int64)
+        self._threshold = self._empty((1,), torch.float32)
+        # How often each network row and column stands in the output, and what adds up.
+        rows, columns = (_nearest(n, o) for n, o in zip(self.network_size, self.output_size,
+                                                        strict=True))
+        self._row_weights = np.bincount(rows, minlength=height)
+        self._column_weights = np.bincount(columns, minlength=width)
+        self._rows = torch.from_numpy(rows).to(self.device)
+        self._columns = torch.from_numpy(columns).to(self.device)
+        column_weights = torch.from_numpy(self._column_weights).to(self.device)
+        row_weights = torch.from_numpy(self._row_weights).to(self.device)
+        self._by_row = column_weights.expand(height, width).contiguous()
+        self._by_column = row_weights[:, None].expand(height, width).contiguous()
+        self._by_pixel = self._by_row * self._by_column
+        self._row_of = torch.arange(height, device=self.device)[:, None].expand(height, width)
+        self._column_of = torch.arange(width, device=self.device).expand(height, width)
+        self._index = self._empty((height, width), torch.int64)
+        self._confidence_share = self._empty((height, width), torch.int64)
+        self._counts = self._empty((bins * (height + width + 1),), torch.int64)
+
+    def _allocate_outputs(self):
+        height, width = self.network_size
+        out_height, out_width = self.output_size
+        self._outputs = {
+            'label_map': self._empty((out_height, out_width), torch.uint8),
+            'confidence': self._empty((out_height, out_width), torch.uint8),
+            'color_mask': self._empty((out_height, out_width, 3), torch.uint8),
+            'overlay': self._empty((out_height, out_width, 3), torch.uint8)}
+        self._hosts = {
+            name: host_buffer(tuple(t.shape), t.dtype, self.device) if self._on_cuda else t
+            for name, t in (*self._outputs.items(), ('counts', self._counts))}
+        self._arrays = {name: t.numpy() for name, t in self._hosts.items()}
+        # Rows of bytes are spread column by column; three bytes a column for colours.
+        self._wide_label = self._empty((height, out_width), torch.uint8)
+        self._wide_color = self._empty((height, out_width * 3), torch.uint8)
+        self._color = self._empty((height * width, 3), torch.uint8)
+        self._color_columns = (self._columns[:, None] * 3
+                               + torch.arange(3, device=self.device)).view(-1)
+        self._palette = self._empty((256, 3), torch.uint8)
+        self._alphas = self._empty((2,), torch.int16)
+        self._blend = self._empty((out_height, out_width, 3), torch.int16)
+        self._blend_mask = self._empty((out_height, out_width, 3), torch.int16)
+        same = {self.camera_size: self._wide, self.network_size: self._small}
+        self._under = same.get(self.output_size)
+        self._under_own = self._under is None
+        if self._under_own:
+            self._under = self._empty((out_height, out_width, 3), self._wide.dtype)
+
+    def set_overlay_alpha(self, alpha: float):
+        """Set the share of the colour mask in the overlay, 0 (image) to 1 (mask)."""
+        mask = round(min(1.0, max(0.0, alpha)) * _ALPHA_ONE)
+        self._alphas.copy_(torch.tensor([_ALPHA_ONE - mask, mask], dtype=torch.int16))
+
+    def set_confidence_threshold(self, threshold: float):
+        """Make void what the network is less sure of than this, 0 (nothing) to 1."""
+        self._threshold.fill_(threshold)
+
+    def set_palette(self, palette: np.ndarray):
+        """Set the colours by class id, (256, 3) uint8 RGB."""
+        self._palette.copy_(torch.from_numpy(palette))
+
+    @torch.inference_mode()
+    def segment(self, image: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> Segmentation:
+        """
+        Segment one frame; the arrays returned are valid until the next call.
+
+        :param image: camera_size + (3,) uint8 RGB; any strides.
+        :param outputs: which of OUTPUTS to compute (on CUDA: to copy back).
+        :raises ValueError: where the image is not of that shape and dtype.
+        """
+        if image.shape != (*self.camera_size, 3) or image.dtype != np.uint8:
+            raise ValueError(f'image is {image.shape} {image.dtype}, this segmenter takes '
+                             f'{(*self.camera_size, 3)} uint8')
+        np.copyto(self._host_image_array, image)
+        if self._graph is None:
+            self._stages(outputs)
+        else:
+            self._graph.run(lambda: self._image.copy_(self._host_image, non_blocking=True),
+                            lambda: self._copy_back(outputs))
+        arrays = {name: self._arrays[name] for name in outputs if name != 'statistics'}
+        if 'statistics' in outputs:
+            arrays['statistics'] = self._statistics()
+        return Segmentation(**arrays)
+
+    def _copy_back(self, outputs: tuple[str, ...]):
+        for name in outputs:
+            if name == 'statistics':
+                self._hosts['counts'].copy_(self._counts, non_blocking=True)
+            else:
+                self._hosts[name].copy_(self._outputs[name], non_blocking=True)
+
+    def _stages(self, outputs: tuple[str, ...] = OUTPUTS):
+        self._preprocess()
+        logits = self._network(self._input.permute(2, 0, 1)[None])
+        self._classify(logits)
+        if 'statistics' in outputs:
+            self._count()
+        if 'label_map' in outputs:
+            self._spread(self._label, self._outputs['label_map'])
+        if 'confidence' in outputs:
+            self._spread(self._probability, self._outputs['confidence'])
+        if 'color_mask' in outputs or 'overlay' in outputs:
+            self._paint()
+        if 'overlay' in outputs:
+            self._overlay()
+        return logits
+
+    def _resize(self, source: torch.Tensor, target: torch.Tensor):
+        if source.shape == target.shape:
+            target.copy_(source)
+        else:
+            torch.ops.aten._upsample_bilinear2d_aa.out(
+                source.permute(2, 0, 1)[None], target.shape[:2], False, None, None,
+                out=target.permute(2, 0, 1)[None])
+
+    def _preprocess(self):
+        if self._wide is not self._image:
+            self._wide.copy_(self._image)
+        self._resize(self._wide, self._small)
+        torch.mul(self._small, self._scale, out=self._normalised)
+        self._normalised.sub_(self._shift)
+        self._input.copy_(self._normalised)
+
+    def _classify(self, logits: torch.Tensor):
+        """Label and confidence: the arg max of the logits, and the softmax's value there."""
+        self._logits.copy_(logits[0])
+        self._best.copy_(self._logits[0])
+        self._label.zero_()
+        for class_id in range(1, self._num_classes):
+            torch.gt(self._logits[class_id], self._best, out=self._better)
+            self._label.masked_fill_(self._better, class_id)
+            torch.maximum(self._best, self._logits[class_id], out=self._best)
+        torch.sum(self._logits.sub_(self._best).exp_(), 0, out=self._sum)
+        torch.lt(self._sum.reciprocal_(), self._threshold, out=self._better)
+        self._label.masked_fill_(self._better, VOID)
+        self._probability.copy_(self._sum.mul_(255).round_())
+
+    def _count(self):
+        """Add up the profiles and confidences of the classes, exact for the output."""
+        height, width = self.network_size
+        bins = self._num_classes + 1
+        self._counts.zero_()
+        rows, columns, sums = self._counts.split([bins * height, bins * width, bins])
+        self._bins.copy_(self._label).clamp_(max=self._num_classes)
+        torch.mul(self._bins, height, out=self._index).add_(self._row_of)
+        rows.scatter_add_(0, self._index.view(-1), self._by_row.view(-1))
+        torch.mul(self._bins, width, out=self._index).add_(self._column_of)
+        columns.scatter_add_(0, self._index.view(-1), self._by_column.view(-1))
+        torch.mul(self._by_pixel, self._probability, out=self._confidence_share)
+        sums.scatter_add_(0, self._bins.view(-1), self._confidence_share.view(-1))
+
+    def _spread(self, source: torch.Tensor, target: torch.Tensor):
+        """Repeat (or skip) columns, then rows, of an (h, w) uint8 map to the output size."""
+        torch.index_select(source, 1, self._columns, out=self._wide_label)
+        torch.index_select(self._wide_label, 0, self._rows, out=target)
+
+    def _paint(self):
+        height, width = self.network_size
+        self._bins.copy_(self._label)
+        torch.index_select(self._palette, 0, self._bins.view(-1), out=self._color)
+        torch.index_select(self._color.view(height, width * 3), 1, self._color_columns,
+                           out=self._wide_color)
+        target = self._outputs['color_mask'].view(self.output_size[0], -1)
+        torch.index_select(self._wide_color, 0, self._rows, out=target)
+
+    def _overlay(self):
+        if self._under_own:
+            self._resize(self._wide, self._under)
+        self._blend.copy_(self._under).mul_(self._alphas[0])
+        self._blend_mask.copy_(self._outputs['color_mask']).mul_(self._alphas[1])
+        self._blend.add_(self._blend_mask).bitwise_right_shift_(7)
+        self._outputs['overlay'].copy_(self._blend)
+
+    def _statistics(self):
+        height, width = self.network_size
+        bins = self._num_classes + 1
+        rows, columns, sums = np.split(self._arrays['counts'],
+                                       [bins * height, bins * (height + width)])
+        return class_statistics(rows.reshape(bins, height), columns.reshape(bins, width), sums,
+                                self._row_weights, self._column_weights)
