@@ -22,6 +22,7 @@ import sys
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
     'train': 'train a network on a folder of images and masks',
+    'evaluate': 'score weights on a folder of images and masks',
 }
 
 

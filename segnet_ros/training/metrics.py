@@ -12,9 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Segmentation scores from a confusion matrix, as the SegNet paper defines them."""
+"""
+Segmentation scores, as the SegNet paper defines them, from counts and label maps.
 
+Knows NumPy arrays only: nothing of networks, files or how frames are read.
+"""
+
+import cv2
 import numpy as np
+
+from segnet_ros.labels import VOID
+
+# Of the image diagonal: how far a boundary may be off (Csurka et al. 2013; SegNet paper, 4.1).
+BOUNDARY_TOLERANCE = 0.0075
 
 
 def scores(confusion: np.ndarray) -> dict:
@@ -32,8 +42,80 @@ def scores(confusion: np.ndarray) -> dict:
         iou = hits / (truth + predicted - hits)
         accuracy = hits / truth
     return {
-        'miou': float(np.nanmean(iou)),
+        'miou': mean_of_known(iou),
         'global_accuracy': float(hits.sum() / max(1, truth.sum())),
-        'class_average_accuracy': float(np.nanmean(accuracy)),
+        'class_average_accuracy': mean_of_known(accuracy),
         'per_class_iou': iou.tolist(),
     }
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Return the mean of what is not nan; nan where all is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float('nan')
+
+
+def boundary_f1(truth: np.ndarray, prediction: np.ndarray, num_classes: int,
+                tolerance: float = BOUNDARY_TOLERANCE) -> float:
+    """
+    Return one image's boundary F1 (BF): the mean over the classes that its truth outlines.
+
+    For each class, precision is the share of its predicted boundary that lies within the tolerance
+    of its true boundary, recall the share of the true one within the tolerance of the predicted;
+    F1 is their harmonic mean, 0 for a class that is not predicted (Csurka, Larlus, Perronnin,
+    BMVC 2013). A boundary is where two classes meet: neither the image's edge nor that of void.
+
+    :param truth, prediction: (H, W) uint8 label maps; where truth is VOID, prediction is ignored.
+    :param tolerance: share of the image diagonal.
+    :return: nan where no class of the truth has a boundary.
+    """
+    prediction = np.where(truth == VOID, VOID, prediction)
+    true_edge, predicted_edge = _edges(truth), _edges(prediction)
+    reach = tolerance * np.hypot(*truth.shape)
+    found = []
+    for class_id in range(num_classes):
+        wanted = true_edge & (truth == class_id)
+        if wanted.any():
+            got = predicted_edge & (prediction == class_id)
+            found.append(_f1(_share_near(got, wanted, reach), _share_near(wanted, got, reach)))
+    return float(np.mean(found)) if found else float('nan')
+
+
+def _edges(label_map: np.ndarray) -> np.ndarray:
+    """Tell, for each pixel, whether one of its four neighbours is of another class."""
+    edges = np.zeros(label_map.shape, bool)
+    for edge, labels in ((edges, label_map), (edges.T, label_map.T)):
+        below, above = labels[1:], labels[:-1]
+        differ = (below != above) & (below != VOID) & (above != VOID)
+        edge[1:] |= differ
+        edge[:-1] |= differ
+    return edges
+
+
+def _share_near(boundary: np.ndarray, other: np.ndarray, reach: float) -> float:
+    """Return the share of the boundary's pixels that lie within `reach` pixels of the other."""
+    if not boundary.any() or not other.any():
+        return 0.0
+    distance = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return float((distance[boundary] <= reach).mean())
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def calibration_error(counts: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """
+    Return the expected calibration error of a confidence image (Guo et al., arXiv 1706.04599).
+
+    The mean over all pixels of |accuracy - mean confidence| of the pixel's bin.
+
+    :param counts: (256,) pixels of each confidence level; level k stands for k / 255.
+    :param correct: (256,) those of them whose class is right.
+    """
+    levels = np.arange(256)
+    # Whole numbers: every 17th level lies on the edge of one of 15 bins.
+    place = np.minimum(levels * bins // 255, bins - 1)
+    hits = np.bincount(place, correct, bins)
+    confidence = np.bincount(place, counts * levels / 255, bins)
+    return float(np.abs(hits - confidence).sum() / max(1, counts.sum()))

@@ -1,0 +1,80 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet evaluate`: parse, score, print tables, write JSON and pictures."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.add_argument('--weights', required=True, help='a .safetensors file or a shipped name')
+    parser.add_argument('--data', required=True,
+                        help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
+    parser.add_argument('--split', default='val', help="split; several joined by '+' (val)")
+    parser.add_argument('--json', type=Path, help='file for all scores')
+    parser.add_argument('--size', type=parse_size, metavar='HxW',
+                        help='what frames are scaled to for the network (as it was trained)')
+    parser.add_argument('--label-set', help="label set of the annotations (the weights' own)")
+    parser.add_argument('--plots', type=Path, metavar='FOLDER',
+                        help='write the confusion matrix and the best and worst frames as PNG')
+    parser.add_argument('--robustness', action='store_true',
+                        help='also score darkened, blurred, rainy, JPEG and tilted frames')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) from HxW, e.g. 360x480."""
+    height, x, width = text.partition('x')
+    if not (x and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HxW, e.g. 360x480")
+    return int(height), int(width)
+
+
+def main(args: argparse.Namespace):
+    """Evaluate and print; write what was asked for."""
+    from segnet_ros.training.evaluate import evaluate
+    evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
+                          args.robustness, args.device)
+    print_scores(evaluation.result)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(evaluation.result, indent=1) + '\n')
+        print(f'scores: {args.json}')
+    if args.plots:
+        from segnet_ros.training.plots import save_plots
+        for path in save_plots(evaluation, args.plots):
+            print(f'picture: {path}')
+
+
+def print_scores(result: dict):
+    """Print the scores in percent, as papers give them."""
+    height, width = result['size']
+    print(f'{result["weights"]} on {result["frames"]} frames of {result["split"]}, network input '
+          f'{height}x{width}')
+    for name, value in result['per_class_iou'].items():
+        print(f'  IoU {name:18}{_percent(value)}')
+    for key in ('miou', 'global_accuracy', 'class_average_accuracy', 'boundary_f1',
+                'calibration_error'):
+        print(f'{key.replace("_", " "):24}{_percent(result[key])}')
+    if 'robustness' in result:
+        print(f'{"corruption":18}{"miou":>8}{"global":>8}{"BF":>8}')
+        for name, found in result['robustness'].items():
+            print(f'{name:18}' + ''.join(f'  {_percent(value)}' for value in found.values()))
+
+
+def _percent(value: float | None) -> str:
+    return '     -' if value is None else f'{100 * value:6.1f}'

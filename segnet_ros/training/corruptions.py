@@ -1,0 +1,76 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Ways in which a camera's picture goes wrong, to see what they do to the scores.
+
+Each corruption takes an image (H, W, 3) uint8 RGB, its label map (H, W) uint8 and a random
+generator, and returns both; the same generator state gives the same picture.
+"""
+
+import cv2
+import numpy as np
+
+from segnet_ros.labels import VOID
+
+Frame = tuple[np.ndarray, np.ndarray]
+
+
+def night(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Darken to a sixth, tint blue, add the noise of a high gain."""
+    linear = (image / np.float32(255)) ** 2.2
+    dark = (linear / 6 * np.array([0.8, 0.9, 1.2], np.float32)) ** (1 / 2.2)
+    noisy = dark * 255 + rng.standard_normal(image.shape, np.float32) * 8
+    return np.clip(noisy, 0, 255).astype(np.uint8), label_map
+
+
+def blur(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Blur as out of focus: Gaussian, standard deviation 0.6% of the height (2.2 px at 360)."""
+    return cv2.GaussianBlur(image, (0, 0), 0.006 * image.shape[0]), label_map
+
+
+def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Draw slanted bright streaks, one for every 400 pixels, and take contrast away."""
+    height, width = label_map.shape
+    streaks = np.zeros((height, width), np.uint8)
+    for across, down, long in rng.random((height * width // 400, 3)):
+        x, y, length = across * width, down * height, (0.02 + 0.04 * long) * height
+        cv2.line(streaks, (int(x), int(y)), (int(x + 0.25 * length), int(y + length)), 255, 1,
+                 cv2.LINE_AA)
+    veil = cv2.GaussianBlur(streaks, (3, 3), 0)[..., None] / np.float32(255) * 0.55
+    grey = image * np.float32(0.75) + 0.25 * image.mean()
+    return (grey * (1 - veil) + 225 * veil).astype(np.uint8), label_map
+
+
+def jpeg_20(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Compress with JPEG at quality 20."""
+    # OpenCV takes the channels for BGR: the wrong ones would be stored in less detail.
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+                           [cv2.IMWRITE_JPEG_QUALITY, 20])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), label_map
+
+
+def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Tilt by 15 degrees, to the left or the right; outside the image is grey and void."""
+    height, width = label_map.shape
+    angle = 15 if rng.random() < 0.5 else -15
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    return (cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
+                           borderValue=(124, 116, 104)),
+            cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
+                           borderValue=VOID))
+
+
+CORRUPTIONS = {'night': night, 'blur': blur, 'rain': rain, 'jpeg 20': jpeg_20,
+               'tilt 15 degrees': tilt_15}

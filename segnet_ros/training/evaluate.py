@@ -1,0 +1,177 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Score weights on a labelled split: one confusion matrix over all frames, at the labels' resolution.
+
+The network runs as the node runs it (folded, in the device's own precision), so the scores are
+those of what the node publishes. Frames are read one at a time: a split may be of any length.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
+from tqdm import tqdm
+
+from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
+from segnet_ros.labels import LabelSet, load_label_set, VOID
+from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.training.corruptions import CORRUPTIONS
+from segnet_ros.training.dataset import Frame, frame_paths, read_frame
+from segnet_ros.training.metrics import (
+    boundary_f1, calibration_error, mean_of_known, scores)
+
+# Image (H, W, 3) uint8 RGB in; label map and confidence out, both (H, W) uint8.
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    Scores of one set of weights on one split, and what the plots need.
+
+    :param result: what goes to JSON: plain types, None for what has no score.
+    :param frame_mious: (F,) mIoU of each frame by itself; nan where all of it is void.
+    :param frames: (image, annotation) files, in the order of frame_mious.
+    """
+
+    result: dict
+    frame_mious: np.ndarray
+    frames: list[tuple[Path, Path]]
+    label_set: LabelSet
+    predict: Predict
+
+
+def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
+             size: tuple[int, int] | None = None, label_set: str | Path | None = None,
+             robustness: bool = False, device: str = 'auto') -> Evaluation:
+    """
+    Score weights on DATA/SPLIT, with progress bars.
+
+    :param weights: path or shipped name.
+    :param size: (height, width) that frames are scaled to for the network; None for the size it
+        was trained at.
+    :param label_set: name or path of the label set of the annotations; None for the weights' own.
+    :param robustness: also score on darkened, blurred, rainy, JPEG'd and tilted frames.
+    :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
+    """
+    network, info = load_checkpoint(find_weights(str(weights)))
+    labels = _annotation_labels(info, label_set)
+    frames = frame_paths(data, split)
+    chosen = choose_device(device)
+    size = size or info.input_size
+    predict = predictor(prepare(network, chosen, choose_precision('auto', chosen)), info, size)
+
+    def read(name: str = '') -> Iterable[Frame]:
+        for index, paths in enumerate(tqdm(frames, name or split, unit='frame', leave=False)):
+            frame = read_frame(*paths, labels)
+            rng = np.random.default_rng(index)
+            yield CORRUPTIONS[name](*frame, rng) if name else frame
+
+    result, mious = score_frames(predict, read(), labels.class_names)
+    result |= {'frames': len(frames), 'size': list(size), 'weights': str(weights),
+               'data': str(data), 'split': split}
+    if robustness:
+        result['robustness'] = {'none': _main_scores(result)} | {
+            name: _main_scores(score_frames(predict, read(name), labels.class_names)[0])
+            for name in CORRUPTIONS}
+    return Evaluation(result, mious, frames, labels, predict)
+
+
+def _annotation_labels(info: ModelInfo, label_set: str | Path | None) -> LabelSet:
+    if label_set is None:
+        return info.label_set
+    labels = load_label_set(label_set)
+    if labels.class_names != info.label_set.class_names:
+        raise ValueError(
+            f"label set '{labels.name}' has the classes {', '.join(labels.class_names)}, but the "
+            f"weights know {', '.join(info.label_set.class_names)}: they must be the same, in the "
+            'same order')
+    return labels
+
+
+def _main_scores(result: dict) -> dict:
+    return {key: result[key] for key in ('miou', 'global_accuracy', 'boundary_f1')}
+
+
+def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -> Predict:
+    """
+    Return a function from images to label maps and confidences of the images' own size.
+
+    Images are scaled to `size` for the network; its logits are scaled back, bilinearly, before the
+    softmax. The confidence is round(255 * largest probability).
+
+    :param network: as runtime.prepare returns it.
+    """
+    weight = next(network.parameters())
+    mean, std = (torch.tensor(v, device=weight.device).view(1, 3, 1, 1) * 255
+                 for v in (info.mean, info.std))
+
+    @torch.inference_mode()
+    def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x = torch.from_numpy(image).to(weight.device).permute(2, 0, 1)[None].float()
+        if x.shape[-2:] != size:
+            x = functional.interpolate(x, size, mode='bilinear', antialias=True)
+        x = ((x - mean) / std).to(weight.dtype, memory_format=torch.channels_last)
+        logits = network(x).float()
+        if logits.shape[-2:] != image.shape[:2]:
+            logits = functional.interpolate(logits, image.shape[:2], mode='bilinear')
+        probability, label_map = logits.softmax(1).max(1)
+        confidence = (probability * 255).round()
+        return tuple(t[0].to(torch.uint8).cpu().numpy() for t in (label_map, confidence))
+
+    return predict
+
+
+def score_frames(predict: Predict, frames: Iterable[Frame],
+                 class_names: tuple[str, ...]) -> tuple[dict, np.ndarray]:
+    """
+    Return the scores over all frames together, and each frame's mIoU, (F,).
+
+    :param frames: (image, label map) pairs; void pixels count nowhere.
+    """
+    count = len(class_names)
+    confusion = MulticlassConfusionMatrix(count, ignore_index=VOID)
+    levels = np.zeros((2, 256))  # pixels of each confidence, and those of them that are right
+    mious, boundaries = [], []
+    for image, truth in frames:
+        label_map, confidence = predict(image)
+        of_frame = confusion(torch.from_numpy(label_map)[None], torch.from_numpy(truth)[None])
+        mious.append(scores(of_frame.numpy())['miou'])
+        boundaries.append(boundary_f1(truth, label_map, count))
+        for row, mask in zip(levels, (truth != VOID, truth == label_map), strict=True):
+            row += np.bincount(confidence[mask], minlength=256)
+    matrix = confusion.compute().numpy()
+    if not matrix.any():
+        raise ValueError('not one labelled pixel: all of every annotation is void')
+    result = scores(matrix)
+    result['per_class_iou'] = dict(zip(class_names, result['per_class_iou'], strict=True))
+    result['boundary_f1'] = mean_of_known(np.array(boundaries))
+    result['calibration_error'] = calibration_error(*levels)
+    result['confusion_matrix'] = matrix.tolist()
+    result['class_names'] = list(class_names)
+    return without_nan(result), np.array(mious)
+
+
+def without_nan(value):
+    """Return the scores with None for nan, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
