@@ -1,0 +1,83 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check that the core never imports ROS, and that `segnet --help` imports next to nothing."""
+
+from pathlib import Path
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+import segnet_ros
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(
+    segnet_ros.__path__, 'segnet_ros.') if not module.name.startswith('segnet_ros.ros'))
+TOOLS = [name for name in MODULES if name.startswith('segnet_ros.tools')]
+CORE = [name for name in MODULES if name not in TOOLS]
+
+# Run first in each process: a machine that has no ROS.
+WITHOUT_ROS = """
+import importlib
+import re
+import sys
+
+ROS = re.compile(r'(rclpy|rcl|rosidl|ament|launch|rosbag2|cv_bridge|vision_msgs'
+                 r'|rosgraph_msgs|rcl_interfaces|builtin_interfaces|\\w+_msgs|\\w+_srvs)(_|$)')
+
+class NoROS:
+    def find_spec(self, name, path=None, target=None):
+        if ROS.match(name.partition('.')[0]):
+            raise ModuleNotFoundError(f'{name}: this machine has no ROS', name=name)
+
+sys.meta_path.insert(0, NoROS())
+"""
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-c', WITHOUT_ROS + code, *arguments],
+                          capture_output=True, text=True)
+
+
+def test_the_walk_finds_the_core():
+    sources = {path.stem for path in Path(segnet_ros.__path__[0]).glob('*.py')} - {'__init__'}
+    assert {f'segnet_ros.{name}' for name in sources} <= set(CORE)
+    assert 'segnet_ros.networks.segnet' in CORE and 'segnet_ros.tools.cli' in TOOLS
+
+
+@pytest.mark.parametrize('names', [CORE, TOOLS], ids=['core', 'tools'])
+def test_modules_import_where_there_is_no_ros(names):
+    done = run('for name in sys.argv[1:]: importlib.import_module(name)', *names)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('name', ['rclpy', 'sensor_msgs.msg', 'std_srvs', 'cv_bridge'])
+def test_the_block_holds(name):
+    done = run(f'import {name}')
+    assert 'this machine has no ROS' in done.stderr
+
+
+def test_help_lists_every_verb_and_loads_nothing_heavy():
+    done = run("""
+from segnet_ros.tools.cli import main
+try:
+    main(['--help'])
+finally:
+    heavy = {'torch', 'lightning', 'cv2', 'matplotlib', 'numpy', 'gradio'} & set(sys.modules)
+    assert not heavy, heavy
+""")
+    assert done.returncode == 0, done.stderr
+    for name in TOOLS:
+        verb = name.rpartition('.')[2].replace('_', '-')
+        assert verb in ('tools', 'cli') or f'    {verb} ' in done.stdout, f'{verb} is not listed'
