@@ -62,7 +62,8 @@ YUV_420 = {
     'nv12': cv2.COLOR_YUV2RGB_NV12,
     'nv21': cv2.COLOR_YUV2RGB_NV21,
 }
-BAYER_CODES = {code for name, (_, code) in PACKED_8.items() if name.startswith('bayer_')}
+BAYER = {name: code for name, (_, code) in (PACKED_8 | PACKED_16).items()
+         if name.startswith('bayer_')}
 SUPPORTED_ENCODINGS = (*PACKED_8, *PACKED_16, *YUV_422, *YUV_420)
 
 
@@ -120,19 +121,19 @@ def image_from_compressed(msg: CompressedImage) -> np.ndarray:
     if 'compressedDepth' in msg.format:
         raise ImageConversionError(
             f"format '{msg.format}': this is a depth image; subscribe to a colour image")
-    source = msg.format.partition(';')[0].strip()
-    bayer = source.startswith('bayer_') and {**PACKED_8, **PACKED_16}.get(source)
-    flags = cv2.IMREAD_GRAYSCALE if bayer else cv2.IMREAD_COLOR
-    data = np.frombuffer(msg.data, np.uint8)
+    bayer_code = BAYER.get(msg.format.partition(';')[0].strip())
+    flags = cv2.IMREAD_COLOR if bayer_code is None else cv2.IMREAD_GRAYSCALE
+    data = bytes(msg.data)
     image = None
-    if data.size and not _is_cut_jpeg(data):
+    if _is_whole(data):
         # OpenCV tells most bad data by None, some by an error.
         with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8),
+                                 flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise ImageConversionError(f"format '{msg.format}': the {data.size} bytes are not a whole "
+        raise ImageConversionError(f"format '{msg.format}': the {len(data)} bytes are not a whole "
                                    'jpeg, png or webp image')
-    return _to_rgb(image, bayer[1]) if bayer else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+    return _to_rgb(image, cv2.COLOR_BGR2RGB if bayer_code is None else bayer_code)
 
 
 def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, np.ndarray]:
@@ -190,23 +191,29 @@ def _to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
     if code is None:
         return pixels
     height, width = pixels.shape[:2]
-    if min(height, width) < 3 and code in BAYER_CODES:
+    if min(height, width) < 3 and code in BAYER.values():
         # OpenCV leaves so small a mosaic black; mirrored around its edge pixels it stays a mosaic.
         larger = cv2.copyMakeBorder(pixels, 2, 2, 2, 2, cv2.BORDER_REFLECT_101)
         return cv2.cvtColor(larger, code)[2:-2, 2:-2]
     return cv2.cvtColor(pixels, code)
 
 
-def _is_cut_jpeg(data: np.ndarray) -> bool:
+def _is_whole(data: bytes) -> bool:
     """
-    Tell whether a JPEG's last scan (FF DA) lacks the end marker (FF D9).
+    Tell whether the data look like a jpeg, png or webp file from the signature to the end marker.
 
-    OpenCV 4.6 (Ubuntu 24.04) fills the missing part with grey instead of failing.
+    OpenCV is shown no others: 4.6 (Ubuntu 24.04) fills with grey what a cut JPEG lacks, and 4.11
+    sets gigabytes aside for a PNG whose chunk lengths are garbage.
     """
-    if data[:2].tobytes() != b'\xff\xd8':
-        return False
-    stream = data.tobytes()
-    return stream.rfind(b'\xff\xd9') < stream.rfind(b'\xff\xda')
+    if data.startswith(b'\xff\xd8'):
+        # The last scan (FF DA) needs an end (FF D9) after it; a thumbnail's own end comes before.
+        return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+        chunk = 8
+        while data[chunk:chunk + 8] != b'\0\0\0\0IEND' and chunk < len(data):
+            chunk += 12 + int.from_bytes(data[chunk:chunk + 4], 'big')
+        return chunk < len(data)
+    return data.startswith(b'RIFF') and data[8:12] == b'WEBP'
 
 
 def _ask_cv_bridge(msg: Image) -> np.ndarray:
