@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import pytest
+
 import segnet_ros
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(
