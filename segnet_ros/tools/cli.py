@@ -23,6 +23,8 @@ import sys
 VERBS = {
     'train': 'train a network on a folder of images and masks',
     'evaluate': 'score weights on a folder of images and masks',
+    'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',
+    'record-bag': 'make a rosbag2 of images, a video or the sample drive',
 }
 
 

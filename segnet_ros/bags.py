@@ -1,0 +1,239 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Read and write rosbag2 recordings (mcap or sqlite3) where no ROS is installed, through rosbags.
+
+Messages come in the order of their record times, one at a time, so that memory does not grow with
+a recording. Knows the layout of bags and of the two image messages; knows nothing of nodes.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+import shutil
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+
+from segnet_ros.frames import decode_image, Frame
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+STORAGES = ('mcap', 'sqlite3')
+IMAGE_FORMATS = ('raw', 'jpeg', 'png')
+SUFFIXES = ('.mcap', '.db3')
+
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+# Encoding -> (channels, OpenCV's code to RGB).
+ENCODINGS = {
+    'rgb8': (3, None),
+    'bgr8': (3, cv2.COLOR_BGR2RGB),
+    'rgba8': (4, cv2.COLOR_RGBA2RGB),
+    'bgra8': (4, cv2.COLOR_BGRA2RGB),
+    'mono8': (1, cv2.COLOR_GRAY2RGB),
+}
+
+
+class BagTopic(NamedTuple):
+    """A topic of a bag; `qos` holds what each of its recorded publishers offered, if known."""
+
+    name: str
+    type_name: str
+    count: int
+    qos: list[Qos]
+
+
+class RawMessage(NamedTuple):
+    """A recorded message as it went over the wire: CDR with its four bytes of header."""
+
+    topic: str
+    type_name: str
+    record_ns: int
+    cdr: bytes
+
+
+def is_bag(path: str | Path) -> bool:
+    """Tell whether the path is a rosbag2: its folder, or one of its .mcap or .db3 files."""
+    path = Path(path)
+    if path.is_dir():
+        return (path / 'metadata.yaml').is_file() or bool(_storage_files(path))
+    return path.is_file() and path.suffix in SUFFIXES
+
+
+@contextmanager
+def open_bag(path: str | Path) -> Iterator[Reader]:
+    """
+    Open a bag with rosbags; errors of reading it within the block become ValueError.
+
+    A folder whose metadata.yaml is missing, as after a crash, is read by its one file.
+
+    :raises ValueError: where the bag is damaged or of an unknown kind.
+    :raises FileNotFoundError: where there is none.
+    """
+    path = Path(path)
+    file = path
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        files = _storage_files(path)
+        if len(files) != 1:
+            raise ValueError(f'{path}: no metadata.yaml and {len(files)} bag files; '
+                             'make it with `ros2 bag reindex`, or name one file')
+        file = files[0]
+    try:
+        with Reader(file) as reader:
+            yield reader
+    except ReaderError as error:
+        raise ValueError(f'{path} cannot be read as a rosbag2: {error}') from error
+
+
+def bag_topics(path: str | Path) -> list[BagTopic]:
+    """Return the topics of a bag, by name."""
+    with open_bag(path) as reader:
+        return [_topic(name, info.connections) for name, info in sorted(reader.topics.items())
+                if info.msgtype]
+
+
+def bag_period_ns(path: str | Path) -> int:
+    """Return the mean time from one message of a bag to the next, nanoseconds; 0 if unknown."""
+    with open_bag(path) as reader:
+        return (reader.duration - 1) // (reader.message_count - 1) \
+            if reader.message_count > 1 else 0
+
+
+def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
+    """Yield a bag's messages, of all topics or of those named, in the order of record times."""
+    wanted = None if topics is None else set(topics)
+    with open_bag(path) as reader:
+        connections = [c for c in reader.connections if wanted is None or c.topic in wanted]
+        if connections:
+            for connection, record_ns, cdr in reader.messages(connections):
+                yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
+
+
+def image_topic(path: str | Path, topic: str | None = None) -> BagTopic:
+    """
+    Return the bag's image topic: the one that is named, else the only one.
+
+    :raises ValueError: naming the image topics that there are.
+    """
+    images = [t for t in bag_topics(path) if t.type_name in (IMAGE, COMPRESSED)]
+    found = [t for t in images if topic in (None, t.name)]
+    if len(found) == 1:
+        return found[0]
+    names = ', '.join(f'{t.name} ({t.type_name.rsplit("/")[-1]}, {t.count})' for t in images)
+    if not images:
+        raise ValueError(f'{path} holds no images: none of its topics is of type {IMAGE} or '
+                         f'{COMPRESSED}')
+    if topic is not None:
+        raise ValueError(f"{path} has no image topic '{topic}'; it has {names}")
+    raise ValueError(f'{path} has several image topics; choose one with --topic: {names}')
+
+
+def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
+    """
+    Return stamp (nanoseconds), frame_id and image, (H, W, 3) uint8 RGB, of an image message.
+
+    :raises ValueError: where its encoding is not one of ENCODINGS or the data are not whole.
+    """
+    msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+    stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+    try:
+        image = decode_image(msg.data) if message.type_name == COMPRESSED else _unpack(msg)
+    except ValueError as error:
+        raise ValueError(f'{message.topic}, message of time {stamp_ns / 1e9:.3f}: '
+                         f'{error}') from error
+    return stamp_ns, msg.header.frame_id, image
+
+
+def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
+              storage: str = 'mcap', image_format: str = 'raw') -> int:
+    """
+    Write frames as a new rosbag2 folder; return how many there were.
+
+    Record times are the frames' stamps. For progress, hand over tqdm(frames).
+
+    :param out: folder to make; where writing fails, it is removed again.
+    :param storage: 'mcap' or 'sqlite3'.
+    :param image_format: 'raw' (sensor_msgs/Image, rgb8), or 'jpeg' or 'png'
+        (sensor_msgs/CompressedImage).
+    :raises ValueError: where `out` is there already, an argument is unknown, or there is no frame.
+    """
+    out = Path(out)
+    for value, known in ((storage, STORAGES), (image_format, IMAGE_FORMATS)):
+        if value not in known:
+            raise ValueError(f"'{value}' is not one of {', '.join(known)}")
+    if out.exists():
+        raise ValueError(f'{out} is there already; remove it or choose another name')
+    raw = image_format == 'raw'
+    type_name = IMAGE if raw else COMPRESSED
+    count = 0
+    try:
+        with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+            connection = writer.add_connection(topic, type_name, typestore=TYPES)
+            for frame in frames:
+                msg = _raw_message(frame) if raw else _compressed_message(frame, image_format)
+                writer.write(connection, frame.stamp_ns, TYPES.serialize_cdr(msg, type_name))
+                count += 1
+        if not count:
+            raise ValueError(f'{out} was not written: the source holds no frame')
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    return count
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    return [path for suffix in SUFFIXES for path in sorted(folder.glob('*' + suffix))]
+
+
+def _topic(name: str, connections: list[Connection]) -> BagTopic:
+    qos = [profile for c in connections for profile in getattr(c.ext, 'offered_qos_profiles', [])]
+    return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
+
+
+def _unpack(msg: Any) -> np.ndarray:
+    what = f'{msg.width}x{msg.height} {msg.encoding} image'
+    if msg.encoding not in ENCODINGS:
+        raise ValueError(f'{what}: this encoding cannot be read from a bag, only '
+                         f"{', '.join(ENCODINGS)}, jpeg and png; replay the bag to the node, "
+                         'which reads more')
+    channels, code = ENCODINGS[msg.encoding]
+    used, needed = msg.width * channels, msg.height * msg.step
+    if not used or not msg.height or msg.step < used or msg.data.size < needed:
+        raise ValueError(f'{what}: step {msg.step} and {msg.data.size} bytes do not fit')
+    rows = msg.data[:needed].reshape(msg.height, msg.step)[:, :used]
+    pixels = rows.reshape(msg.height, msg.width, channels)
+    return pixels if code is None else cv2.cvtColor(pixels, code)
+
+
+def _header(frame: Frame) -> Any:
+    seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
+    stamp = TYPES.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
+    return TYPES.types['std_msgs/msg/Header'](stamp, frame.frame_id)
+
+
+def _raw_message(frame: Frame) -> Any:
+    height, width = frame.image.shape[:2]
+    return TYPES.types[IMAGE](_header(frame), height, width, 'rgb8', 0, 3 * width,
+                              np.ascontiguousarray(frame.image).reshape(-1))
+
+
+def _compressed_message(frame: Frame, codec: str) -> Any:
+    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode('.' + codec, bgr)[1].reshape(-1)
+    return TYPES.types[COMPRESSED](_header(frame), f'rgb8; {codec} compressed bgr8', data)

@@ -1,0 +1,76 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Frame, the one form in which recorded images travel, and reading encoded images.
+
+Knows nothing of folders, videos, bags or ROS.
+"""
+
+import contextlib
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class Frame(NamedTuple):
+    """
+    One image of a recording.
+
+    :param index: its place in the recording, from 0; unreadable frames are counted too.
+    :param stamp_ns: when it was taken, in nanoseconds; from 0 where no clock was recorded.
+    :param frame_id: the camera's coordinate frame.
+    :param name: short and unique in its recording: an image file's stem, else the index.
+    :param image: (H, W, 3) uint8 RGB.
+    """
+
+    index: int
+    stamp_ns: int
+    frame_id: str
+    name: str
+    image: np.ndarray
+
+
+def decode_image(data: bytes | np.ndarray, upright: bool = False) -> np.ndarray:
+    """
+    Return an encoded image (JPEG, PNG, BMP, WebP) as RGB, (H, W, 3) uint8.
+
+    :param data: the encoded bytes, or a uint8 array of them.
+    :param upright: turn the image as its EXIF orientation says. Right for photographs; wrong for
+        a camera's messages, which its calibration describes as they are.
+    :raises ValueError: where the data are no whole image.
+    """
+    data = np.frombuffer(data, np.uint8)
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = None
+    if data.size and not is_cut_jpeg(data):
+        # OpenCV tells most bad data by None, some by an error.
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(data, flags)
+    if image is None:
+        raise ValueError(f'the {data.size} bytes are not a whole image that OpenCV can read')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+
+
+def is_cut_jpeg(data: np.ndarray) -> bool:
+    """
+    Tell whether a JPEG's last scan (FF DA) lacks the end marker (FF D9).
+
+    OpenCV 4.6 (Ubuntu 24.04) fills the missing part with grey instead of failing.
+    """
+    if data[:2].tobytes() != b'\xff\xd8':
+        return False
+    stream = data.tobytes()
+    return stream.rfind(b'\xff\xd9') < stream.rfind(b'\xff\xda')

@@ -1,0 +1,226 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Publish a recording over ROS as it was recorded: same messages, same order, same rate.
+
+A programme says what is published when; a player keeps to its times. Knows publishers and clocks;
+what is in a bag or a video, sources.py and bags.py know.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+import importlib
+from pathlib import Path
+import time
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.type_support import NoTypeSupportImportedException
+from rosbags.interfaces import Qos, QosDurability, QosReliability
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from segnet_ros.bags import bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, \
+    image_topic, read_messages
+from segnet_ros.ros.conversions import preallocated_image
+from segnet_ros.sources import Frames
+
+DEPTH = 10
+CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
+POLL_PERIOD = 0.02  # seconds
+ACK_TIMEOUT = 5.0  # seconds
+
+Event = tuple[int, Publisher, Image | bytes]  # recorded time in nanoseconds, where, what
+
+
+@dataclass(frozen=True)
+class Programme:
+    """
+    What is to be published.
+
+    :param events: called for each round; yields events in the order of their times. A message
+        may be reused for the next event, so it is to be published before that is asked for.
+    :param publishers: all of them.
+    :param image_publishers: those among them that publish images.
+    :param period_ns: from the last event of a round to the first of the next.
+    """
+
+    events: Callable[[], Iterator[Event]]
+    publishers: list[Publisher]
+    image_publishers: list[Publisher]
+    period_ns: int
+
+
+@dataclass
+class Summary:
+    """What was published: messages, the seconds from first to last, how late the latest was."""
+
+    messages: int = 0
+    seconds: float = 0.0
+    worst_delay: float = 0.0
+    all_acknowledged: bool = True
+
+
+def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Programme:
+    """Publish frames as rgb8 images, reliably; a message is built anew only when the size changes."""
+    publisher = node.create_publisher(Image, topic, DEPTH)
+
+    def events() -> Iterator[Event]:
+        msg, pixels = Image(), None
+        for frame in frames:
+            if pixels is None or pixels.shape != frame.image.shape:
+                msg, pixels = preallocated_image('rgb8', *frame.image.shape[:2])
+            pixels[:] = frame.image
+            msg.header.frame_id = frame.frame_id
+            msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(frame.stamp_ns, 10**9)
+            yield frame.stamp_ns, publisher, msg
+
+    return Programme(events, [publisher], [publisher], round(1e9 / frames.rate))
+
+
+def bag_programme(node: Node, path: str | Path, topic: str | None = None,
+                  own_clock: bool = False) -> Programme:
+    """
+    Publish all messages of a bag as the bytes that were recorded.
+
+    Each topic has the quality of service that its publishers offered when recorded, else it is
+    reliable. Topics of types that are not installed are left out, with a warning.
+
+    :param topic: publish the bag's only image topic here instead.
+    :param own_clock: leave out the bag's /clock, since the player publishes its own.
+    """
+    renamed = {} if topic is None else {image_topic(path).name: topic}
+    publishers: dict[str, Publisher] = {}
+    images = []
+    for recorded in bag_topics(path):
+        if own_clock and recorded.name == '/clock':
+            continue
+        try:
+            publisher = node.create_publisher(
+                _message_class(recorded.type_name), renamed.get(recorded.name, recorded.name),
+                _offered_qos(recorded))
+        except (ImportError, AttributeError, NoTypeSupportImportedException):
+            node.get_logger().warning(
+                f'leaving out {recorded.name}: its type {recorded.type_name} is not installed')
+            continue
+        publishers[recorded.name] = publisher
+        if recorded.type_name in (IMAGE, COMPRESSED):
+            images.append(publisher)
+    if not publishers:
+        raise ValueError(f'{path} has no topic whose message type is installed')
+
+    def events() -> Iterator[Event]:
+        for message in read_messages(path, publishers):
+            yield message.record_ns, publishers[message.topic], message.cdr
+
+    return Programme(events, list(publishers.values()), images, bag_period_ns(path))
+
+
+def wait_for_subscribers(publishers: list[Publisher], count: int, timeout: float = 60.0):
+    """
+    Return as soon as each of the publishers has so many subscribers.
+
+    :raises TimeoutError: naming the topic that has too few after `timeout` seconds.
+    """
+    end = time.monotonic() + timeout
+    for publisher in publishers:
+        while (found := publisher.get_subscription_count()) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f'{publisher.topic_name} has {found} subscribers after {timeout:g} s, '
+                    f'{count} were to come; are they running, with the same ROS_DOMAIN_ID and '
+                    'a quality of service that fits?')
+            time.sleep(POLL_PERIOD)
+
+
+class Player:
+    """
+    Publishes a programme by its times, `rate` times as fast as recorded.
+
+    Every message has its due time on one monotonic clock, so that delays do not add up. What is
+    late is published at once; nothing is left out.
+    """
+
+    def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
+        if not rate > 0:
+            raise ValueError(f'rate {rate}: it must be above 0')
+        self.summary = Summary()
+        self._programme = programme
+        self._rate = rate
+        self._clock = node.create_publisher(Clock, '/clock', DEPTH) if clock else None
+
+    def play(self, loop: bool = False):
+        """Publish all, then wait until it has arrived; with `loop` until it is interrupted."""
+        started = due = time.monotonic()
+        while True:
+            first_ns = time_ns = None
+            for time_ns, publisher, message in self._programme.events():
+                first_ns = time_ns if first_ns is None else first_ns
+                moment = due + (time_ns - first_ns) / 1e9 / self._rate
+                self._wait_until(moment, time_ns)
+                publisher.publish(message)
+                self._count(started, moment)
+            if not loop or first_ns is None:
+                break
+            due += (time_ns - first_ns + max(self._programme.period_ns, 1)) / 1e9 / self._rate
+        self._wait_for_acknowledgements()
+
+    def _wait_until(self, moment: float, time_ns: int):
+        """Sleep until the moment, which was `time_ns` when recorded, with the clock ticking."""
+        while (left := moment - time.monotonic()) > 0:
+            self._tick(time_ns - round(left * self._rate * 1e9))
+            time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
+        self._tick(time_ns)
+
+    def _tick(self, time_ns: int):
+        if self._clock is not None:
+            msg = Clock()
+            msg.clock.sec, msg.clock.nanosec = divmod(max(time_ns, 0), 10**9)
+            self._clock.publish(msg)
+
+    def _count(self, started: float, moment: float):
+        now = time.monotonic()
+        self.summary.messages += 1
+        self.summary.seconds = now - started
+        self.summary.worst_delay = max(self.summary.worst_delay, now - moment)
+
+    def _wait_for_acknowledgements(self):
+        end = time.monotonic() + ACK_TIMEOUT
+        for publisher in self._programme.publishers:
+            left = Duration(seconds=max(0.0, end - time.monotonic()))
+            self.summary.all_acknowledged &= publisher.wait_for_all_acked(left)
+
+
+def _message_class(type_name: str) -> type:
+    """Return the class of a type such as 'sensor_msgs/msg/Image'."""
+    package, kind, name = type_name.split('/')
+    return getattr(importlib.import_module(f'{package}.{kind}'), name)
+
+
+def _offered_qos(topic: BagTopic) -> QoSProfile:
+    """
+    Return the quality of service that a topic's publishers offered, the most that any did.
+
+    A depth below DEPTH may be wrong, since DDS does not tell others a publisher's depth, or too
+    small, since one publisher here stands for several, as on /tf_static.
+    """
+    profile = QoSProfile(depth=max([DEPTH, *(qos.depth for qos in topic.qos)]))
+    if topic.qos and all(q.reliability == QosReliability.BEST_EFFORT for q in topic.qos):
+        profile.reliability = ReliabilityPolicy.BEST_EFFORT
+    if any(q.durability == QosDurability.TRANSIENT_LOCAL for q in topic.qos):
+        profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return profile

@@ -1,0 +1,234 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Where frames come from: a folder of images, a video, a rosbag2 or the rendered sample drive.
+
+All give the same thing: frames in order with their times, one at a time, so that memory does not
+grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segnet_ros.bags import decode_message, image_topic, is_bag, open_bag, \
+    read_messages
+from segnet_ros.frames import decode_image, Frame
+from segnet_ros.labels import LabelSet, load_label_set
+from segnet_ros.sample_drive.drive import SampleDrive
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
+FRAME_ID = 'camera'  # of recordings that name no coordinate frame
+SAMPLE, SAMPLE_FRAMES = 'sample', 150
+
+# Called with the error of a frame that cannot be read; the frame is then left out.
+OnError = Callable[[ValueError], None]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """
+    The frames of a source; every iteration starts from the first.
+
+    :param rate: frames a second as recorded.
+    :param count: how many there are, unreadable ones among them; None where only reading to the
+        end would tell. A video's count is what its file says.
+    """
+
+    rate: float
+    count: int | None
+    _read: Callable[[], Iterator[Frame]]
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield Frame after Frame."""
+        return self._read()
+
+    def __len__(self) -> int:
+        """Return `count`; TypeError where it is not known."""
+        if self.count is None:
+            raise TypeError('the number of frames is not known before the last one is read')
+        return self.count
+
+
+def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
+                on_error: OnError | None = None) -> Frames:
+    """
+    Return the frames of a source.
+
+    :param source: a folder of images (png, jpg, bmp, webp; in the order of their names), one
+        image, a video, a rosbag2 (folder, .mcap or .db3), or 'sample' or 'sample:SEED' for the
+        rendered drive. Write './sample' for a folder of that name.
+    :param fps: the rate of images, and of a video or bag that does not tell its own.
+    :param topic: which of a bag's image topics; needed only where there are several.
+    :param on_error: called with the ValueError of a frame that cannot be read, which is then left
+        out. Without it the error is raised and ends the iteration.
+    :raises FileNotFoundError: where there is no such file or folder.
+    :raises ValueError: saying why the source cannot be used.
+    """
+    if not fps > 0:
+        raise ValueError(f'{fps} frames a second: the rate must be above 0')
+    seed = _sample_seed(source)
+    if seed is not None:
+        drive = SampleDrive(seed)
+        return Frames(drive.rate, SAMPLE_FRAMES, lambda: _rendered(drive))
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder '{source}'; give a folder of images, a video, "
+                                "a rosbag2, or 'sample' for the rendered drive")
+    report = on_error or _raise
+    if is_bag(path):
+        return _open_bag(path, fps, topic, report)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        files = image_files(path)
+        return Frames(fps, len(files), lambda: _images(files, fps, report))
+    return _open_video(path, fps)
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """Return the images in a folder by name, or the one image that the path names."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise ValueError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES)}) and no rosbag2')
+    return files
+
+
+def open_labels(source: str | Path, label_set: LabelSet
+                ) -> Callable[[int], np.ndarray | None] | None:
+    """
+    Return what gives the true label map, (H, W) uint8, of a frame by Frame.index; None if unknown.
+
+    The sample drive knows its labels. Of any other source they are the PNG files of class ids in
+    the folder beside it that has its name (without an ending) and 'annot': images are matched by
+    their stems, the frames of a bag or video one by one in the order of the files' names. What is
+    returned gives None for a frame that has no annotation, and ValueError for a damaged one.
+    """
+    seed = _sample_seed(source)
+    if seed is not None:
+        if label_set.class_names != load_label_set('camvid11').class_names:
+            return None
+        drive = SampleDrive(seed)
+        return lambda index: drive.frame(index)[1] if index < SAMPLE_FRAMES else None
+    path = Path(source).expanduser().absolute()
+    annotations = path.with_name((path.stem if path.is_file() else path.name) + 'annot')
+    if not annotations.is_dir():
+        return None
+    if is_bag(path) or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
+        files = sorted(annotations.glob('*.png'))
+    else:
+        files = [annotations / (image.stem + '.png') for image in image_files(path)]
+
+    def read(index: int) -> np.ndarray | None:
+        if index >= len(files) or not files[index].is_file():
+            return None
+        return _read_annotation(files[index], label_set)
+    return read
+
+
+def _sample_seed(source: str | Path) -> int | None:
+    name, colon, seed = str(source).partition(':')
+    if name != SAMPLE:
+        return None
+    if colon and not seed.isdecimal():
+        raise ValueError(f"'{source}': write sample:SEED with a whole number, such as sample:7")
+    return int(seed or 0)
+
+
+def _raise(error: ValueError):
+    raise error
+
+
+def _rendered(drive: SampleDrive) -> Iterator[Frame]:
+    for index in range(SAMPLE_FRAMES):
+        yield Frame(index, _stamp(index, drive.rate), FRAME_ID, _name(index),
+                    drive.frame(index)[0])
+
+
+def _images(files: list[Path], fps: float, on_error: OnError) -> Iterator[Frame]:
+    for index, path in enumerate(files):
+        try:
+            image = decode_image(path.read_bytes(), upright=True)
+        except (ValueError, OSError) as error:
+            on_error(ValueError(f'{path}: {error}'))
+            continue
+        yield Frame(index, _stamp(index, fps), FRAME_ID, path.stem, image)
+
+
+def _open_video(path: Path, fps: float) -> Frames:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
+    own_rate = capture.get(cv2.CAP_PROP_FPS)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    # Some containers say nothing, or the ticks of their clock (90 kHz) instead of a rate.
+    rate = own_rate if 0 < own_rate < 1000 else fps
+    return Frames(rate, count if count > 0 else None, lambda: _video(path, rate))
+
+
+def _video(path: Path, rate: float) -> Iterator[Frame]:
+    capture = cv2.VideoCapture(str(path))
+    index = 0
+    try:
+        while (read := capture.read())[0]:
+            image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            yield Frame(index, _stamp(index, rate), FRAME_ID, _name(index), image)
+            index += 1
+    finally:
+        capture.release()
+    if not index:
+        raise ValueError(f'{path}: not one frame of this video can be decoded')
+
+
+def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:
+    chosen = image_topic(path, topic)
+    with open_bag(path) as reader:
+        seconds = (reader.duration - 1) / 1e9
+    # Other topics may run a little longer than the camera: good enough for a rate.
+    rate = (chosen.count - 1) / seconds if chosen.count > 1 and seconds > 0 else fps
+    return Frames(rate, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))
+
+
+def _bag_frames(path: Path, topic: str, on_error: OnError) -> Iterator[Frame]:
+    for index, message in enumerate(read_messages(path, [topic])):
+        try:
+            stamp_ns, frame_id, image = decode_message(message)
+        except ValueError as error:
+            on_error(ValueError(f'{path}: {error}'))
+            continue
+        yield Frame(index, stamp_ns, frame_id, _name(index), image)
+
+
+def _read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
+    annotation = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if annotation is None or annotation.ndim != 2 or annotation.dtype != np.uint8:
+        raise ValueError(f'{path} is no PNG of class ids: it needs one channel of 8 bits')
+    try:
+        return label_set.from_file_ids(annotation)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def _stamp(index: int, rate: float) -> int:
+    return round(index * 1e9 / rate)
+
+
+def _name(index: int) -> str:
+    return f'{index:06d}'

@@ -1,0 +1,91 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet replay`: publish a recording at the rate it was recorded at."""
+
+import argparse
+import signal
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.add_argument('source', help='rosbag2 (folder, .mcap, .db3), video, folder of images, '
+                                       'or sample[:SEED]')
+    parser.add_argument('--rate', type=float, default=1.0, metavar='FACTOR',
+                        help='so many times as fast as recorded (1)')
+    parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
+    parser.add_argument('--loop', action='store_true', help='start again at the end')
+    parser.add_argument('--topic', help="publish images there (a bag's own topics, else /image)")
+    parser.add_argument('--clock', action='store_true',
+                        help='publish /clock from the recorded times, for use_sim_time')
+    parser.add_argument('--wait-for-subscribers', type=int, default=0, metavar='N',
+                        help='start when the image topic has N subscribers')
+    parser.add_argument('--wait-timeout', type=float, default=60.0, metavar='SECONDS',
+                        help='give up waiting for subscribers after so long (60)')
+    parser.add_argument('--ros-args', nargs=argparse.REMAINDER, default=[], metavar='...',
+                        help='the rest goes to ROS, e.g. --ros-args -r image:=/camera/image_raw')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Replay, then say how it went; being interrupted is a good end too."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from segnet_ros.ros.large_images import use_large_image_profile
+    # Both signals end the program as Ctrl-C does, wherever it is; rclpy's handlers would let a
+    # SIGTERM wait for the next message.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    use_large_image_profile()
+    rclpy.init(args=['--ros-args', *args.ros_args],
+               signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        return _replay(args, rclpy.create_node('segnet_replay'))
+    except TimeoutError as error:
+        print(f'segnet replay: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        rclpy.try_shutdown()
+
+
+def _replay(args: argparse.Namespace, node) -> int:
+    from segnet_ros.bags import is_bag
+    from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
+        wait_for_subscribers
+    from segnet_ros.sources import open_frames
+    if is_bag(args.source):
+        programme = bag_programme(node, args.source, args.topic, own_clock=args.clock)
+    else:
+        frames = open_frames(args.source, args.fps, on_error=_skip)
+        programme = frames_programme(node, frames, args.topic or 'image')
+    player = Player(node, programme, args.rate, args.clock)
+    watched = programme.image_publishers or programme.publishers
+    print('publishing ' + ', '.join(p.topic_name for p in programme.publishers), flush=True)
+    wait_for_subscribers(watched, args.wait_for_subscribers, args.wait_timeout)
+    try:
+        player.play(args.loop)
+    finally:
+        done = player.summary
+        print(f'published {done.messages} messages in {done.seconds:.2f} s, '
+              f'at worst {done.worst_delay * 1e3:.1f} ms late', flush=True)
+        if not done.all_acknowledged:
+            print('segnet replay: some subscribers have not confirmed the last messages',
+                  file=sys.stderr)
+    return 0
+
+
+def _skip(error: ValueError):
+    print(f'segnet replay: left out: {error}', file=sys.stderr)
