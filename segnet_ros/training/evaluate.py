@@ -148,7 +148,8 @@ def score_frames(predict: Predict, frames: Iterable[Frame],
     :param frames: (image, label map) pairs; void pixels count nowhere.
     """
     count = len(class_names)
-    confusion = MulticlassConfusionMatrix(count, ignore_index=VOID)
+    # Both label maps hold class ids by construction: torchmetrics need not look for others.
+    confusion = MulticlassConfusionMatrix(count, ignore_index=VOID, validate_args=False)
     levels = np.zeros((2, 256))  # pixels of each confidence, and those of them that are right
     mious, boundaries = [], []
     for image, truth in frames:

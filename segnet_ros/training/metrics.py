@@ -18,6 +18,8 @@ Segmentation scores, as the SegNet paper defines them, from counts and label map
 Knows NumPy arrays only: nothing of networks, files or how frames are read.
 """
 
+import math
+
 import cv2
 import numpy as np
 
@@ -71,7 +73,7 @@ def boundary_f1(truth: np.ndarray, prediction: np.ndarray, num_classes: int,
     """
     prediction = np.where(truth == VOID, VOID, prediction)
     true_edge, predicted_edge = _edges(truth), _edges(prediction)
-    reach = tolerance * np.hypot(*truth.shape)
+    reach = tolerance * math.hypot(*truth.shape)
     found = []
     for class_id in range(num_classes):
         wanted = true_edge & (truth == class_id)

@@ -62,22 +62,23 @@ def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
     order = scored[np.argsort(evaluation.frame_mious[scored])[::-1]]
     # The worst first among the worst; with few frames none is shown twice.
     best = order[:count]
-    chosen = [('best', i) for i in best]
-    chosen += [('worst', i) for i in order[::-1][:count] if i not in best]
+    chosen = [('best', int(i)) for i in best]
+    chosen += [('worst', int(i)) for i in order[::-1][:count] if i not in best]
     figure = Figure(figsize=(10.5, 2.6 * len(chosen) + 0.8), layout='constrained')
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     palette = evaluation.label_set.palette()
     for row, (which, index) in zip(grid, chosen, strict=True):
-        image, truth = read_frame(*evaluation.frames[index], evaluation.label_set)
+        image_path, annotation_path = evaluation.frames[index]
+        image, truth = read_frame(image_path, annotation_path, evaluation.label_set)
         prediction = np.where(truth == VOID, VOID, evaluation.predict(image)[0])
         for axes, picture in zip(row, (image, palette[truth], palette[prediction]), strict=True):
             axes.imshow(picture)
             axes.set_axis_off()
-        row[0].set_title(f'{which}: {evaluation.frames[index][0].name}', fontsize=9)
+        row[0].set_title(f'{which}: {image_path.name}', fontsize=9)
         row[1].set_title('truth', fontsize=9)
         row[2].set_title(f'prediction, mIoU {100 * evaluation.frame_mious[index]:.1f}',
                          fontsize=9)
-    patches = [Patch(color=np.divide(color, 255), label=name) for name, color in zip(
+    patches = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in zip(
         evaluation.label_set.class_names, evaluation.label_set.colors, strict=True)]
     figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
     return figure
