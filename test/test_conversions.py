@@ -15,6 +15,7 @@
 
 """Test the conversions between messages and arrays against the encodings' definitions."""
 
+from array import array
 import contextlib
 import struct
 import sys
@@ -241,6 +242,15 @@ def test_bad_messages_get_one_clear_line(change, message):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('encoding', SUPPORTED_ENCODINGS)
+def test_one_byte_too_few_is_an_error(encoding):
+    msg = make_message(encoding, 3, 5, padding=1)
+    msg.data.pop()
+    with pytest.raises(ImageConversionError,
+                       match=f'are {len(msg.data) + 1} bytes, but data has {len(msg.data)}'):
+        image_from_message(msg)
+
+
 NUMBERS = st.one_of(st.integers(0, 12), st.integers(0, 100), st.integers(2 ** 31, 2 ** 32 - 1))
 
 
@@ -363,15 +373,24 @@ def test_cut_images_are_refused(extension):
             image_from_compressed(CompressedImage(format=extension, data=whole.data[:size]))
 
 
-def test_cut_jpeg_with_a_thumbnail_is_refused():
+def test_cut_jpeg_with_a_thumbnail_never_reaches_opencv(monkeypatch):
     """A whole thumbnail's end marker inside is not the image's end."""
     data = compressed(smooth_image(480, 640), 'jpeg').data.tobytes()
     thumbnail = compressed(smooth_image(8, 8), 'jpeg').data.tobytes()
     comment = b'\xff\xfe' + struct.pack('>H', len(thumbnail) + 2) + thumbnail
     whole = data[:2] + comment + data[2:]
     assert image_from_compressed(CompressedImage(data=whole)).shape == (480, 640, 3)
+    monkeypatch.setattr(cv2, 'imdecode', None)  # An old one would make an image of it.
     with pytest.raises(ImageConversionError):
         image_from_compressed(CompressedImage(data=whole[:-len(data) // 2]))
+
+
+def test_a_jpeg_too_large_for_opencv_is_refused():
+    msg = compressed(smooth_image(), 'jpeg')
+    frame_header = msg.data.tobytes().index(b'\xff\xc0')
+    msg.data[frame_header + 5:frame_header + 9] = array('B', b'\xff\xfe' * 2)  # height, width
+    with pytest.raises(ImageConversionError):
+        image_from_compressed(msg)
 
 
 def test_bytes_after_a_jpeg_do_no_harm():
