@@ -100,3 +100,30 @@ def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
     middles = (starts + ends - 1) / 2
     mean = (profile * weights) @ middles / counts
     return first * any_occupied, (last - first) * any_occupied, mean
+
+
+def region_statistics(label_map: np.ndarray, confidence: np.ndarray, num_classes: int,
+                      region: tuple[float, float, float, float]) -> ClassStatistics:
+    """
+    Return the statistics of a part of a label map; places are in the whole map's pixels.
+
+    :param label_map: (H, W) uint8 class ids, VOID for none.
+    :param confidence: (H, W) uint8, 255 for certainty.
+    :param region: x, y, width, height as shares of the map; at least one pixel is taken.
+    """
+    height, width = label_map.shape
+    x, y = int(region[0] * width), int(region[1] * height)
+    right = max(x + 1, round((region[0] + region[2]) * width))
+    bottom = max(y + 1, round((region[1] + region[3]) * height))
+    bins = np.minimum(label_map[y:bottom, x:right], num_classes).astype(np.intp)
+    sums = np.bincount(bins.ravel(), confidence[y:bottom, x:right].ravel(), num_classes + 1)
+    rows, columns = (
+        np.bincount((bins * n + place).ravel(), minlength=(num_classes + 1) * n).reshape(-1, n)
+        for n, place in ((bins.shape[0], np.arange(bins.shape[0])[:, None]),
+                         (bins.shape[1], np.arange(bins.shape[1]))))
+    ones = [np.ones(n, np.int64) for n in bins.shape]
+    statistics = class_statistics(rows, columns, sums, *ones)
+    present = statistics.pixel_counts > 0
+    statistics.bounding_boxes[present, :2] += (x, y)
+    statistics.centroids[:] += (x, y)
+    return statistics

@@ -161,15 +161,18 @@ class Segmenter:
         if self._under_own:
             self._under = self._empty((out_height, out_width, 3), self._wide.dtype)
 
+    @torch.inference_mode()
     def set_overlay_alpha(self, alpha: float):
         """Set the share of the colour mask in the overlay, 0 (image) to 1 (mask)."""
         mask = round(min(1.0, max(0.0, alpha)) * _ALPHA_ONE)
         self._alphas.copy_(torch.tensor([_ALPHA_ONE - mask, mask], dtype=torch.int16))
 
+    @torch.inference_mode()
     def set_confidence_threshold(self, threshold: float):
         """Make void what the network is less sure of than this, 0 (nothing) to 1."""
         self._threshold.fill_(threshold)
 
+    @torch.inference_mode()
     def set_palette(self, palette: np.ndarray):
         """Set the colours by class id, (256, 3) uint8 RGB."""
         self._palette.copy_(torch.from_numpy(palette))

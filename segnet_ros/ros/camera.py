@@ -1,0 +1,209 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One camera: its subscription, its segmenter, its outputs; message in, messages out."""
+
+import time
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from segnet_ros.ros.conversions import (
+    image_from_compressed, image_from_message, ImageConversionError)
+from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.monitor import StreamMonitor
+from segnet_ros.ros.outputs import Outputs
+from segnet_ros.ros.settings import Settings
+
+# Reliability is not among the overrides: input_reliability and what publishers offer decide it.
+_OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
+
+
+class Camera:
+    """
+    Takes one camera's frames from the topic to the results.
+
+    :param name: '' for the only camera, else the prefix of its topics.
+    :param build_segmenter: (height, width) -> Segmenter; called once for each new resolution.
+    """
+
+    def __init__(self, node, name: str, label_set, build_segmenter):
+        self._node, self.name = node, name
+        self._prefix = name + '/' if name else ''
+        self._build_segmenter = build_segmenter
+        self.outputs = Outputs(node, self._prefix, label_set)
+        self.monitor = StreamMonitor()
+        self._segmenter = None
+        self._applied: Settings | None = None
+        self._subscription = self._info_subscription = None
+        self._camera_info: CameraInfo | None = None
+        self._due = 0.0
+        self._started = 0.0
+        self._warned = False
+
+    def start(self, frames: NewestFrames):
+        """Subscribe; frames go to the worker's store."""
+        self._frames = frames
+        self._started, self._warned = time.monotonic(), False
+        self._info_subscription = self._node.create_subscription(
+            CameraInfo, self._prefix + 'camera_info', self._on_camera_info, 1)
+        self._subscribe(self._choose_reliability())
+
+    def stop(self):
+        """Unsubscribe."""
+        for subscription in (self._subscription, self._info_subscription):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+        self._subscription = self._info_subscription = None
+
+    def destroy(self):
+        """Give back topics and buffers."""
+        self.stop()
+        self.outputs.destroy()
+        self._segmenter = None
+
+    @property
+    def _compressed(self) -> bool:
+        return self._node.get_parameter('input_transport').value == 'compressed'
+
+    def _subscribe(self, reliability: ReliabilityPolicy):
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._reliability = reliability
+        message_type, topic = ((CompressedImage, 'image/compressed') if self._compressed
+                               else (Image, 'image'))
+        self._subscription = self._node.create_subscription(
+            message_type, self._prefix + topic, self._on_image,
+            QoSProfile(depth=1, reliability=reliability),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=_OVERRIDES)
+
+    def _publishers(self):
+        # topic_name is as resolved, remappings included.
+        topic = self._subscription.topic_name if self._subscription else (
+            self._node.resolve_topic_name(
+                self._prefix + ('image/compressed' if self._compressed else 'image')))
+        return topic, self._node.get_publishers_info_by_topic(topic)
+
+    def _choose_reliability(self) -> ReliabilityPolicy:
+        """Return what to ask for: reliable where every publisher offers it (or none is there)."""
+        asked = self._node.get_parameter('input_reliability').value
+        if asked != 'auto':
+            return ReliabilityPolicy[asked.upper()]
+        _, publishers = self._publishers()
+        if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
+            return ReliabilityPolicy.RELIABLE
+        return ReliabilityPolicy.BEST_EFFORT
+
+    def _on_incompatible(self, event):
+        if self._node.get_parameter('input_reliability').value != 'auto':
+            topic, publishers = self._publishers()
+            self._node.get_logger().warn(
+                f'{topic}: a publisher offers a quality of service that does not fit what this '
+                f'node asks for ({event.last_policy_kind.name.lower()}): {_offers(publishers)}; '
+                "set the parameter input_reliability to 'auto' or 'best_effort'")
+
+    def watch(self, settings: Settings):
+        """Follow publishers that come and go; warn once when no frame comes."""
+        reliability = self._choose_reliability()
+        if reliability != self._reliability:
+            self._subscribe(reliability)
+        idle = self.monitor.idle_seconds()
+        silent = min(time.monotonic() - self._started, 1e9 if idle is None else idle)
+        limit = settings.no_image_warning_period
+        if not limit or silent < limit:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            topic, publishers = self._publishers()
+            self._node.get_logger().warn(
+                f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
+                + (f': {_offers(publishers)}' if publishers else
+                   '; remap `image` to your camera\'s topic, e.g. -r image:=/camera/image_raw'))
+
+    def _on_camera_info(self, msg: CameraInfo):
+        self._camera_info = msg
+
+    def _on_image(self, msg: Image | CompressedImage):
+        """Leave the frame for the worker; the newest wins."""
+        now = time.monotonic()
+        self.monitor.received()
+        max_rate = self._node.settings.max_rate
+        if max_rate:
+            # A tenth of a period early is on time, or jitter would halve the rate.
+            if now < self._due - 0.1 / max_rate:
+                return self.monitor.count('limited')
+            self._due = max(self._due + 1 / max_rate, now)
+        if self._frames.put(self, (msg, now)):
+            self.monitor.count('dropped')
+
+    def process(self, msg: Image | CompressedImage, received: float, settings: Settings):
+        """Segment a frame and publish what is subscribed; a bad frame is counted, not raised."""
+        begun = time.monotonic()
+        if self._is_stale(msg, settings):
+            return self.monitor.count('stale')
+        wanted = self.outputs.wanted()
+        if not wanted:
+            return self.monitor.count('unwatched')
+        if settings.roi is not None and 'statistics' in wanted:
+            wanted = tuple({*wanted, 'label_map', 'confidence'})
+        try:
+            image = (image_from_compressed(msg) if isinstance(msg, CompressedImage)
+                     else image_from_message(msg))
+            converted = time.monotonic()
+            segmentation = self._segmenter_for(image.shape[:2], settings).segment(image, wanted)
+        except ImageConversionError as error:
+            self.monitor.count('failed', str(error))
+            self._node.get_logger().warn(
+                f'frame dropped: {error}', throttle_duration_sec=1.0)
+            return
+        segmented = time.monotonic()
+        self.outputs.publish(msg.header, segmentation, settings, self._camera_info)
+        self.monitor.processed([received, begun, converted, segmented, time.monotonic()])
+
+    def _is_stale(self, msg, settings: Settings) -> bool:
+        if not settings.max_frame_age:
+            return False
+        age = self._node.get_clock().now() - Time.from_msg(
+            msg.header.stamp, clock_type=self._node.get_clock().clock_type)
+        # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
+        return age.nanoseconds * 1e-9 > settings.max_frame_age
+
+    def _segmenter_for(self, size: tuple[int, int], settings: Settings):
+        if self._segmenter is None or self._segmenter.camera_size != size:
+            self._segmenter = None  # first give back the buffers of the old resolution
+            self._segmenter = self._build_segmenter(size)
+            self._applied = None
+            network = self._segmenter.network_size
+            self._node.get_logger().info(
+                f'{self.name or "camera"}: {size[1]}x{size[0]} frames, network at '
+                f'{network[1]}x{network[0]}, results {self._segmenter.output_size[1]}x'
+                f'{self._segmenter.output_size[0]}')
+        if settings is not self._applied:
+            self._segmenter.set_confidence_threshold(settings.confidence_threshold)
+            self._segmenter.set_overlay_alpha(settings.overlay_alpha)
+            self._segmenter.set_palette(settings.palette)
+            self._applied = settings
+        return self._segmenter
+
+
+def _offers(publishers) -> str:
+    """Return what publishers offer, in words."""
+    return ', '.join(
+        f"{p.node_namespace.rstrip('/')}/{p.node_name} offers "
+        f'{p.qos_profile.reliability.name.lower()} {p.qos_profile.durability.name.lower()}'
+        for p in publishers) or 'none is there now'

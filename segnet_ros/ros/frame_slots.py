@@ -1,0 +1,60 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Frames between the threads: the newest of each camera waits, cameras take turns."""
+
+from collections import deque
+import threading
+
+
+class NewestFrames:
+    """
+    Holds at most one frame for each camera; a newer one replaces it.
+
+    The executor's thread puts, the worker's thread takes. Cameras whose frames wait are served in
+    the order in which they began to wait, so that a fast camera cannot starve a slow one.
+    """
+
+    def __init__(self):
+        self._frames: dict = {}
+        self._order: deque = deque()
+        self._condition = threading.Condition()
+        self._closed = False
+
+    def put(self, camera, frame) -> bool:
+        """Leave the camera's newest frame; return whether an older one was thrown away."""
+        with self._condition:
+            replaced = camera in self._frames
+            self._frames[camera] = frame
+            if not replaced:
+                self._order.append(camera)
+                self._condition.notify()
+            return replaced
+
+    def take(self):
+        """Wait for a frame; return (camera, frame), or None once closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._order or self._closed)
+            if self._closed:
+                return None
+            camera = self._order.popleft()
+            return camera, self._frames.pop(camera)
+
+    def close(self):
+        """Let go of all frames and wake the taker for good."""
+        with self._condition:
+            self._closed = True
+            self._frames.clear()
+            self._order.clear()
+            self._condition.notify_all()

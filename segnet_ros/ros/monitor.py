@@ -1,0 +1,121 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What became of one camera's frames: counts, rates and latencies, and their /diagnostics status."""
+
+from collections import Counter, deque
+import threading
+import time
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import numpy as np
+
+STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
+WINDOW = 300  # frames that percentiles look back on
+
+# What a frame can come to. Received frames are the sum of the others and of those under way.
+OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'failed')
+
+
+class StreamMonitor:
+    """
+    Counts frames by outcome and keeps the latest latencies; safe to use from several threads.
+
+    Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age); limited (by
+    max_rate); unwatched (nobody subscribes to a result); failed (could not be converted or run).
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.counts = Counter()
+        self._latencies = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._arrivals: deque = deque(maxlen=WINDOW)
+        self._finishes: deque = deque(maxlen=WINDOW)
+        self.last_error = ''
+        self._seen = Counter()
+
+    def received(self):
+        """Count a frame that came in."""
+        with self._lock:
+            self.counts['received'] += 1
+            self._arrivals.append(time.monotonic())
+
+    def count(self, outcome: str, error: str = ''):
+        """Count what became of a frame."""
+        with self._lock:
+            self.counts[outcome] += 1
+            if error:
+                self.last_error = error
+
+    def processed(self, marks: list[float]):
+        """Count a processed frame; marks are its times: received, begun, and each stage's end."""
+        with self._lock:
+            self.counts['processed'] += 1
+            self._finishes.append(marks[-1])
+            steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
+            for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
+                self._latencies[stage].append(seconds)
+
+    def idle_seconds(self) -> float | None:
+        """Return the seconds since the last frame came in, None before the first."""
+        with self._lock:
+            return time.monotonic() - self._arrivals[-1] if self._arrivals else None
+
+    def status(self, name: str, facts: dict[str, str]) -> DiagnosticStatus:
+        """
+        Return the status for /diagnostics and begin a new period.
+
+        WARN where frames were dropped or stale or none came since the last call, ERROR where any
+        failed; the message says which.
+        """
+        with self._lock:
+            news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
+            self._seen = Counter(self.counts)
+            values = {**facts, 'input_rate': f'{_rate(self._arrivals):.2f} Hz',
+                      'output_rate': f'{_rate(self._finishes):.2f} Hz',
+                      **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
+            if self._arrivals:
+                values['age_of_last_frame'] = f'{time.monotonic() - self._arrivals[-1]:.3f} s'
+            for stage, seconds in self._latencies.items():
+                if seconds:
+                    low, high = np.percentile(seconds, (50, 95))
+                    values[f'latency_{stage}_ms'] = (
+                        f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
+            level, message = _verdict(news, self.last_error)
+        return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
+                                values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+
+def _rate(times: deque) -> float:
+    """Return the rate over the last seconds, which falls when nothing comes any more."""
+    now = time.monotonic()
+    recent = [t for t in times if now - t < 5.0]
+    if len(recent) < 2:
+        return 0.0
+    return len(recent) / max(1e-3, now - recent[0])
+
+
+def _verdict(news: dict[str, int], last_error: str) -> tuple[bytes, str]:
+    if news['failed']:
+        return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
+    if not news['received']:
+        return DiagnosticStatus.WARN, 'no frames'
+    if news['stale']:
+        return DiagnosticStatus.WARN, f"{news['stale']} frames older than max_frame_age"
+    if news['unwatched']:
+        return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
+    if news['dropped']:
+        return DiagnosticStatus.WARN, (f"{news['dropped']} of {news['received']} frames dropped: "
+                                       'they come faster than they can be segmented')
+    return DiagnosticStatus.OK, 'segmenting'

@@ -1,0 +1,281 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""SegNetNode: the lifecycle node that segments camera images; parameters in, cameras and worker run."""
+
+from functools import wraps
+import resource
+import sys
+import threading
+import time
+import traceback
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from std_srvs.srv import SetBool
+import torch
+
+from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint
+from segnet_ros.ros.camera import Camera
+from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.large_images import use_large_image_profile
+from segnet_ros.ros.outputs import LabelInfo
+from segnet_ros.ros.parameters import (
+    class_specs, declare, parse_camera_names, parse_size, PARAMETERS, refusal)
+from segnet_ros.ros.settings import Settings
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.segmenter import fit_input_size, Segmenter
+
+WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
+
+
+def _transition(method):
+    """Log what a transition raises, undo it and return FAILURE; rclpy 7.1 would swallow it."""
+    @wraps(method)
+    def wrapper(self, state):
+        try:
+            method(self)
+        except (CheckpointError, ValueError, OSError) as error:
+            self.get_logger().error(f'{method.__name__[3:]} failed: {error}')
+        except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
+            self.get_logger().error(f'{method.__name__[3:]} failed:\n{traceback.format_exc()}')
+        else:
+            return TransitionCallbackReturn.SUCCESS
+        self._release()
+        return TransitionCallbackReturn.FAILURE
+    return wrapper
+
+
+class SegNetNode(LifecycleNode):
+    """
+    Segments the images of one or several cameras with one network.
+
+    Images are received in the executor's thread and segmented in a worker's, so that the newest
+    frame is always the one that is taken next.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__('segnet', **kwargs)
+        declare(self, PARAMETERS)
+        self._specs = {spec.name: spec for spec in PARAMETERS}
+        self._configured = False
+        self._enabled = True
+        self._cameras: list[Camera] = []
+        self._network = self._info = self._worker = self._frames = None
+        self.settings: Settings | None = None
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.add_post_set_parameters_callback(self._on_parameters_set)
+        self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+        self._timers_running = []
+
+    def _value(self, name: str):
+        return self.get_parameter(name).value
+
+    @_transition
+    def on_configure(self):
+        """Load the network, declare what its classes need, set the topics up."""
+        for name in self._specs:
+            reason = refusal(self.get_parameter(name), self._specs, False)
+            if reason:
+                raise ValueError(reason)
+        path = find_weights(self._value('weights'))
+        device = choose_device(self._value('device'))
+        dtype = choose_precision(self._value('precision'), device)
+        network, self._info = load_checkpoint(path)
+        self._network = prepare(network, device, dtype)
+        self._facts = {'device': _device_name(device), 'precision': str(dtype).split('.')[1],
+                       'weights': str(path)}
+        label_set = self._info.label_set
+        specs = class_specs(label_set.class_names, label_set.colors)
+        declare(self, specs)
+        self._specs |= {spec.name: spec for spec in specs}
+        self.settings = Settings.read(self, label_set)
+        self._cameras = [Camera(self, name, label_set, self._build_segmenter)
+                         for name in parse_camera_names(self._value('camera_names'))]
+        if LabelInfo is None:
+            self.get_logger().warn('vision_msgs is not installed: no label_info is published')
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._configured = True
+        self.get_logger().info(
+            f"{self._info.architecture} of width {self._info.width} with "
+            f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
+            f'weights {path}')
+
+    @_transition
+    def on_activate(self):
+        """Latch names and legend, then take frames."""
+        self._frames = NewestFrames()
+        for camera in self._cameras:
+            camera.outputs.publish_latched(self.settings)
+            camera.start(self._frames)
+        self._worker = threading.Thread(target=self._work, args=(self._frames,), daemon=True)
+        self._worker.start()
+        self._timers_running = [self.create_timer(WATCH_PERIOD, self._watch)]
+        if self._value('diagnostics_period'):
+            self._timers_running.append(
+                self.create_timer(self._value('diagnostics_period'), self._diagnose))
+
+    @_transition
+    def on_deactivate(self):
+        """Take no more frames."""
+        self._stop()
+
+    @_transition
+    def on_cleanup(self):
+        """Give the network, the buffers and the topics back."""
+        self._release()
+
+    @_transition
+    def on_shutdown(self):
+        """Stop and give everything back, from any state."""
+        self._release()
+
+    @_transition
+    def on_error(self):
+        """Come back to unconfigured with nothing held."""
+        self._release()
+
+    def _stop(self):
+        for timer in self._timers_running:
+            self.destroy_timer(timer)
+        self._timers_running = []
+        for camera in self._cameras:
+            camera.stop()
+        if self._worker is not None:
+            self._frames.close()
+            self._worker.join()
+            self._worker = None
+
+    def _release(self):
+        self._stop()
+        for camera in self._cameras:
+            camera.destroy()
+        if self._configured:
+            self.destroy_publisher(self._diagnostics)
+        self._cameras = []
+        self._network = self._info = self._frames = None
+        self._configured = False
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
+        network_size = (parse_size(self._value('network_size'), ('auto',))
+                        or fit_input_size(self._info.input_size, camera_size))
+        output = self._value('output_size')
+        output_size = (network_size if output == 'network'
+                       else parse_size(output, ('input',)) or camera_size)
+        return Segmenter(self._network, self._info, camera_size, network_size, output_size)
+
+    def _work(self, frames: NewestFrames):
+        """Segment the waiting frames, until the store is closed."""
+        while (taken := frames.take()) is not None:
+            camera, (msg, received) = taken
+            try:
+                if self._enabled:
+                    camera.process(msg, received, self.settings)
+            except Exception as error:  # noqa: BLE001 one frame must not stop the node
+                camera.monitor.count('failed', repr(error))
+                self.get_logger().error(f'frame dropped:\n{traceback.format_exc()}',
+                                        throttle_duration_sec=1.0)
+
+    def _watch(self):
+        for camera in self._cameras:
+            camera.watch(self.settings)
+
+    def _diagnose(self):
+        facts = {**self._facts, 'memory': _memory(), 'enabled': str(self._enabled)}
+        statuses = []
+        for camera in self._cameras:
+            name = f'{self.get_fully_qualified_name()[1:]}: {camera.name or "camera"}'
+            status = camera.monitor.status(name, facts)
+            if not self._enabled:
+                status.level, status.message = DiagnosticStatus.OK, 'paused through ~/enable'
+            statuses.append(status)
+        msg = DiagnosticArray(status=statuses)
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(msg)
+
+    def _on_set_parameters(self, parameters) -> SetParametersResult:
+        for parameter in parameters:
+            reason = refusal(parameter, self._specs, self._configured)
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _on_parameters_set(self, parameters):
+        changed = {p.name for p in parameters} & {s.name for s in self._specs.values() if s.live}
+        if not (self._configured and changed):
+            return
+        old, self.settings = self.settings, Settings.read(self, self._info.label_set)
+        if (old.palette != self.settings.palette).any():
+            for camera in self._cameras:
+                camera.outputs.publish_latched(self.settings)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
+        self._enabled = request.data
+        response.success = True
+        response.message = 'segmenting' if request.data else 'paused'
+        return response
+
+    def destroy_node(self):
+        """Stop the worker and give everything back before the node goes."""
+        self._release()
+        super().destroy_node()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == 'cuda':
+        return f'{device} ({torch.cuda.get_device_name(device)})'
+    return f'cpu ({torch.get_num_threads()} threads)'
+
+
+def _memory() -> str:
+    with open('/proc/self/statm') as file:
+        resident = int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    if torch.cuda.is_initialized():
+        return (f'{resident:.0f} MiB resident, '
+                f'{torch.cuda.memory_allocated() / 2**20:.0f} MiB of the GPU')
+    return f'{resident:.0f} MiB resident'
+
+
+def main(args=None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the exit code."""
+    use_large_image_profile()
+    started = time.monotonic()
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = SegNetNode()
+        if node.get_parameter('autostart').value:
+            for trigger in (node.trigger_configure, node.trigger_activate):
+                if trigger() != TransitionCallbackReturn.SUCCESS:
+                    return 1
+            node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,177 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The topics of one camera's results: what is subscribed, and one message allocated for each."""
+
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Float32MultiArray, Header
+
+from segnet_ros.labels import LabelSet
+from segnet_ros.legend import draw_legend
+from segnet_ros.ros.conversions import compressed_message, preallocated_image
+from segnet_ros.ros.settings import Settings
+from segnet_ros.ros.statistics import class_statuses, fractions_message, statistics_message
+from segnet_ros.segmentation import region_statistics, Segmentation
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # in every ROS distribution, but not among the Python wheels
+    LabelInfo = None
+
+
+@dataclass(frozen=True)
+class ImageTopic:
+    """A topic that carries one of the segmenter's arrays."""
+
+    array: str
+    encoding: str
+    codec: str  # of its /compressed sibling; masks are never jpeg, which would invent ids
+
+
+IMAGE_TOPICS = {
+    'mask': ImageTopic('label_map', 'mono8', 'png'),
+    'confidence': ImageTopic('confidence', 'mono8', ''),
+    'color_mask': ImageTopic('color_mask', 'rgb8', 'png'),
+    'overlay': ImageTopic('overlay', 'rgb8', 'jpeg'),
+}
+RESULTS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+NUMBERS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
+                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """
+    Publishes one camera's segmentations, each under its input's header.
+
+    :param prefix: of the topics' names, '' or 'front/'.
+    """
+
+    def __init__(self, node, prefix: str, label_set: LabelSet):
+        self._node, self._label_set = node, label_set
+        self._title = f'{node.get_name()}/{prefix}'.rstrip('/')
+        self._prefix = prefix
+        self._publishers = {}
+        for name, topic in IMAGE_TOPICS.items():
+            self._create(name, Image, RESULTS)
+            if topic.codec:
+                self._create(name + '/compressed', CompressedImage, RESULTS)
+        self._create('mask/camera_info', CameraInfo, RESULTS)
+        self._create('statistics', DiagnosticArray, NUMBERS)
+        self._create('class_fractions', Float32MultiArray, NUMBERS)
+        self._create('legend', Image, LATCHED)
+        if LabelInfo is not None:
+            self._create('label_info', LabelInfo, LATCHED)
+        self._messages: dict[str, tuple[Image, np.ndarray]] = {}
+
+    def _create(self, name: str, message_type, qos: QoSProfile):
+        self._publishers[name] = self._node.create_publisher(
+            message_type, self._prefix + name, qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def destroy(self):
+        """Take the topics down."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+        self._messages.clear()
+
+    def _subscribed(self, name: str) -> bool:
+        return self._publishers[name].get_subscription_count() > 0
+
+    def wanted(self) -> tuple[str, ...]:
+        """Return what the segmenter must compute for those who listen now; () for nobody."""
+        arrays = {topic.array for name, topic in IMAGE_TOPICS.items()
+                  if self._subscribed(name)
+                  or (topic.codec and self._subscribed(name + '/compressed'))}
+        if self._subscribed('statistics') or self._subscribed('class_fractions'):
+            arrays.add('statistics')
+        if self._subscribed('mask/camera_info'):
+            arrays.add('label_map')
+        return tuple(sorted(arrays))
+
+    def publish_latched(self, settings: Settings):
+        """Publish what late joiners must find: the classes' names and the legend's picture."""
+        stamp = self._node.get_clock().now().to_msg()
+        header = Header(stamp=stamp)
+        if LabelInfo is not None:
+            classes = [VisionClass(class_id=i, class_name=name)
+                       for i, name in enumerate(self._label_set.class_names)]
+            self._publishers['label_info'].publish(LabelInfo(
+                header=header, class_map=classes, threshold=settings.confidence_threshold))
+        picture = draw_legend(self._label_set, settings.palette)
+        msg, view = preallocated_image('rgb8', *picture.shape[:2])
+        np.copyto(view, picture)
+        msg.header = header
+        self._publishers['legend'].publish(msg)
+
+    def publish(self, header: Header, segmentation: Segmentation, settings: Settings,
+                camera_info: CameraInfo | None):
+        """Publish to every topic that has a subscriber."""
+        for name, topic in IMAGE_TOPICS.items():
+            array = getattr(segmentation, topic.array)
+            if array is None:
+                continue
+            if self._subscribed(name):
+                self._publish_image(name, topic.encoding, header, array)
+            if topic.codec and self._subscribed(name + '/compressed'):
+                self._publishers[name + '/compressed'].publish(
+                    compressed_message(array, topic.codec, header, settings.jpeg_quality))
+        if camera_info is not None and self._subscribed('mask/camera_info'):
+            size = segmentation.label_map.shape
+            self._publishers['mask/camera_info'].publish(scaled_info(camera_info, size, header))
+        if segmentation.statistics is not None:
+            self._publish_numbers(header, segmentation, settings)
+
+    def _publish_image(self, name: str, encoding: str, header: Header, array: np.ndarray):
+        size = array.shape[:2]
+        msg, view = self._messages.get(name, (None, None))
+        if msg is None or (msg.height, msg.width) != size:
+            msg, view = self._messages[name] = preallocated_image(encoding, *size)
+        np.copyto(view, array)
+        msg.header = header
+        self._publishers[name].publish(msg)
+
+    def _publish_numbers(self, header: Header, segmentation: Segmentation, settings: Settings):
+        statistics = segmentation.statistics
+        statuses = class_statuses(statistics, self._label_set, settings.alerts, self._title)
+        if settings.roi is not None and segmentation.label_map is not None:
+            region = region_statistics(segmentation.label_map, segmentation.confidence,
+                                       len(self._label_set), settings.roi)
+            statuses += class_statuses(region, self._label_set, settings.alerts,
+                                       self._title + '/roi')
+        self._publishers['statistics'].publish(statistics_message(header, statuses))
+        self._publishers['class_fractions'].publish(
+            fractions_message(statistics, self._label_set))
+
+
+def scaled_info(info: CameraInfo, size: tuple[int, int], header: Header) -> CameraInfo:
+    """
+    Return the calibration for images scaled to size (height, width), under the mask's header.
+
+    K and P scale with the pixels (REP-104, image_proc's resize); distortion does not.
+    """
+    height, width = size
+    x, y = width / max(1, info.width), height / max(1, info.height)
+    k = np.array(info.k) * np.repeat([x, y, 1], 3)
+    p = np.array(info.p) * np.repeat([x, y, 1], 4)
+    return CameraInfo(header=header, height=height, width=width,
+                      distortion_model=info.distortion_model, d=info.d, k=k, r=info.r, p=p,
+                      binning_x=info.binning_x, binning_y=info.binning_y)

@@ -1,0 +1,192 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The node's parameters: one table that declares, describes, bounds and documents every one.
+
+config/segnet.yaml and the README's table say the same; a test holds the three together.
+"""
+
+from dataclasses import dataclass
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """
+    One parameter.
+
+    :param live: takes effect at once when set; otherwise it is read when the node is configured
+        and refused while the node is configured or active.
+    :param bounds: (least, most) of a number.
+    :param choices: the words that a text may be.
+    """
+
+    name: str
+    default: object
+    description: str
+    live: bool = False
+    bounds: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the descriptor that `ros2 param describe` shows."""
+        descriptor = ParameterDescriptor(description=self.description)
+        if self.choices:
+            descriptor.additional_constraints = 'one of ' + ', '.join(self.choices)
+        if self.bounds and isinstance(self.default, int):
+            low, high = self.bounds
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+        elif self.bounds:
+            low, high = self.bounds
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+        return descriptor
+
+
+PARAMETERS = (
+    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.'),
+    ParameterSpec('weights', 'segnet_half_camvid11',
+                  'Weights: a name shipped with the package or the path of a .safetensors file.'),
+    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
+                                    'cuda or cuda:N.'),
+    ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
+                                       'bfloat16 on CPUs that compute in it.',
+                  choices=('auto', 'float32', 'bfloat16', 'float16')),
+    ParameterSpec('network_size', 'auto', "Size that frames are scaled to for the network: auto "
+                                          "(the camera's shape, as many pixels as trained) or "
+                                          'WIDTHxHEIGHT.'),
+    ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
+                                          'network or WIDTHxHEIGHT.'),
+    ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
+                                        'empty name is one camera with plain topic names.'),
+    ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
+                                            'takes `image/compressed`.',
+                  choices=('raw', 'compressed')),
+    ParameterSpec('input_reliability', 'auto', 'Reliability asked of the camera; auto is reliable '
+                                               'where every publisher offers it, else best '
+                                               'effort.',
+                  choices=('auto', 'reliable', 'best_effort')),
+    ParameterSpec('max_frame_age', 0.0, 'Drop frames whose stamp is older than this, in seconds; '
+                                        '0 drops none.', live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('max_rate', 0.0, 'Process at most so many frames a second from each camera; 0 '
+                                   'is no limit.', live=True, bounds=(0.0, 1000.0)),
+    ParameterSpec('confidence_threshold', 0.0, 'Pixels that the network is less sure of than this '
+                                               'become void (255).',
+                  live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('overlay_alpha', 0.5, 'Share of the colour mask in the overlay; 0 shows the '
+                                        'camera, 1 the mask.', live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('jpeg_quality', 90, 'Quality of `overlay/compressed`.',
+                  live=True, bounds=(1, 100)),
+    ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0], 'Region for a second set of statistics: '
+                                                          'x, y, width, height as shares of the '
+                                                          'picture; the whole picture turns it '
+                                                          'off.', live=True),
+    ParameterSpec('no_image_warning_period', 5.0, 'Warn after so many seconds without a frame, '
+                                                  'once; 0 never warns.',
+                  live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
+                                             'none.', bounds=(0.0, 60.0)),
+)
+
+# Declared for each class of the weights' label set when they are known, as PREFIX.CLASS.
+ALERT_PREFIX = 'alert_fractions'
+PALETTE_PREFIX = 'palette'
+
+
+def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
+    """Return the parameters that there are once for each class."""
+    alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
+                            f"Share of the picture above which {name}'s status is WARN; 1 never.",
+                            live=True, bounds=(0.0, 1.0)) for name in class_names]
+    palette = [ParameterSpec(f'{PALETTE_PREFIX}.{name}', list(color),
+                             f'Colour of {name}: red, green, blue, 0 to 255.', live=True)
+               for name, color in zip(class_names, colors, strict=True)]
+    return alerts + palette
+
+
+def declare(node, specs):
+    """Declare what is not declared yet, with description and range."""
+    for spec in specs:
+        if not node.has_parameter(spec.name):
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: bool) -> str:
+    """Return why a new value cannot be taken, or '' where it can."""
+    spec = specs.get(parameter.name)
+    if spec is None:
+        return ''
+    if configured and not spec.live:
+        return (f"'{spec.name}' is read when the node is configured; deactivate and clean up "
+                'the node, set it, then configure and activate again')
+    if spec.choices and parameter.value not in spec.choices:
+        return f"'{spec.name}' is one of {', '.join(spec.choices)}, not '{parameter.value}'"
+    try:
+        if spec.name in ('network_size', 'output_size'):
+            parse_size(parameter.value, ('auto',) if spec.name[0] == 'n' else ('input', 'network'))
+        elif spec.name == 'statistics_roi':
+            parse_roi(parameter.value)
+        elif spec.name.startswith(PALETTE_PREFIX + '.'):
+            parse_color(parameter.value)
+        elif spec.name == 'camera_names':
+            parse_camera_names(parameter.value)
+    except ValueError as error:
+        return f"'{spec.name}': {error}"
+    return ''
+
+
+def parse_size(text: str, words: tuple[str, ...]) -> tuple[int, int] | None:
+    """Return (height, width) of 'WIDTHxHEIGHT', None for one of the words; else ValueError."""
+    if text in words:
+        return None
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192
+            and 8 <= int(height) <= 8192):
+        raise ValueError(f"'{text}' is neither {' nor '.join(words)} nor WIDTHxHEIGHT with sides "
+                         'from 8 to 8192')
+    return int(height), int(width)
+
+
+def parse_roi(values) -> tuple[float, float, float, float] | None:
+    """Return (x, y, width, height) as shares; None for the whole picture; else ValueError."""
+    if len(values) != 4:
+        raise ValueError(f'needs x, y, width, height; got {len(values)} numbers')
+    x, y, width, height = values
+    if not (0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9):
+        raise ValueError(f'{list(values)} is not a region inside of the picture (shares 0 to 1)')
+    return None if (x, y, width, height) == (0, 0, 1, 1) else (x, y, width, height)
+
+
+def parse_color(values) -> tuple[int, int, int]:
+    """Return the colour as a tuple; ValueError where it is not three numbers 0 to 255."""
+    if len(values) != 3 or not all(0 <= v <= 255 for v in values):
+        raise ValueError(f'{list(values)} is not a colour: red, green, blue, 0 to 255')
+    return tuple(int(v) for v in values)
+
+
+def parse_camera_names(names) -> list[str]:
+    """Return the names; ValueError where one cannot be part of a topic or stands twice."""
+    names = list(names)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f'{names}: needs one name or more, each once')
+    for name in names:
+        plain = name.replace('_', '').replace('/', '')
+        if name and not (plain.isascii() and plain.isalnum() and name[0].isalpha()):
+            raise ValueError(f"'{name}' cannot be part of a topic; use letters, digits and _")
+    if '' in names and len(names) > 1:
+        raise ValueError('an empty name stands for the only camera; name every one')
+    return names

@@ -1,0 +1,59 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The parameters that may change while frames run, as one value that is replaced as a whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segnet_ros.labels import LabelSet
+from segnet_ros.ros.parameters import ALERT_PREFIX, PALETTE_PREFIX, parse_color, parse_roi
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """
+    What the worker reads for a frame; it never changes under its hands.
+
+    :param alerts: by class name, the fraction above which its status is WARN.
+    :param palette: (256, 3) uint8 RGB by class id.
+    :param roi: x, y, width, height as shares of the picture; None for no second statistics.
+    """
+
+    max_frame_age: float
+    max_rate: float
+    confidence_threshold: float
+    overlay_alpha: float
+    jpeg_quality: int
+    no_image_warning_period: float
+    roi: tuple[float, float, float, float] | None
+    alerts: dict[str, float]
+    palette: np.ndarray
+
+    @classmethod
+    def read(cls, node, label_set: LabelSet) -> 'Settings':
+        """Read them from a node's parameters."""
+        def value(name):
+            return node.get_parameter(name).value
+
+        plain = ('max_frame_age', 'max_rate', 'confidence_threshold', 'overlay_alpha',
+                 'jpeg_quality', 'no_image_warning_period')
+        palette = label_set.palette()
+        for class_id, name in enumerate(label_set.class_names):
+            palette[class_id] = parse_color(value(f'{PALETTE_PREFIX}.{name}'))
+        return cls(**{name: value(name) for name in plain}, palette=palette,
+                   roi=parse_roi(value('statistics_roi')),
+                   alerts={name: value(f'{ALERT_PREFIX}.{name}')
+                           for name in label_set.class_names})

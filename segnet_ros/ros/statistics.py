@@ -1,0 +1,66 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Statistics messages: the numbers of segmentation.ClassStatistics as planners and plots read them."""
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension
+
+from segnet_ros.labels import LabelSet
+from segnet_ros.segmentation import ClassStatistics
+
+
+def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dict[str, float],
+                   prefix: str) -> list[DiagnosticStatus]:
+    """
+    Return one status a class, in id order.
+
+    Values: class_id, pixel_count, fraction (of all pixels), mean_confidence (0 to 1), bounding_box
+    'x y width height' and centroid 'x y' in pixels, both empty for a class that is not there.
+
+    :param alerts: by class name, the fraction above which a status is WARN.
+    :param prefix: stands before the class in the status's name, e.g. 'segmentation/front'.
+    """
+    statuses = []
+    for class_id, name in enumerate(label_set.class_names):
+        count = int(statistics.pixel_counts[class_id])
+        fraction = float(statistics.fractions[class_id])
+        box = ' '.join(map(str, statistics.bounding_boxes[class_id])) if count else ''
+        centroid = '{:.1f} {:.1f}'.format(*statistics.centroids[class_id]) if count else ''
+        alert = fraction > alerts.get(name, 1.0)
+        message = f'{100 * fraction:.2f} %'
+        if alert:
+            message += f' is above {100 * alerts[name]:.2f} %'
+        values = {'class_id': class_id, 'pixel_count': count, 'fraction': f'{fraction:.6f}',
+                  'mean_confidence': f'{statistics.mean_confidence[class_id]:.4f}',
+                  'bounding_box': box, 'centroid': centroid}
+        statuses.append(DiagnosticStatus(
+            level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK,
+            name=f'{prefix}: {name}', message=message, hardware_id=prefix,
+            values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]))
+    return statuses
+
+
+def statistics_message(header: Header, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
+    """Return the statuses under the frame's own header."""
+    return DiagnosticArray(header=header, status=statuses)
+
+
+def fractions_message(statistics: ClassStatistics, label_set: LabelSet) -> Float32MultiArray:
+    """Return one float a class in id order; the dimension's label holds the class names."""
+    msg = Float32MultiArray(data=statistics.fractions.tolist())
+    size = len(label_set)
+    msg.layout.dim = [MultiArrayDimension(
+        label=','.join(label_set.class_names), size=size, stride=size)]
+    return msg
