@@ -21,9 +21,10 @@ a recording. Knows the layout of bags and of the two image messages; knows nothi
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +51,8 @@ ENCODINGS = {
 }
 
 
-class BagTopic(NamedTuple):
+@dataclass(frozen=True)
+class BagTopic:
     """A topic of a bag; `qos` holds what each of its recorded publishers offered, if known."""
 
     name: str
@@ -59,7 +61,8 @@ class BagTopic(NamedTuple):
     qos: list[Qos]
 
 
-class RawMessage(NamedTuple):
+@dataclass(frozen=True)
+class RawMessage:
     """A recorded message as it went over the wire: CDR with its four bytes of header."""
 
     topic: str
@@ -109,10 +112,11 @@ def bag_topics(path: str | Path) -> list[BagTopic]:
 
 
 def bag_period_ns(path: str | Path) -> int:
-    """Return the mean time from one message of a bag to the next, nanoseconds; 0 if unknown."""
+    """Return the mean time from one message of a bag to the next, in nanoseconds."""
     with open_bag(path) as reader:
-        return (reader.duration - 1) // (reader.message_count - 1) \
-            if reader.message_count > 1 else 0
+        if reader.message_count < 2:
+            return 10**9
+        return (reader.duration - 1) // (reader.message_count - 1)
 
 
 def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:

@@ -19,13 +19,14 @@ Knows nothing of folders, videos, bags or ROS.
 """
 
 import contextlib
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Frame:
     """
     One image of a recording.
 

@@ -30,7 +30,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.type_support import NoTypeSupportImportedException
-from rosbags.interfaces import Qos, QosDurability, QosReliability
+from rosbags.interfaces import QosDurability, QosReliability
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -76,7 +76,7 @@ class Summary:
 
 
 def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Programme:
-    """Publish frames as rgb8 images, reliably; a message is built anew only when the size changes."""
+    """Publish frames as rgb8 images, reliably, in one message that is written again and again."""
     publisher = node.create_publisher(Image, topic, DEPTH)
 
     def events() -> Iterator[Event]:
@@ -159,29 +159,40 @@ class Player:
         if not rate > 0:
             raise ValueError(f'rate {rate}: it must be above 0')
         self.summary = Summary()
+        self._first = 0.0
         self._programme = programme
         self._rate = rate
         self._clock = node.create_publisher(Clock, '/clock', DEPTH) if clock else None
 
     def play(self, loop: bool = False):
-        """Publish all, then wait until it has arrived; with `loop` until it is interrupted."""
-        started = due = time.monotonic()
-        while True:
-            first_ns = time_ns = None
-            for time_ns, publisher, message in self._programme.events():
-                first_ns = time_ns if first_ns is None else first_ns
-                moment = due + (time_ns - first_ns) / 1e9 / self._rate
-                self._wait_until(moment, time_ns)
-                publisher.publish(message)
-                self._count(started, moment)
-            if not loop or first_ns is None:
-                break
-            due += (time_ns - first_ns + max(self._programme.period_ns, 1)) / 1e9 / self._rate
+        """
+        Publish all, then wait until it has arrived; with `loop`, until it is interrupted.
+
+        :raises ValueError: where there is nothing to publish.
+        """
+        start = time.monotonic()
+        length_ns = self._play_round(start)
+        while loop:
+            start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
+            length_ns = self._play_round(start)
         self._wait_for_acknowledgements()
 
-    def _wait_until(self, moment: float, time_ns: int):
-        """Sleep until the moment, which was `time_ns` when recorded, with the clock ticking."""
-        while (left := moment - time.monotonic()) > 0:
+    def _play_round(self, start: float) -> int:
+        """Publish all once, beginning at `start`; return the recorded length in nanoseconds."""
+        first_ns = last_ns = None
+        for time_ns, publisher, message in self._programme.events():
+            first_ns, last_ns = time_ns if first_ns is None else first_ns, time_ns
+            due = start + (time_ns - first_ns) / 1e9 / self._rate
+            self._wait_until(due, time_ns)
+            publisher.publish(message)
+            self._count(due)
+        if first_ns is None or last_ns is None:
+            raise ValueError('the source holds nothing that can be published')
+        return last_ns - first_ns
+
+    def _wait_until(self, due: float, time_ns: int):
+        """Sleep until due, which was `time_ns` when recorded, while the clock ticks."""
+        while (left := due - time.monotonic()) > 0:
             self._tick(time_ns - round(left * self._rate * 1e9))
             time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
         self._tick(time_ns)
@@ -192,11 +203,12 @@ class Player:
             msg.clock.sec, msg.clock.nanosec = divmod(max(time_ns, 0), 10**9)
             self._clock.publish(msg)
 
-    def _count(self, started: float, moment: float):
+    def _count(self, due: float):
         now = time.monotonic()
+        self._first = self._first or now
         self.summary.messages += 1
-        self.summary.seconds = now - started
-        self.summary.worst_delay = max(self.summary.worst_delay, now - moment)
+        self.summary.seconds = now - self._first
+        self.summary.worst_delay = max(self.summary.worst_delay, now - due)
 
     def _wait_for_acknowledgements(self):
         end = time.monotonic() + ACK_TIMEOUT

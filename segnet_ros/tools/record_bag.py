@@ -15,6 +15,8 @@
 """`segnet record-bag`: make a rosbag2 of images, a video, another bag or the sample drive."""
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -37,10 +39,10 @@ def main(args: argparse.Namespace):
     from tqdm import tqdm
 
     from segnet_ros.bags import write_bag
-    from segnet_ros.sources import open_frames
+    from segnet_ros.sources import Frame, open_frames
     source = open_frames(args.source, args.fps, args.from_topic)
-    frames = tqdm(source, args.out, total=source.count, unit='frame')
+    frames: Iterable[Frame] = tqdm(source, args.out, total=source.count, unit='frame')
     if args.frame_id is not None:
-        frames = (frame._replace(frame_id=args.frame_id) for frame in frames)
+        frames = (replace(frame, frame_id=args.frame_id) for frame in frames)
     count = write_bag(frames, args.out, args.topic, args.storage, args.format)
     print(f'{args.out}: {count} images on {args.topic}, {source.rate:.4g} a second')
