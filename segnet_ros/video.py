@@ -1,0 +1,131 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Write videos that browsers and ordinary players show: H.264 in an mp4, through PyAV.
+
+OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays. Reading videos is for
+sources.py. Knows nothing of networks, labels or ROS.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
+QUALITY = {'crf': '18', 'preset': 'veryfast'}
+
+
+def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """
+    Return the picture of a demo video: the camera's image above, its segmentation below.
+
+    :param image: (H, W, 3) uint8 RGB.
+    :param below: (H2, W, 3) uint8 RGB, such as a colour mask or an overlay.
+    :return: (H + H2, W, 3) uint8 RGB.
+    """
+    return np.concatenate((image, below))
+
+
+class VideoWriter:
+    """
+    Writes RGB frames, one after the other, as H.264; use it in a `with` block.
+
+    The file appears with the first frame; without one there is none. Where the block ends with
+    an error, what was written up to there is closed as a whole video and kept.
+
+    :param path: file ending in .mp4; an older one is replaced.
+    :param fps: frames a second.
+    :raises ValueError: where path or rate cannot be used, or PyAV is not installed.
+    """
+
+    def __init__(self, path: str | Path, fps: float):
+        self.path = Path(path)
+        self.count = 0  # frames written
+        if self.path.suffix.lower() != '.mp4':
+            raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
+        if not 0 < fps <= 1000:
+            raise ValueError(f'{fps} frames a second: the rate must be above 0, at most 1000')
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._av = _import_av()
+        self._container: Any = None
+        self._stream: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> 'VideoWriter':
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *error):
+        """Close the file."""
+        self.close()
+
+    def write(self, image: np.ndarray):
+        """
+        Append a frame, (H, W, 3) uint8 RGB.
+
+        H.264 needs even sides: an odd one is made so by repeating the last row or column.
+
+        :raises ValueError: where the frame is none, or has not the size of the first.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f'a frame of a video is (H, W, 3) uint8, not {image.shape} '
+                             f'{image.dtype}')
+        if self._container is None:
+            self._open(image.shape)
+        if image.shape != self._shape:
+            raise ValueError(f'{self.path}: a frame of {image.shape[1]}x{image.shape[0]} does not '
+                             f'fit in a video of {self._shape[1]}x{self._shape[0]}')
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), 'rgb24')
+        frame = frame.reformat(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
+        frame.pts, frame.time_base = self.count, 1 / self._rate
+        self._container.mux(self._stream.encode(frame))
+        self.count += 1
+
+    def close(self):
+        """Write what the encoder still holds, and the index; more than once does no harm."""
+        if self._container is None or self._stream is None:
+            return
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        self._stream = None
+
+    def _open(self, shape: tuple[int, ...]):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # The index in front, so that a browser need not load all before it plays.
+        self._container = self._av.open(str(self.path), 'w', options={'movflags': 'faststart'})
+        self._stream = self._container.add_stream('libx264', self._rate, options=QUALITY)
+        height, width = shape[:2]
+        self._stream.height, self._stream.width = height + height % 2, width + width % 2
+        self._stream.pix_fmt = 'yuv420p'
+        context = self._stream.codec_context
+        # Browsers guess what is not said, by the size. OpenCV reads BT.601 whatever is said.
+        context.colorspace, context.color_range = 6, 1  # BT.601, 16 to 235
+        context.color_primaries = context.color_trc = 1  # BT.709, near those of screens
+        self._shape = shape
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError("writing videos needs PyAV: pip install 'segnet_ros[video]', or "
+                         'apt install python3-av') from error
+    return av
