@@ -1,0 +1,45 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Show the node at work without a camera: the package's sample drive, the node and RViz."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare what is replayed and where; segnet.launch.py declares and does the rest."""
+    return LaunchDescription([
+        DeclareLaunchArgument(
+            'source', default_value='sample',
+            description='What is replayed, again and again: sample (the drive that the package '
+                        'renders), a bag, a video or a folder of images.'),
+        DeclareLaunchArgument(
+            'image', default_value='/sample/image_raw',
+            description='Topic that the images are published on and segmented from.'),
+        DeclareLaunchArgument(
+            'rviz', default_value='true',
+            description='Show camera, overlay and colour mask in RViz (needs rviz2); true or '
+                        'false.'),
+        ExecuteProcess(
+            cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
+                 LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
+            output='screen'),
+        IncludeLaunchDescription(
+            PathJoinSubstitution([FindPackageShare('segnet_ros'), 'launch', 'segnet.launch.py']),
+            launch_arguments={name: LaunchConfiguration(name)
+                              for name in ('image', 'rviz')}.items()),
+    ])

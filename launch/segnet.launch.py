@@ -1,0 +1,136 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Start the segmentation node; with it, where asked for, a bag and RViz."""
+
+import os
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from segnet_ros.ros.large_images import PROFILE_VARIABLES
+
+SHARE = FindPackageShare('segnet_ros')
+
+# The switch of Fast DDS that leaves everything at its defaults.
+TRANSPORTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
+
+
+# Name: default, description.
+ARGUMENTS = {
+    'image': (
+        '/camera/image_raw',
+        'Topic of the camera images. Compressed ones are looked for below it, and the camera_info '
+        'beside it, where image_transport puts them. With camera_names, {camera} in it stands for '
+        'each name.'),
+    'namespace': (
+        'segmentation', 'Namespace of the node and of its output topics.'),
+    'camera_names': (
+        '', 'Names of several cameras, separated by commas; each gets its own outputs. Empty: one '
+        'camera.'),
+    'weights': (
+        '', 'Weights: a name that ships with the package or a .safetensors file. Empty: what the '
+        'parameters file says.'),
+    'device': (
+        '', 'Where the network runs: auto, cpu, cuda or cuda:N. Empty: what the parameters file '
+        'says.'),
+    'input_transport': (
+        '', 'How images come: raw or compressed. Empty: what the parameters file says.'),
+    'parameters': (
+        PathJoinSubstitution([SHARE, 'config', 'segnet.yaml']),
+        "File with the node's parameters."),
+    'use_sim_time': (
+        'false', 'Take the time from /clock, which a bag started here then sends; true or false.'),
+    'bag': (
+        '', 'Bag to play with `ros2 bag play`. Empty: none.'),
+    'rviz': (
+        'false', 'Show camera, overlay and colour mask in RViz (needs rviz2); true or false.'),
+    'large_images': (
+        'true', 'Give what is started here the shared memory that raw camera images need in Fast '
+        "DDS; true or false. A profile of one's own in the environment stays."),
+    'log_level': (
+        'info', 'Least severity that the node logs: debug, info, warn, error or fatal.'),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; what they say is read when the launch starts."""
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        OpaqueFunction(function=_start)])
+
+
+def _start(context):
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    sim_time, rviz, large_images = (
+        values[name].lower() in ('true', '1') for name in ('use_sim_time', 'rviz', 'large_images'))
+    cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
+    environment = _environment(context, large_images)
+
+    overrides = {name: values[name] for name in ('weights', 'device', 'input_transport')
+                 if values[name]}
+    if cameras:
+        overrides['camera_names'] = cameras
+    actions = [Node(
+        package='segnet_ros', executable='segnet_node', name='segnet',
+        namespace=values['namespace'], output='screen', emulate_tty=True,
+        parameters=[values['parameters'], {'use_sim_time': sim_time, **overrides}],
+        remappings=[rule for camera in cameras or ['']
+                    for rule in _input_remappings(camera, values['image'])],
+        ros_arguments=['--log-level', values['log_level']], additional_env=environment)]
+    if values['bag']:
+        clock = ['--clock'] if sim_time else []
+        actions.append(ExecuteProcess(
+            cmd=['ros2', 'bag', 'play', values['bag'], *clock], output='screen',
+            additional_env=environment))
+    if rviz:
+        actions.append(_rviz(context, values, cameras, sim_time, environment))
+    return actions
+
+
+def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
+    """Return the rules that lead one camera's inputs to its topics."""
+    topic = image.replace('{camera}', camera)
+    prefix = camera + '/' if camera else ''
+    return [(prefix + 'image', topic),
+            (prefix + 'image/compressed', topic + '/compressed'),
+            (prefix + 'camera_info', topic.rpartition('/')[0] + '/camera_info')]
+
+
+def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
+          environment: dict[str, str]) -> Node:
+    """Return RViz; its configuration names the default topics, so lead those to the real ones."""
+    camera = cameras[0] if cameras else ''
+    outputs = '/'.join(['', *filter(None, (values['namespace'].strip('/'), camera))])
+    return Node(
+        package='rviz2', executable='rviz2', name='segnet_rviz',
+        arguments=['-d', SHARE.perform(context) + '/config/segnet.rviz'],
+        parameters=[{'use_sim_time': sim_time}],
+        remappings=[('/segmentation/image', values['image'].replace('{camera}', camera)),
+                    ('/segmentation/overlay', outputs + '/overlay'),
+                    ('/segmentation/color_mask', outputs + '/color_mask')],
+        additional_env=environment)
+
+
+def _environment(context, large_images: bool) -> dict[str, str]:
+    if any(name in os.environ for name in (*PROFILE_VARIABLES, TRANSPORTS_VARIABLE)):
+        return {}
+    if not large_images:
+        return {TRANSPORTS_VARIABLE: 'DEFAULT'}
+    return dict.fromkeys(
+        PROFILE_VARIABLES, SHARE.perform(context) + '/config/fastdds_large_images.xml')
