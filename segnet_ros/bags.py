@@ -29,7 +29,8 @@ from typing import Any
 import cv2
 import numpy as np
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
 from segnet_ros.frames import decode_image, Frame
@@ -100,7 +101,10 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
     try:
         with Reader(file) as reader:
             yield reader
-    except ReaderError as error:
+    except (FileNotFoundError, ValueError):
+        raise
+    except Exception as error:
+        # rosbags lets through what its storage libraries raise over a damaged file.
         raise ValueError(f'{path} cannot be read as a rosbag2: {error}') from error
 
 
@@ -154,7 +158,10 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
 
     :raises ValueError: where its encoding is not one of ENCODINGS or the data are not whole.
     """
-    msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+    try:
+        msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+    except SerdeError as error:
+        raise ValueError(f'{message.topic}: a damaged message ({error})') from error
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
     try:
         image = decode_image(msg.data) if message.type_name == COMPRESSED else _unpack(msg)

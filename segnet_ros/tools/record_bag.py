@@ -41,8 +41,9 @@ def main(args: argparse.Namespace):
     from segnet_ros.bags import write_bag
     from segnet_ros.sources import Frame, open_frames
     source = open_frames(args.source, args.fps, args.from_topic)
-    frames: Iterable[Frame] = tqdm(source, args.out, total=source.count, unit='frame')
-    if args.frame_id is not None:
-        frames = (replace(frame, frame_id=args.frame_id) for frame in frames)
-    count = write_bag(frames, args.out, args.topic, args.storage, args.format)
+    with tqdm(source, args.out, total=source.count, unit='frame') as bar:
+        frames: Iterable[Frame] = bar
+        if args.frame_id is not None:
+            frames = (replace(frame, frame_id=args.frame_id) for frame in bar)
+        count = write_bag(frames, args.out, args.topic, args.storage, args.format)
     print(f'{args.out}: {count} images on {args.topic}, {source.rate:.4g} a second')

@@ -1,0 +1,200 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check bags: what is written comes back, of both storages, and damage gets one clear error."""
+
+import tracemalloc
+
+import cv2
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from segnet_ros.bags import bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, \
+    image_topic, is_bag, RawMessage, read_messages, TYPES, write_bag
+from segnet_ros.frames import Frame
+
+START = 1_700_000_000_999_999_999
+
+
+def recording(count=4, height=35, width=53):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (count, 3, 4, 3), np.uint8)
+    return [Frame(i, START + i * 40_000_000, 'front', str(i), cv2.resize(small[i], (width, height)))
+            for i in range(count)]
+
+
+def image_message(encoding, height, width, step, data):
+    header = TYPES.types['std_msgs/msg/Header'](
+        TYPES.types['builtin_interfaces/msg/Time'](12, 5), 'cam')
+    msg = TYPES.types[IMAGE](header, height, width, encoding, 0, step, data)
+    return RawMessage('/image', IMAGE, 0, bytes(TYPES.serialize_cdr(msg, IMAGE)))
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('image_format', ['raw', 'png', 'jpeg'])
+def test_round_trip(tmp_path, storage, image_format):
+    frames = recording()
+    out = tmp_path / 'bag'
+    assert write_bag(frames, out, '/front/image', storage, image_format) == 4
+    assert is_bag(out)
+    [topic] = bag_topics(out)
+    assert (topic.name, topic.count) == ('/front/image', 4)
+    assert topic.type_name == (IMAGE if image_format == 'raw' else COMPRESSED)
+    assert bag_period_ns(out) == 40_000_000
+    [file] = [p for p in out.iterdir() if p.name != 'metadata.yaml']
+    assert file.suffix == {'mcap': '.mcap', 'sqlite3': '.db3'}[storage]
+    for path in (out, file):
+        for frame, message in zip(frames, read_messages(path), strict=True):
+            assert message.record_ns == frame.stamp_ns
+            stamp_ns, frame_id, image = decode_message(message)
+            assert (stamp_ns, frame_id) == (frame.stamp_ns, 'front')
+            error = np.abs(image.astype(int) - frame.image)
+            assert image.shape == frame.image.shape
+            assert error.mean() < 6 if image_format == 'jpeg' else not error.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(encoding=st.sampled_from(['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8']),
+       height=st.integers(1, 9), width=st.integers(1, 9), padding=st.integers(0, 5),
+       extra=st.integers(0, 3))
+def test_encodings_with_padded_rows(encoding, height, width, padding, extra):
+    rng = np.random.default_rng(height * width)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    if encoding == 'mono8':
+        image[:] = image[..., :1]
+    pixels = {'r': image, 'b': image[..., ::-1], 'm': image[..., :1]}[encoding[0]]
+    if 'a' in encoding:
+        pixels = np.dstack([pixels, rng.integers(0, 256, (height, width), np.uint8)])
+    row = pixels.reshape(height, -1)
+    rows = np.pad(row, ((0, 0), (0, padding)), constant_values=99)
+    data = np.concatenate([rows.ravel(), np.zeros(extra, np.uint8)])
+    stamp_ns, frame_id, found = decode_message(
+        image_message(encoding, height, width, rows.shape[1], data))
+    assert (stamp_ns, frame_id) == (12_000_000_005, 'cam')
+    np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize('encoding,step,size,words', [
+    ('16UC1', 6, 12, "16UC1.*cannot be read from a bag"),
+    ('rgb8', 8, 18, 'do not fit'),
+    ('rgb8', 9, 17, 'do not fit'),
+])
+def test_images_that_cannot_be_read(encoding, step, size, words):
+    with pytest.raises(ValueError, match=r'/image, message of time 12\.000: 3x2 .*' + words):
+        decode_message(image_message(encoding, 2, 3, step, np.zeros(size, np.uint8)))
+
+
+def test_nothing_is_overwritten(tmp_path):
+    out = tmp_path / 'bag'
+    write_bag(recording(1), out)
+    before = (out / 'bag.mcap').read_bytes()
+    with pytest.raises(ValueError, match='there already'):
+        write_bag(recording(2), out)
+    assert (out / 'bag.mcap').read_bytes() == before
+
+
+def test_what_failed_is_removed(tmp_path):
+    def failing():
+        yield from recording(2)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(failing(), tmp_path / 'bag')
+    with pytest.raises(ValueError, match='no frame'):
+        write_bag([], tmp_path / 'bag')
+    with pytest.raises(ValueError, match="'zip' is not one of mcap, sqlite3"):
+        write_bag(recording(1), tmp_path / 'bag', storage='zip')
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_strings(path, topics):
+    """Write two messages a topic, all topics' first ones first."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for place, (topic, type_name) in enumerate(topics):
+            connection = writer.add_connection(topic, type_name, typestore=TYPES)
+            writer.write(connection, 200 + place, b'\0\1\0\0second' + bytes([place]))
+            writer.write(connection, 100 + place, b'\0\1\0\0first' + bytes([place]))
+
+
+def test_messages_come_in_order_of_time_as_they_are(tmp_path):
+    write_strings(tmp_path / 'bag', [('/a', 'std_msgs/msg/String'), ('/b', IMAGE)])
+    found = list(read_messages(tmp_path / 'bag'))
+    assert [(m.topic, m.record_ns, m.cdr[4:]) for m in found] == [
+        ('/a', 100, b'first\0'), ('/b', 101, b'first\1'),
+        ('/a', 200, b'second\0'), ('/b', 201, b'second\1')]
+    assert all(type(m.cdr) is bytes for m in found)
+    assert [m.topic for m in read_messages(tmp_path / 'bag', ['/b'])] == ['/b', '/b']
+    assert list(read_messages(tmp_path / 'bag', ['/c'])) == []
+
+
+def test_image_topic_is_chosen_or_asked_for(tmp_path):
+    write_strings(tmp_path / 'none', [('/a', 'std_msgs/msg/String')])
+    write_strings(tmp_path / 'one', [('/a', 'std_msgs/msg/String'), ('/b', IMAGE)])
+    write_strings(tmp_path / 'two', [('/front', IMAGE), ('/rear', COMPRESSED)])
+    assert image_topic(tmp_path / 'one').name == '/b'
+    assert image_topic(tmp_path / 'two', '/rear').name == '/rear'
+    for bag, topic, words in (('none', None, 'holds no images'), ('one', '/c', "no .*'/c'.*/b"),
+                              ('two', None, '--topic: /front .*, /rear ')):
+        with pytest.raises(ValueError, match=words):
+            image_topic(tmp_path / bag, topic)
+
+
+def test_after_a_crash(tmp_path):
+    out = tmp_path / 'bag'
+    write_bag(recording(), out)
+    (out / 'metadata.yaml').unlink()
+    assert is_bag(out) and len(list(read_messages(out))) == 4
+    (out / 'bag2.mcap').write_bytes((out / 'bag.mcap').read_bytes())
+    with pytest.raises(ValueError, match='2 bag files.*reindex'):
+        bag_topics(out)
+
+
+@pytest.mark.parametrize('storage,name', [('mcap', 'bag.mcap'), ('sqlite3', 'bag.db3')])
+def test_damage_is_told(tmp_path, storage, name):
+    out = tmp_path / 'bag'
+    write_bag(recording(), out, storage=storage)
+    file = out / name
+    whole = file.read_bytes()
+    for damaged in (whole[:len(whole) * 2 // 3], b'?' * 5000, b''):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match='bag cannot be read as a rosbag2'):
+            list(read_messages(out))
+    file.unlink()
+    with pytest.raises(ValueError, match='missing'):
+        bag_topics(out)
+
+
+def test_a_damaged_message_is_told():
+    whole = image_message('rgb8', 2, 2, 6, np.zeros(12, np.uint8))
+    for cdr in (whole.cdr[:30], whole.cdr[:16] + b'\xff' * 8 + whole.cdr[24:]):
+        with pytest.raises(ValueError, match='/image: a damaged message'):
+            decode_message(RawMessage('/image', IMAGE, 0, cdr))
+
+
+def test_what_is_no_bag(tmp_path):
+    assert not is_bag(tmp_path) and not is_bag(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_constant_memory(tmp_path, storage):
+    image = np.zeros((200, 300, 3), np.uint8)
+    frames = (Frame(i, i, '', '', image) for i in range(200))  # 36 MB
+    tracemalloc.start()
+    try:
+        write_bag(frames, tmp_path / 'bag', storage=storage)
+        assert sum(1 for _ in read_messages(tmp_path / 'bag')) == 200
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,60 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check `segnet record-bag` from its arguments to the bag."""
+
+import cv2
+import numpy as np
+import pytest
+
+from segnet_ros.bags import bag_topics
+from segnet_ros.sources import open_frames
+from segnet_ros.tools.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / 'drive'
+    path.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(path / f'{i}.png'), np.full((31, 45, 3), 40 * i, np.uint8))
+    return path
+
+
+def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    assert main(['record-bag', str(folder), str(first), '--fps', '10', '--topic', '/front',
+                 '--frame-id', 'front_camera']) == 0
+    assert '3 images on /front, 10 a second' in capsys.readouterr().out
+    assert main(['record-bag', str(first), str(second), '--storage', 'sqlite3', '--format',
+                 'png']) == 0
+    assert (second / 'second.db3').is_file()
+    assert [(t.name, t.type_name) for t in bag_topics(second)] == [
+        ('/image', 'sensor_msgs/msg/CompressedImage')]
+    for bag in (first, second):
+        for i, frame in enumerate(open_frames(bag)):
+            assert (frame.stamp_ns, frame.frame_id) == (i * 10**8, 'front_camera')
+            assert frame.image.shape == (31, 45, 3) and (frame.image == 40 * i).all()
+
+
+def test_errors_are_one_line(tmp_path, folder, capsys):
+    assert main(['record-bag', str(folder), str(folder)]) == 1
+    assert main(['record-bag', str(tmp_path / 'nothing'), str(tmp_path / 'out')]) == 1
+    (folder / '1.png').write_bytes(b'broken')
+    assert main(['record-bag', str(folder), str(tmp_path / 'out')]) == 1
+    lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith('segnet record-bag')]
+    assert len(lines) == 3
+    assert 'is there already' in lines[0] and 'no file or folder' in lines[1]
+    assert '1.png' in lines[2]
+    assert not (tmp_path / 'out').exists()

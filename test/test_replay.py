@@ -1,0 +1,308 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check replay over real DDS: a second process replays, this one receives."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
+    QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
+
+from segnet_ros.bags import read_messages, TYPES, write_bag
+from segnet_ros.frames import Frame
+from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
+from segnet_ros.ros.replay import Player, Programme
+
+ROOT = Path(__file__).parents[1]
+DOMAIN = 1 + os.getpid() % 100  # of our own, so that no other test's nodes are met
+MAIN = 'import sys; from segnet_ros.tools.cli import main; sys.exit(main())'
+START = 1_700_000_000_900_000_000
+LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Receiver:
+    """A node that keeps what it receives."""
+
+    def __init__(self):
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=DOMAIN)
+        self.node = rclpy.create_node('receiver', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def listen(self, message_type, topic, qos=100, raw=False):
+        """Return a list that grows with every message on the topic."""
+        received = []
+        self.node.create_subscription(message_type, topic, received.append, qos, raw=raw)
+        return received
+
+    def spin_until(self, condition, seconds=60):
+        """Receive until the condition holds; fail if it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, 'waited in vain'
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def spin_until_ended(self, process):
+        """Receive until the process has ended and nothing more has come; return its output."""
+        self.spin_until(lambda: process.poll() is not None)
+        self._executor.spin_once(timeout_sec=0.2)
+        return process.communicate()
+
+    def close(self):
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+
+@pytest.fixture
+def receiver():
+    it = Receiver()
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def replay():
+    """Return what starts `segnet replay`; whatever still runs at the end is killed."""
+    processes = []
+
+    def start(*args):
+        env = {**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN)}
+        processes.append(subprocess.Popen(
+            [sys.executable, '-c', MAIN, 'replay', *map(str, args)], cwd=ROOT, env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return processes[-1]
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def stamps(messages):
+    return [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in messages]
+
+
+def frames(count, height=45, width=61, period_ns=50_000_000):
+    rng = np.random.default_rng(0)
+    return [Frame(i, START + i * period_ns, 'front', str(i),
+                  rng.integers(0, 256, (height, width, 3), np.uint8)) for i in range(count)]
+
+
+def offered(reliability, durability=QosDurability.VOLATILE):
+    never = QosTime(2147483647, 4294967295)
+    return [Qos(QosHistory.UNKNOWN, 0, reliability, durability, never, never,
+                QosLiveliness.AUTOMATIC, never, False)]
+
+
+def write_mixed_bag(path):
+    """Write strings, latched and best effort ones, and a type that is not installed."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        def add(topic, type_name, qos):
+            return writer.add_connection(topic, type_name, typestore=TYPES,
+                                         offered_qos_profiles=qos)
+        latched = add('/map', 'std_msgs/msg/String',
+                      offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL))
+        fast = add('/lidar', 'std_msgs/msg/String', offered(QosReliability.BEST_EFFORT))
+        plain = add('/plain', 'std_msgs/msg/String', [])
+        unknown = add('/grid', 'nav_msgs/msg/OccupancyGrid', [])
+        string = TYPES.types['std_msgs/msg/String']
+        for i in range(40):
+            for connection in (fast, plain) if i else (latched, fast, plain, unknown):
+                cdr = TYPES.serialize_cdr(string(f'{connection.topic} {i}'), 'std_msgs/msg/String')
+                writer.write(connection, START + i * 50_000_000, cdr)
+
+
+@pytest.mark.parametrize('storage,image_format', [('mcap', 'raw'), ('sqlite3', 'jpeg')])
+def test_bag_arrives_as_it_was_recorded(tmp_path, receiver, replay, storage, image_format):
+    write_bag(frames(30), tmp_path / 'bag', '/front', storage, image_format)
+    message_type = Image if image_format == 'raw' else CompressedImage
+    received = receiver.listen(message_type, '/front', raw=True)
+    process = replay(tmp_path / 'bag', '--wait-for-subscribers', 1)
+    times = []
+    receiver.spin_until(lambda: len(received) > 0)
+    times.append(time.monotonic())
+    receiver.spin_until(lambda: len(received) == 30)
+    times.append(time.monotonic())
+    out, err = receiver.spin_until_ended(process)
+    for before, after in zip(read_messages(tmp_path / 'bag'), received, strict=True):
+        assert after[:len(before.cdr)] == before.cdr
+        assert len(after) - len(before.cdr) < 4  # Fast DDS fills up to a multiple of four
+    assert process.returncode == 0 and err == ''
+    assert 'published 30 messages in 1.4' in out and 'ms late' in out
+    # 29 intervals of 50 ms; this process may be late to look, replay must not be early.
+    assert 1.45 - 0.3 < times[1] - times[0] < 1.45 + 1.5
+
+
+def test_folder_with_sizes_that_change(tmp_path, receiver, replay):
+    images = [np.full((31 + i % 2, 45, 3), (10 * i, 20, 30), np.uint8) for i in range(6)]
+    for i, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    (tmp_path / '3.png').write_bytes(b'broken')
+    received = receiver.listen(Image, '/camera/image_raw')
+    process = replay(tmp_path, '--fps', 10, '--rate', 2, '--wait-for-subscribers', 1,
+                     '--ros-args', '-r', 'image:=/camera/image_raw')
+    out, err = receiver.spin_until_ended(process)
+    assert process.returncode == 0
+    assert 'published 5 messages in 0.25 s' in out
+    assert 'left out' in err and '3.png' in err and 'Traceback' not in err
+    assert stamps(received) == [i * 100_000_000 for i in (0, 1, 2, 4, 5)]
+    for msg, i in zip(received, (0, 1, 2, 4, 5), strict=True):
+        assert (msg.header.frame_id, msg.encoding, msg.is_bigendian) == ('camera', 'rgb8', 0)
+        assert (msg.height, msg.width, msg.step) == (*images[i].shape[:2], 135)
+        assert bytes(msg.data) == images[i].tobytes()
+
+
+def test_quality_of_service_as_recorded(tmp_path, receiver, replay):
+    write_mixed_bag(tmp_path / 'bag')
+    process = replay(tmp_path / 'bag', '--wait-for-subscribers', 1, '--loop')
+    plain = receiver.listen(String, '/plain')
+    fast = receiver.listen(String, '/lidar', QoSProfile(
+        depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+    early = receiver.listen(String, '/map')
+    receiver.spin_until(lambda: len(plain) > 3 and fast and early)
+    late = receiver.listen(String, '/map', LATCHED)  # in the midst of a round
+    receiver.spin_until(lambda: late)
+    assert late[0].data == early[0].data == '/map 0'
+    qos = {topic: receiver.node.get_publishers_info_by_topic(topic)[0].qos_profile
+           for topic in ('/map', '/lidar', '/plain')}
+    assert [qos[t].reliability == ReliabilityPolicy.RELIABLE for t in qos] == [True, False, True]
+    assert [qos[t].durability == DurabilityPolicy.TRANSIENT_LOCAL for t in qos] == [
+        True, False, False]
+    process.send_signal(signal.SIGINT)
+    _, err = receiver.spin_until_ended(process)
+    assert err.count('leaving out /grid: its type nav_msgs/msg/OccupancyGrid') == 1
+
+
+def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
+    write_bag(frames(6, period_ns=400_000_000), tmp_path / 'bag')
+    ticks = receiver.listen(Clock, '/clock', 1000)
+    images = receiver.listen(Image, '/elsewhere')
+    process = replay(tmp_path / 'bag', '--clock', '--rate', 2, '--topic', '/elsewhere',
+                     '--wait-for-subscribers', 1)
+    receiver.spin_until_ended(process)
+    assert stamps(images) == [START + i * 400_000_000 for i in range(6)]
+    times = [t.clock.sec * 10**9 + t.clock.nanosec for t in ticks]
+    assert times == sorted(times)
+    assert set(stamps(images)) <= {*times, START}  # the first tick may come before its match
+    assert times[-1] == START + 2_000_000_000
+    # Two seconds at double speed and 40 ticks a second; a busy machine makes fewer.
+    assert 20 <= len(times) <= 60
+    assert max(np.diff(times)) < 300_000_000
+
+
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
+def test_loop_until_it_is_interrupted(tmp_path, receiver, replay, ending):
+    write_bag(frames(4), tmp_path / 'bag')
+    received = receiver.listen(Image, '/image')
+    process = replay(tmp_path / 'bag', '--loop', '--wait-for-subscribers', 1)
+    receiver.spin_until(lambda: len(received) >= 10)
+    process.send_signal(ending)
+    out, err = receiver.spin_until_ended(process)
+    assert process.returncode == 0 and err == ''
+    assert f'published {len(received)} messages' in out
+    assert stamps(received) == [START + i % 4 * 50_000_000 for i in range(len(received))]
+
+
+def test_large_images_reach_best_effort_subscribers(tmp_path, receiver, replay):
+    large = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    write_bag((Frame(i, i * 100_000_000, '', '', large) for i in range(20)), tmp_path / 'bag')
+    received = receiver.listen(Image, '/image', QoSProfile(
+        depth=20, reliability=ReliabilityPolicy.BEST_EFFORT))
+    receiver.spin_until_ended(replay(tmp_path / 'bag', '--wait-for-subscribers', 1))
+    # With Fast DDS's own settings a few arrive; the first may come before its match.
+    assert len(received) >= 18
+
+
+def test_subscribers_that_do_not_come(tmp_path, replay):
+    write_bag(frames(1), tmp_path / 'bag')
+    process = replay(tmp_path / 'bag', '--wait-for-subscribers', 2, '--wait-timeout', 0.2)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.startswith('segnet replay: /image has 0 subscribers after 0.2 s, 2 were to come')
+
+
+def test_what_cannot_be_replayed_is_told(replay):
+    process = replay('nowhere')
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, '')
+    assert err.startswith("segnet replay: no file or folder 'nowhere'") and err.count('\n') == 1
+
+
+def test_the_users_own_profile_stays(monkeypatch):
+    for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
+        monkeypatch.delenv(name, raising=False)
+    with monkeypatch.context() as context:
+        context.setenv(PROFILE_VARIABLES[1], 'mine.xml')
+        use_large_image_profile()
+        assert PROFILE_VARIABLES[0] not in os.environ
+        assert os.environ[PROFILE_VARIABLES[1]] == 'mine.xml'
+    monkeypatch.setattr(os, 'environ', {})
+    use_large_image_profile()
+    assert {Path(os.environ[name]).is_file() for name in PROFILE_VARIABLES} == {True}
+
+
+class Sink:
+    """Takes a publisher's place and notes when it was called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def publish(self, message):
+        self.calls.append((time.monotonic(), message))
+
+    def wait_for_all_acked(self, timeout):
+        return True
+
+
+def test_late_messages_are_published_and_delays_do_not_add_up():
+    sink = Sink()
+
+    def events():
+        for i in range(20):
+            if i == 5:
+                threading.Event().wait(0.2)  # a disk that is slow for once
+            yield 10**15 + i * 20_000_000, sink, i
+    player = Player(None, Programme(events, [sink], [sink], 20_000_000))
+    start = time.monotonic()
+    player.play()
+    assert [m for _, m in sink.calls] == list(range(20))
+    after = [moment - start - 0.02 * i for i, (moment, _) in enumerate(sink.calls)]
+    assert min(after) >= 0  # never early
+    assert max(after[5:7]) > 0.1 and player.summary.worst_delay > 0.1
+    assert min(after[16:]) < 0.02  # on time again
+    assert player.summary.messages == 20
+
+
+def test_nothing_to_publish():
+    with pytest.raises(ValueError, match='nothing that can be published'):
+        Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)
+    with pytest.raises(ValueError, match='above 0'):
+        Player(None, Programme(lambda: iter(()), [], [], 1), rate=0)

@@ -1,0 +1,210 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check where frames come from: folders, single images, videos, bags and the sample drive."""
+
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+
+from segnet_ros.bags import write_bag
+from segnet_ros.frames import decode_image, Frame
+from segnet_ros.labels import load_label_set
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sources import open_frames, open_labels
+
+
+def picture(seed, height=37, width=51):
+    """Return a smooth random image, RGB, which survives lossy codecs."""
+    small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def save(path, image):
+    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def close(a, b, tolerance):
+    return a.shape == b.shape and np.abs(a.astype(int) - b).mean() < tolerance
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Make a folder of three images in other formats, sizes and order of writing."""
+    path = tmp_path / 'drive'
+    path.mkdir()
+    save(path / 'c.jpg', picture(2, 30, 41))
+    save(path / 'b.PNG', picture(1, 61, 33))
+    save(path / 'a.webp', picture(0))
+    (path / 'notes.txt').write_text('no image')
+    return path
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 12.5, (50, 38))
+    for seed in range(5):
+        writer.write(cv2.cvtColor(picture(seed, 38, 50), cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def test_folder_in_order_of_names(folder):
+    frames = open_frames(str(folder), fps=7.5)
+    assert (frames.rate, frames.count, len(frames)) == (7.5, 3, 3)
+    found = list(frames)
+    assert [f.name for f in found] == ['a', 'b', 'c']
+    assert [f.index for f in found] == [0, 1, 2]
+    assert [f.stamp_ns for f in found] == [0, 133333333, 266666667]
+    assert {f.frame_id for f in found} == {'camera'}
+    np.testing.assert_array_equal(found[1].image, picture(1, 61, 33))
+    assert close(found[0].image, picture(0), 12) and close(found[2].image, picture(2, 30, 41), 12)
+    assert [f.name for f in frames] == ['a', 'b', 'c']  # a second time, from the start
+
+
+def test_one_image_is_a_source_too(folder):
+    [frame] = open_frames(folder / 'b.PNG')
+    np.testing.assert_array_equal(frame.image, picture(1, 61, 33))
+
+
+def test_broken_image_is_named(folder):
+    whole = (folder / 'c.jpg').read_bytes()
+    (folder / 'b2.jpg').write_bytes(whole[:len(whole) * 2 // 3])
+    (folder / 'b3.png').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'b2\.jpg.*not a whole image'):
+        list(open_frames(folder))
+    errors = []
+    found = list(open_frames(folder, fps=1, on_error=errors.append))
+    assert [(f.name, f.index, f.stamp_ns // 10**9) for f in found] == [
+        ('a', 0, 0), ('b', 1, 1), ('c', 4, 4)]
+    assert [type(e) for e in errors] == [ValueError] * 2
+    assert 'b2.jpg' in str(errors[0]) and 'b3.png' in str(errors[1])
+
+
+def test_photographs_are_turned_upright_and_messages_are_not():
+    image = picture(3)
+    jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    # Orientation 6: turn by 90 degrees clockwise to see it upright.
+    tag = b'\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00'
+    exif = b'Exif\0\0II*\0\x08\x00\x00\x00\x01\x00' + tag + bytes(4)
+    turned = jpeg[:2] + b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif + jpeg[2:]
+    assert close(decode_image(turned), image, 12)
+    assert close(decode_image(turned, upright=True), np.rot90(image, -1), 12)
+
+
+def test_video_has_its_own_rate(video):
+    frames = open_frames(video, fps=99)
+    assert (frames.rate, frames.count) == (12.5, 5)
+    found = list(frames)
+    assert [f.stamp_ns for f in found] == [i * 80_000_000 for i in range(5)]
+    assert [f.name for f in found] == [f'{i:06d}' for i in range(5)]
+    assert all(close(f.image, picture(i, 38, 50), 12) for i, f in enumerate(found))
+
+
+def test_bag_gives_what_was_written(tmp_path):
+    written = [Frame(i, 1_700_000_000_123_456_789 + i * 50_000_000, 'front', '', picture(i))
+               for i in range(5)]
+    write_bag(written, tmp_path / 'bag', '/front/image')
+    frames = open_frames(tmp_path / 'bag')
+    assert frames.count == 5 and frames.rate == pytest.approx(20)
+    for before, after in zip(written, frames, strict=True):
+        assert (after.index, after.stamp_ns, after.frame_id) == (
+            before.index, before.stamp_ns, 'front')
+        np.testing.assert_array_equal(after.image, before.image)
+
+
+def test_broken_message_is_left_out(tmp_path, monkeypatch):
+    real = cv2.imencode
+    monkeypatch.setattr('segnet_ros.bags.cv2.imencode',
+                        lambda *args: (True, real(*args)[1][:-30 if calls.pop() else None]))
+    calls = [False, True, False]
+    frames = [Frame(i, i * 10**9, '', '', picture(i)) for i in range(3)]
+    write_bag(frames, tmp_path / 'bag', image_format='png')
+    errors = []
+    found = list(open_frames(tmp_path / 'bag', on_error=errors.append))
+    assert [f.index for f in found] == [0, 2]
+    assert len(errors) == 1 and '/image, message of time 1.000' in str(errors[0])
+
+
+def test_sample_drive():
+    frames = open_frames('sample:4')
+    assert (frames.rate, frames.count) == (15.0, 150)
+    first = next(iter(frames))
+    np.testing.assert_array_equal(first.image, SampleDrive(4).frame(0)[0])
+    assert not np.array_equal(first.image, next(iter(open_frames('sample'))).image)
+
+
+@pytest.mark.parametrize('source,words', [
+    ('sample:x', 'sample:SEED'),
+    ('nowhere', "no file or folder 'nowhere'"),
+    ('empty', 'no images'),
+    ('text.txt', 'no video'),
+])
+def test_sources_that_are_none(tmp_path, monkeypatch, source, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'text.txt').write_text('hello')
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        open_frames(source)
+
+
+def test_a_rate_must_be_above_zero(folder):
+    with pytest.raises(ValueError, match='above 0'):
+        open_frames(folder, fps=0)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    image = np.zeros((200, 300, 3), np.uint8)
+    write_bag((Frame(i, i, '', '', image) for i in range(200)), tmp_path / 'bag')  # 36 MB
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in open_frames(tmp_path / 'bag')) == 200
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_labels_of_images_by_stem(folder):
+    camvid = load_label_set('camvid11')
+    assert open_labels(folder, camvid) is None
+    annotations = folder.with_name('driveannot')
+    annotations.mkdir()
+    ids = np.full((30, 41), 3, np.uint8)
+    ids[0] = 11
+    cv2.imwrite(str(annotations / 'c.png'), ids)
+    cv2.imwrite(str(annotations / 'b.png'), np.full((61, 33), 77, np.uint8))
+    labels = open_labels(f'{folder}/', camvid)
+    assert labels(0) is None and labels(99) is None
+    assert (labels(2)[0] == 255).all() and (labels(2)[1:] == 3).all()
+    with pytest.raises(ValueError, match=r'b\.png.*ids \[77\]'):
+        labels(1)
+
+
+def test_labels_of_a_video_in_order(video):
+    annotations = video.with_name('driveannot')
+    annotations.mkdir()
+    for place, name in enumerate(('x7', 'x8', 'x9')):
+        cv2.imwrite(str(annotations / f'{name}.png'), np.full((38, 50), place, np.uint8))
+    labels = open_labels(video, load_label_set('camvid11'))
+    assert [labels(i)[0, 0] for i in range(3)] == [0, 1, 2]
+    assert labels(3) is None
+
+
+def test_labels_of_the_sample_drive():
+    labels = open_labels('sample:4', load_label_set('camvid11'))
+    np.testing.assert_array_equal(labels(7), SampleDrive(4).frame(7)[1])
+    assert labels(150) is None
