@@ -75,7 +75,7 @@ class SegNetNode(LifecycleNode):
         self._configured = False
         self._enabled = True
         self._cameras: list[Camera] = []
-        self._network = self._info = self._worker = self._frames = None
+        self._network = self._info = self._spare = self._worker = self._frames = None
         self.settings: Settings | None = None
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -97,6 +97,9 @@ class SegNetNode(LifecycleNode):
         dtype = choose_precision(self._value('precision'), device)
         network, self._info = load_checkpoint(path)
         self._network = prepare(network, device, dtype)
+        # The first run of a network is slow; better here than on the first camera frame, which
+        # the next ones would overtake. If the camera has this size, it is the one that is used.
+        self._spare = self._build_segmenter(self._info.input_size)
         self._facts = {'device': _device_name(device), 'precision': str(dtype).split('.')[1],
                        'weights': str(path)}
         label_set = self._info.label_set
@@ -167,12 +170,15 @@ class SegNetNode(LifecycleNode):
         if self._configured:
             self.destroy_publisher(self._diagnostics)
         self._cameras = []
-        self._network = self._info = self._frames = None
+        self._network = self._info = self._spare = self._frames = None
         self._configured = False
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.camera_size == camera_size:
+            return spare
         network_size = (parse_size(self._value('network_size'), ('auto',))
                         or fit_input_size(self._info.input_size, camera_size))
         output = self._value('output_size')

@@ -21,6 +21,7 @@ import sys
 
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
+    'drive': 'send a recording through the real node; write a video, pictures and a summary',
     'train': 'train a network on a folder of images and masks',
     'evaluate': 'score weights on a folder of images and masks',
     'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',
@@ -58,3 +59,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     if checkpoint is not None:
         errors.append(checkpoint.CheckpointError)
     return tuple(errors)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -51,6 +51,19 @@ def scores(confusion: np.ndarray) -> dict:
     }
 
 
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """
+    Return the counts of one label map, (C, C) int64: rows the true class, columns the predicted.
+
+    :param truth: uint8 class ids; its void pixels are not counted.
+    :param prediction: uint8 class ids of the same shape; void where nothing was predicted, which
+        counts neither as right nor as wrong.
+    """
+    known = (truth < num_classes) & (prediction < num_classes)
+    pairs = truth[known].astype(np.intp) * num_classes + prediction[known]
+    return np.bincount(pairs, minlength=num_classes ** 2).reshape(num_classes, num_classes)
+
+
 def mean_of_known(values: np.ndarray) -> float:
     """Return the mean of what is not nan; nan where all is."""
     known = values[~np.isnan(values)]
@@ -121,3 +134,10 @@ def calibration_error(counts: np.ndarray, correct: np.ndarray, bins: int = 15) -
     hits = np.bincount(place, correct, bins)
     confidence = np.bincount(place, counts * levels / 255, bins)
     return float(np.abs(hits - confidence).sum() / max(1, counts.sum()))
+
+
+def without_nan(value):
+    """Return the scores with None for nan, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,0 +1,134 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a drive looked like: video, contact sheet and summary of frames and their masks.
+
+Knows arrays and numbers, nothing of ROS.
+"""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segnet_ros.labels import LabelSet, VOID
+from segnet_ros.legend import draw_legend
+from segnet_ros.training.metrics import confusion_matrix, scores
+from segnet_ros.video import stack, VideoWriter
+
+SHEET_FRAMES = 12
+SHEET_COLUMNS = 4
+CELL_WIDTH = 320
+
+
+class DriveReport:
+    """
+    Collects frames one by one in constant memory, then writes the report.
+
+    Files in the folder: video.mp4 (input above, segmentation below), contact_sheet.png,
+    summary.json.
+
+    :param fps: the video's frames a second.
+    """
+
+    def __init__(self, folder: Path, fps: float, label_set: LabelSet):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._label_set = folder, label_set
+        self._video = VideoWriter(folder / 'video.mp4', fps)
+        self._cells: list[np.ndarray] = []
+        self._stride = 1
+        self.frames = 0
+        self._latencies: list[float] = []
+        self._fractions = np.zeros(len(label_set))
+        self._confusion = np.zeros((len(label_set), len(label_set)), np.int64)
+
+    def add(self, image: np.ndarray, label_map: np.ndarray, color_mask: np.ndarray,
+            latency: float, truth: np.ndarray | None):
+        """
+        Add one frame.
+
+        :param image, color_mask: (H, W, 3) uint8 RGB.
+        :param label_map, truth: (H, W) uint8 class ids, VOID for none; truth None if unknown.
+        :param latency: seconds from the image's arrival to the mask's.
+        """
+        self._video.write(stack(image, color_mask))
+        if self.frames % self._stride == 0:
+            self._cells.append(_cell(image, color_mask))
+            if len(self._cells) > 2 * SHEET_FRAMES:
+                # However long the drive, keep a few frames evenly spread over it.
+                self._cells = self._cells[::2]
+                self._stride *= 2
+        self.frames += 1
+        self._latencies.append(latency)
+        counts = np.bincount(label_map.ravel(), minlength=VOID + 1)[:len(self._label_set)]
+        self._fractions += counts / label_map.size
+        if truth is not None:
+            self._confusion += confusion_matrix(truth, label_map, len(self._label_set))
+
+    def finish(self, measured: dict) -> dict:
+        """
+        Write the files and return the summary.
+
+        :param measured: what was measured outside, taken over into the summary.
+        """
+        self._video.close()
+        self._write_contact_sheet()
+        names = self._label_set.class_names
+        result = scores(self._confusion) if self._confusion.any() else None
+        latencies = np.array(self._latencies or [np.nan]) * 1e3
+        summary = {
+            **measured,
+            'latency_ms': {'p50': round(float(np.percentile(latencies, 50)), 2),
+                           'p95': round(float(np.percentile(latencies, 95)), 2)},
+            'miou': result and round(result['miou'], 4),
+            'per_class_iou': result and {
+                name: None if np.isnan(iou) else round(iou, 4)
+                for name, iou in zip(names, result['per_class_iou'], strict=True)},
+            'class_fractions': {
+                name: round(float(total / max(1, self.frames)), 6)
+                for name, total in zip(names, self._fractions, strict=True)},
+        }
+        (self._folder / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+        return summary
+
+    def _write_contact_sheet(self):
+        if not self._cells:
+            return
+        chosen = np.linspace(0, len(self._cells) - 1, min(SHEET_FRAMES, len(self._cells)))
+        cells = [self._cells[int(round(i))] for i in chosen]
+        height = max(cell.shape[0] for cell in cells)
+        blank = np.full((height, CELL_WIDTH, 3), 255, np.uint8)
+        padded = [np.vstack([cell, blank[cell.shape[0]:]]) for cell in cells]
+        padded += [blank] * (-len(padded) % SHEET_COLUMNS)
+        rows = [np.hstack(padded[i:i + SHEET_COLUMNS])
+                for i in range(0, len(padded), SHEET_COLUMNS)]
+        sheet = np.vstack(rows)
+        legend = draw_legend(self._label_set, self._label_set.palette())
+        side = np.full((max(sheet.shape[0], legend.shape[0]), legend.shape[1], 3), 255, np.uint8)
+        side[:legend.shape[0]] = legend
+        sheet = np.vstack([sheet, np.full((side.shape[0] - sheet.shape[0], sheet.shape[1], 3), 255,
+                                          np.uint8)])
+        picture = cv2.cvtColor(np.hstack([sheet, side]), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(self._folder / 'contact_sheet.png'), picture)
+
+
+def _cell(image: np.ndarray, color_mask: np.ndarray) -> np.ndarray:
+    """Return the image above its colour mask, CELL_WIDTH pixels wide."""
+    height = max(1, round(image.shape[0] * CELL_WIDTH / image.shape[1]))
+    size = (CELL_WIDTH, height)
+    gap = np.full((6, CELL_WIDTH, 3), 255, np.uint8)
+    return np.vstack([cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+                      cv2.resize(color_mask, size, interpolation=cv2.INTER_NEAREST), gap])

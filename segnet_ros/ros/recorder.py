@@ -1,0 +1,107 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Recorder: puts a camera's frames and the node's results back together by their stamps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from segnet_ros.ros.conversions import image_from_compressed, image_from_message
+
+DEPTH = 30  # a recorder may lag behind for a moment; it must not lose frames then
+
+
+@dataclass
+class RecordedFrame:
+    """
+    All that came with one stamp.
+
+    :param arrivals: by topic, the monotonic time in seconds at which its message came.
+    :param frame_ids: by topic, the header's frame_id.
+    """
+
+    stamp_ns: int
+    arrivals: dict[str, float] = field(default_factory=dict)
+    frame_ids: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, object] = field(default_factory=dict)
+
+    def array(self, topic: str) -> np.ndarray:
+        """Return a topic's image: (H, W, 3) uint8 RGB, or (H, W) uint8 for mono8."""
+        msg = self.messages[topic]
+        if isinstance(msg, CompressedImage):
+            return image_from_compressed(msg)
+        if msg.encoding == 'mono8':
+            return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :msg.width]
+        return image_from_message(msg)
+
+    def pixel_counts(self) -> list[int]:
+        """Return the pixels of each class that the statistics tell."""
+        return [int(value.value) for status in self.messages['statistics'].status
+                for value in status.values if value.key == 'pixel_count']
+
+
+class Recorder(Node):
+    """
+    Calls on_frame(RecordedFrame) for each frame whose results are all there, in order.
+
+    :param image_topic: the camera's; CompressedImage where `compressed`.
+    :param namespace: of the node's results.
+    """
+
+    RESULTS = {'mask': Image, 'color_mask': Image, 'statistics': DiagnosticArray}
+
+    def __init__(self, image_topic: str, namespace: str,
+                 on_frame: Callable[[RecordedFrame], None], compressed: bool = False, **kwargs):
+        super().__init__('segnet_recorder', **kwargs)
+        self._on_frame = on_frame
+        self._waiting: dict[int, RecordedFrame] = {}
+        self.counts: dict[str, int] = {}
+        self.last_arrival: float | None = None
+        image_type = CompressedImage if compressed else Image
+        self._listen('image', image_type, image_topic)
+        for topic, message_type in self.RESULTS.items():
+            self._listen(topic, message_type, f'{namespace}/{topic}')
+
+    def _listen(self, topic: str, message_type, name: str):
+        self.counts[topic] = 0
+        self.create_subscription(message_type, name, lambda msg: self._take(topic, msg), DEPTH)
+
+    def _take(self, topic: str, msg):
+        self.last_arrival = time.monotonic()
+        self.counts[topic] += 1
+        stamp = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
+        frame.arrivals[topic] = self.last_arrival
+        frame.frame_ids[topic] = msg.header.frame_id
+        frame.messages[topic] = msg
+        if len(frame.messages) == len(self.counts):
+            self._finish(frame)
+
+    def _finish(self, frame: RecordedFrame):
+        # The node works in order: what began to wait before this frame was dropped on the way.
+        for stamp in list(self._waiting):
+            del self._waiting[stamp]
+            if stamp == frame.stamp_ns:
+                break
+        self._on_frame(frame)
+
+    def unmatched_results(self) -> int:
+        """Return how many results wait for an image that has their stamp."""
+        return sum('image' not in frame.messages for frame in self._waiting.values())

@@ -1,0 +1,192 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet drive`: a recording through the real node, each in its own process, and a report."""
+
+import argparse
+from contextlib import contextmanager
+import os
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+IMAGE_TOPIC = '/camera/image_raw'
+NAMESPACE = '/segmentation'
+SETTLE = 3.0  # seconds without a message after which nothing more is expected
+START_TIMEOUT = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.add_argument('source', nargs='?', default='sample',
+                        help='rosbag2, video or folder of images; the rendered drive if left out. '
+                             'True masks in a folder SOURCEannot, if there, give the mIoU')
+    parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
+                        help='folder for video.mp4, contact_sheet.png and summary.json')
+    parser.add_argument('--weights', default='segnet_half_camvid11', help='name or path of weights')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
+    parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')
+    parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
+                                                   'rendered drive 0.4)')
+    parser.add_argument('--topic', help="which of a bag's image topics")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the drive; print a short table and where the files are."""
+    if not os.environ.get('ROS_DOMAIN_ID'):
+        # A demo must not meet the robots on this network, nor another demo.
+        os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    from segnet_ros.ros.large_images import use_large_image_profile
+    use_large_image_profile()
+    with tempfile.TemporaryDirectory() as scratch:
+        summary = _drive(args, Path(scratch))
+    _print_table(summary, args.output)
+    complete = summary['masks_received'] > 0 and summary['stamps_equal']
+    return 0 if complete else 1
+
+
+def _drive(args: argparse.Namespace, scratch: Path) -> dict:
+    from segnet_ros.bags import image_topic, is_bag, write_bag
+    from segnet_ros.checkpoint import find_weights, read_info
+    from segnet_ros.drive_report import DriveReport
+    from segnet_ros.sources import open_frames, open_labels
+    from tqdm import tqdm
+    label_set = read_info(find_weights(args.weights)).label_set
+    frames = open_frames(args.source, args.fps, args.topic)
+    truths = open_labels(args.source, label_set)
+    source, rate = args.source, args.rate or 1.0
+    if str(source).startswith('sample'):
+        # Rendered before it is played, so that the drive's times are the node's alone.
+        source, rate = str(scratch / 'sample_drive'), args.rate or 0.4
+        bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
+        write_bag(bar, source, IMAGE_TOPIC)
+    compressed = is_bag(source) and image_topic(source, args.topic).type_name.endswith(
+        'CompressedImage')
+    indices = {}
+    if truths is not None:
+        indices = {f.stamp_ns: f.index for f in tqdm(
+            open_frames(source, args.fps, args.topic), 'reading', frames.count, unit='frame',
+            leave=False)}
+    report = DriveReport(args.output, frames.rate * rate, label_set)
+
+    def add(frame):
+        index = indices.get(frame.stamp_ns)
+        report.add(frame.array('image'), frame.array('mask'), frame.array('color_mask'),
+                   frame.arrivals['mask'] - frame.arrivals['image'],
+                   truths(index) if truths and index is not None else None)
+
+    measured = _run_processes(args, source, rate, compressed, frames.count, add)
+    return report.finish(measured)
+
+
+def _run_processes(args, source: str, rate: float, compressed: bool, count: int | None,
+                   on_frame) -> dict:
+    """Start node and player, record until both are done; return what was measured."""
+    import rclpy
+
+    from segnet_ros.ros.recorder import Recorder
+    from tqdm import tqdm
+    rclpy.init()
+    progress = tqdm(total=count, desc='driving', unit='frame')
+    pairs = []
+
+    def record(frame):
+        on_frame(frame)
+        pairs.append((frame.arrivals['mask'], len(set(frame.frame_ids.values())) == 1,
+                      sum(frame.pixel_counts()) <= frame.array('mask').size))
+        progress.update()
+
+    recorder = Recorder(IMAGE_TOPIC, NAMESPACE, record, compressed)
+    input_name = 'image/compressed' if compressed else 'image'
+    node_command = [
+        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
+        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={IMAGE_TOPIC}',
+        '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
+        '-p', f'input_transport:={"compressed" if compressed else "raw"}']
+    player_command = [
+        sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
+        '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
+        '--wait-timeout', str(START_TIMEOUT)]
+    try:
+        with _process(node_command) as node, _process(player_command,
+                                                      stdout=subprocess.PIPE) as player:
+            _spin(recorder, node, player)
+            printed = player.stdout.read()
+    finally:
+        progress.close()
+        counts, unmatched = recorder.counts, recorder.unmatched_results()
+        recorder.destroy_node()
+        rclpy.try_shutdown()
+    said = re.search(r'published (\d+)', printed)
+    published = count if count is not None else int(said.group(1)) if said else 0
+    times = [time for time, _, _ in pairs]
+    span = times[-1] - times[0] if len(times) > 1 else 0.0
+    return {
+        'source': str(args.source), 'frames_published': published,
+        'images_received': counts['image'], 'masks_received': counts['mask'],
+        'frames_matched': len(pairs),
+        'stamps_equal': bool(pairs) and not unmatched and all(same for _, same, _ in pairs)
+        and len(pairs) == counts['mask'],
+        'fps': round((len(times) - 1) / span, 3) if span else 0.0,
+    }
+
+
+def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
+    """Record until the player is done and nothing more comes."""
+    import rclpy
+    while True:
+        rclpy.spin_once(recorder, timeout_sec=0.2)
+        if node.poll() is not None:
+            raise ValueError(f'the node ended with code {node.returncode}; see its message above')
+        if player.poll() is not None:
+            if player.returncode:
+                raise ValueError(f'the player ended with code {player.returncode}')
+            if time.monotonic() - (recorder.last_arrival or 0.0) > SETTLE:
+                return
+
+
+@contextmanager
+def _process(command: list[str], **kwargs):
+    """Run a command beside; in the end interrupt it and see it gone."""
+    process = subprocess.Popen(command, text=True, **kwargs)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _print_table(summary: dict, output: Path):
+    latency = summary['latency_ms']
+    rows = [('frames published', summary['frames_published']),
+            ('masks received', summary['masks_received']),
+            ('stamps equal', 'yes' if summary['stamps_equal'] else 'NO'),
+            ('masks a second', f"{summary['fps']:.2f}"),
+            ('latency p50 / p95', f"{latency['p50']:.0f} / {latency['p95']:.0f} ms"),
+            ('mIoU', '-' if summary['miou'] is None else f"{summary['miou']:.3f}")]
+    largest = sorted(summary['class_fractions'].items(), key=lambda item: -item[1])
+    rows += [(name, f'{100 * share:.1f} %') for name, share in largest]
+    for name, value in rows:
+        print(f'  {name:<20}{value}')
+    for name in ('video.mp4', 'contact_sheet.png', 'summary.json'):
+        print(output / name)
