@@ -26,12 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--data', help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
     parser.add_argument('--split', help="split to train on; several joined by '+' (train)")
     parser.add_argument('--hold-out', help='leave out frames whose names start so, score on them')
-    parser.add_argument('--epochs', type=int, help='one phase of so many epochs, whole frames')
+    parser.add_argument('--epochs', type=int, help='one phase of so many epochs of whole frames')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         help='any other setting of the recipe, e.g. --set width=0.25')
     parser.add_argument('--output', type=Path, default=Path('training_output'),
                         help='folder for weights, metrics and state; goes on if it has state')
     parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
+    parser.add_argument('--devices', type=int,
+                        help="GPUs or CPU processes on each machine (all GPUs; torchrun's number)")
+    parser.add_argument('--nodes', type=int, help="machines (torchrun's number)")
 
 
 def main(args: argparse.Namespace):
@@ -44,13 +47,12 @@ def main(args: argparse.Namespace):
         if not equals:
             raise ValueError(f"--set needs NAME=VALUE, not '{setting}'")
         overrides[name] = yaml.safe_load(value)
-    if args.epochs:
-        overrides['phases'] = [
-            {'epochs': args.epochs, 'crop': [352, 480], 'scale': [0.75, 1.75]}]
     config = load_config(args.config, overrides)
+    if args.epochs:
+        config = config.whole_frames(args.epochs)
     if not config.data:
         raise ValueError('--data is needed: a folder with train/, trainannot/, val/, valannot/')
 
     from segnet_ros.training.train import train
-    weights = train(config, args.output, args.accelerator)
+    weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
     print(f'weights: {weights}\nmetrics: {args.output / "metrics.csv"}')

@@ -35,7 +35,7 @@ def augment(image: np.ndarray, label_map: np.ndarray, phase: Phase, jitter: floa
     """
     height, width = phase.crop
     scale = np.exp(rng.uniform(*np.log(phase.scale)))
-    matrix = _crop_matrix(image.shape[:2], (height, width), scale, rng)
+    matrix = _crop_matrix(label_map.shape, phase.crop, scale, rng)
     image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
     label_map = cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
@@ -43,7 +43,7 @@ def augment(image: np.ndarray, label_map: np.ndarray, phase: Phase, jitter: floa
     return _recolor(image, jitter, rng), label_map
 
 
-def _crop_matrix(frame: tuple[int, int], crop: tuple[int, int], scale: float,
+def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
                  rng: np.random.Generator) -> np.ndarray:
     """Return the 2x3 matrix that takes frame pixels (x, y) to crop pixels."""
     # A crop larger than the scaled frame is placed so that the whole frame is in it somewhere.

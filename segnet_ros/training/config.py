@@ -14,7 +14,7 @@
 
 """The recipe of one training run: every number that training uses, read from YAML."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import yaml
@@ -42,7 +42,12 @@ class TrainConfig:
     :param data: folder with SPLIT/ (images) and SPLITannot/ (one-channel PNG of class ids).
     :param hold_out: leaves out frames whose names start so, and scores on them instead of on
         val_split, e.g. '0001TP': a whole drive that was not trained on.
-    :param sample_drive_frames: rendered frames an epoch, mixed among the real ones.
+    :param input_size: (height, width) that frames are scaled to before anything else, in training
+        and in the node.
+    :param phases: none stands for one of 20 epochs of whole frames.
+    :param sample_drive_frames: rendered frames an epoch, mixed among the real ones; they know
+        camvid11's classes only.
+    :param batch_size: crops a step, on each device.
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
         (ENet, arXiv 1606.02147); less means that rare classes weigh more.
     :param aux_weight: weight of the mean loss of the auxiliary heads; 0 trains without them.
@@ -57,8 +62,8 @@ class TrainConfig:
     width: float = 0.5
     init: str = ''
     input_size: tuple[int, int] = (360, 480)
-    phases: tuple[Phase, ...] = field(default=(Phase(20, (352, 480), (0.75, 1.75)),))
-    sample_drive_frames: int = 40
+    phases: tuple[Phase, ...] = ()
+    sample_drive_frames: int = 0
     batch_size: int = 8
     lr: float = 1e-3
     weight_decay: float = 0.02
@@ -84,6 +89,11 @@ class TrainConfig:
             epoch -= phase.epochs
         return self.phases[-1]
 
+    def whole_frames(self, epochs: int) -> 'TrainConfig':
+        """Return the recipe with one phase, whose crops are about as large as the frames."""
+        height, width = (max(32, side // 32 * 32) for side in self.input_size)
+        return replace(self, phases=(Phase(epochs, (height, width), (0.75, 1.75)),))
+
     def to_dict(self) -> dict:
         """Return plain types, as load_config reads them."""
         return asdict(self)
@@ -96,20 +106,37 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     :param path: a YAML file with any of TrainConfig's fields; None for the defaults.
     :raises ValueError: naming a field that there is not, or a value of the wrong kind.
     """
-    data = yaml.safe_load(Path(path).read_text()) if path else {}
+    try:
+        data = yaml.safe_load(Path(path).read_text()) if path else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path}: {error}') from error
     if not isinstance(data, dict):
         raise ValueError(f'{path}: needs a mapping of training settings')
     data |= overrides
-    known = {f.name: f for f in fields(TrainConfig)}
-    wrong = sorted(data.keys() - known.keys())
-    if wrong:
-        raise ValueError(f"no training setting '{wrong[0]}'; there are {', '.join(known)}")
-    if 'phases' in data:
-        data['phases'] = tuple(
-            Phase(int(p['epochs']), tuple(p['crop']), tuple(p['scale'])) for p in data['phases'])
-    if 'input_size' in data:
-        data['input_size'] = tuple(data['input_size'])
+    known = {f.name: f.default for f in fields(TrainConfig)}
     for name, value in data.items():
-        if isinstance(known[name].default, float):
-            data[name] = float(value)
-    return TrainConfig(**data)
+        if name not in known:
+            raise ValueError(f"no training setting '{name}'; there are {', '.join(known)}")
+        try:
+            data[name] = _convert(name, value, known[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"training setting '{name}' cannot be {value!r}: {error}") from error
+    config = TrainConfig(**data)
+    return config if config.phases else config.whole_frames(20)
+
+
+def _convert(name: str, value, default):
+    """Return a value from YAML as the type of the setting's default."""
+    if name == 'phases':
+        return tuple(Phase(int(p['epochs']), _pair(p['crop'], int), _pair(p['scale'], float))
+                     for p in value)
+    if name == 'input_size':
+        return _pair(value, int)
+    if isinstance(default, str) and not isinstance(value, str):
+        raise TypeError('it must be text')
+    return type(default)(value)
+
+
+def _pair(values, kind: type) -> tuple:
+    first, second = values
+    return kind(first), kind(second)

@@ -27,6 +27,7 @@ from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.training.augmentation import augment
 from segnet_ros.training.config import Phase
 
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 Frame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, label map (H, W) uint8
 
 
@@ -34,18 +35,20 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
     """
     Return the (image, annotation) files of a split, by name.
 
-    :param data: folder that holds SPLIT/ and SPLITannot/ with PNG files of the same names.
+    :param data: folder that holds SPLIT/ (images: PNG or JPEG) and SPLITannot/ (a PNG of the same
+        name for each).
     :param split: one split, or several joined by '+', e.g. 'train+val'.
     :raises FileNotFoundError: where a folder is missing or empty, or an image has no annotation.
     """
-    pairs = []
+    pairs: list[tuple[Path, Path]] = []
     for name in split.split('+'):
         folder = Path(data) / name
-        images = sorted(folder.glob('*.png'))
+        images = [p for p in sorted(folder.glob('*')) if p.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
-            raise FileNotFoundError(f'no PNG images in {folder}; --data needs a folder with '
-                                    f'{name}/ (images) and {name}annot/ (class ids)')
-        annotations = [Path(data) / (name + 'annot') / path.name for path in images]
+            raise FileNotFoundError(
+                f'no PNG or JPEG images in {folder}; --data needs a folder with {name}/ (images) '
+                f'and {name}annot/ (class ids)')
+        annotations = [Path(data) / (name + 'annot') / (path.stem + '.png') for path in images]
         for path in annotations:
             if not path.is_file():
                 raise FileNotFoundError(f'{path} is missing: every image needs its annotation')
@@ -64,23 +67,43 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
     for path, array in ((image_path, image), (annotation_path, annotation)):
         if array is None:
             raise ValueError(f'{path} is not an image that OpenCV can read')
-    if annotation.ndim != 2 or annotation.shape != image.shape[:2]:
-        raise ValueError(f'{annotation_path}: {annotation.shape}, needs one channel of the size '
-                         f'of its image, {image.shape[:2]}')
+    if annotation.shape != image.shape[:2] or annotation.dtype != np.uint8:
+        raise ValueError(f'{annotation_path} is {annotation.shape} {annotation.dtype}; it must '
+                         f'hold class ids, one channel of uint8 of the size of its image, '
+                         f'{image.shape[:2]}')
     try:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label_set.from_file_ids(annotation)
     except ValueError as error:
         raise ValueError(f'{annotation_path}: {error}') from error
 
 
-def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, what: str) -> list[Frame]:
-    """Read frames into memory (CamVid's 367 take 250 MB), with a progress bar named `what`."""
-    return [read_frame(*pair, label_set) for pair in tqdm(paths, what, unit='frame', leave=False)]
+def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+    """Return the frame scaled to (height, width): itself where it has that size."""
+    image, label_map = frame
+    if label_map.shape == size:
+        return frame
+    shrinks = size[0] < label_map.shape[0]
+    return (cv2.resize(image, size[::-1],
+                       interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
+            cv2.resize(label_map, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple[int, int],
+                what: str) -> list[Frame]:
+    """
+    Read frames into memory, scaled to `size`, with a progress bar named `what`.
+
+    CamVid's 367 frames take 250 MB.
+    """
+    return [resize_frame(read_frame(*pair, label_set), size)
+            for pair in tqdm(paths, what, unit='frame', leave=False)]
 
 
 def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:
     """Return each class's share of the labelled pixels, (num_classes,) float64."""
-    counts = sum(np.bincount(label_map.ravel(), minlength=256) for _, label_map in frames)
+    counts = np.zeros(256)
+    for _, label_map in frames:
+        counts += np.bincount(label_map.ravel(), minlength=256)
     return counts[:num_classes] / max(1, counts[:num_classes].sum())
 
 
@@ -95,6 +118,8 @@ class TrainingFrames(Dataset):
     def __init__(self, frames: list[Frame], rendered: int, phase: Phase, jitter: float,
                  seed: int, epoch: int):
         self._frames, self._rendered = frames, rendered
+        height, width = frames[0][1].shape
+        self._size = height, width
         self._phase, self._jitter = phase, jitter
         self._seed, self._epoch = seed, epoch
 
@@ -108,7 +133,8 @@ class TrainingFrames(Dataset):
         if index < len(self._frames):
             frame = self._frames[index]
         else:
-            frame = SampleDrive(seed=int(rng.integers(2**31))).frame(int(rng.integers(150)))
+            drive = SampleDrive(seed=int(rng.integers(2**31)), size=self._size)
+            frame = drive.frame(int(rng.integers(150)))
         image, label_map = augment(*frame, self._phase, self._jitter, rng)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
 

@@ -36,7 +36,7 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.dataset import Frame, frame_paths, read_frame
 from segnet_ros.training.metrics import (
-    boundary_f1, calibration_error, mean_of_known, scores)
+    boundary_f1, calibration_error, mean_of_known, scores, without_nan)
 
 # Image (H, W, 3) uint8 RGB in; label map and confidence out, both (H, W) uint8.
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -169,10 +169,3 @@ def score_frames(predict: Predict, frames: Iterable[Frame],
     result['confusion_matrix'] = matrix.tolist()
     result['class_names'] = list(class_names)
     return without_nan(result), np.array(mious)
-
-
-def without_nan(value):
-    """Return the scores with None for nan, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

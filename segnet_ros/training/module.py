@@ -41,10 +41,15 @@ class SegmentationModule(lightning.LightningModule):
     :param weights: (num_classes,) float32 weights of the cross entropy.
     """
 
+    class_weights: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, config: TrainConfig, info: ModelInfo, weights: torch.Tensor):
         super().__init__()
         self.config = config
-        self.network = info.build().to(memory_format=torch.channels_last)
+        self.network = info.build()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         heads = self.network.stage_channels()[:-1] if config.aux_weight else []
         self.aux_heads = nn.ModuleList(nn.Conv2d(c, len(info.label_set), 1) for c in heads)
         self.register_buffer('class_weights', weights)
@@ -83,6 +88,21 @@ class SegmentationModule(lightning.LightningModule):
         images, label_maps = batch
         logits = self.network(self._normalised(images))
         self.confusion.update(logits.argmax(1), label_maps.long())
+
+    def on_save_checkpoint(self, checkpoint: dict):
+        """Keep the recipe beside the state."""
+        checkpoint['recipe'] = self.config.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict):
+        """Refuse to go on with another recipe than the run was started with."""
+        ours = self.config.to_dict()
+        theirs = checkpoint.get('recipe', ours)
+        # The folder of the data may have moved.
+        for name in sorted((ours.keys() | theirs.keys()) - {'data'}):
+            if ours.get(name) != theirs.get(name):
+                raise ValueError(
+                    f'the output folder holds a run with {name} = {theirs.get(name)}, now it is '
+                    f'{ours.get(name)}; go on with the same settings or give another --output')
 
     def configure_optimizers(self):
         """Return AdamW (decay on convolution weights only) with warm-up and cosine."""

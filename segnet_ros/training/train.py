@@ -16,36 +16,47 @@
 A whole training run: recipe in, metrics.csv, resumable state and weights.safetensors out.
 
 Everything lands in one output folder. Starting again with the same folder goes on where the last
-run was cut off.
+run was cut off. Runs on a CPU, on GPUs, and on many machines through torchrun.
 """
 
-from dataclasses import replace
 import logging
+import os
 from pathlib import Path
+from typing import Literal
+import warnings
 
 import lightning
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from segnet_ros.checkpoint import (
-    find_weights, load_checkpoint, ModelInfo, save_checkpoint)
+from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set
+from segnet_ros.runtime import choose_precision
+from segnet_ros.training.callbacks import average_weights, ExportWeights, MetricsFile
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frames, ScoringFrames, TrainingFrames)
-from segnet_ros.training.metrics import scores
 from segnet_ros.training.module import class_weights, SegmentationModule
 
 
 class TrainingData(lightning.LightningDataModule):
-    """Reads all frames once; gives each epoch its phase's crops."""
+    """
+    Reads all frames once; gives each epoch its phase's crops.
+
+    On several devices lightning deals the frames out to them, and repeats a validation frame where
+    they do not come out even.
+    """
 
     def __init__(self, config: TrainConfig):
         super().__init__()
         self.config = config
         self.label_set = load_label_set(config.label_set)
+        if config.sample_drive_frames and (
+                self.label_set.class_names != load_label_set('camvid11').class_names):
+            raise ValueError('the rendered sample drive has the classes of camvid11, not those of '
+                             f"'{self.label_set.name}'; set sample_drive_frames to 0")
         paths = frame_paths(config.data, config.split)
         if config.hold_out:
             held = [p for p in paths if p[0].name.startswith(config.hold_out)]
@@ -55,57 +66,43 @@ class TrainingData(lightning.LightningDataModule):
             paths = [p for p in paths if p not in held]
         else:
             held = frame_paths(config.data, config.val_split)
-        self.train_frames = read_frames(paths, self.label_set, 'reading training frames')
-        self.val_frames = read_frames(held, self.label_set, 'reading validation frames')
+        size = config.input_size
+        self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
+        self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
 
     def train_dataloader(self) -> DataLoader:
         """Return this epoch's crops; lightning asks anew every epoch."""
-        epoch = self.trainer.current_epoch
-        frames = TrainingFrames(self.train_frames, self.config.sample_drive_frames,
-                                self.config.phase(epoch), self.config.jitter, self.config.seed,
-                                epoch)
-        generator = torch.Generator().manual_seed(self.config.seed + epoch)
-        return DataLoader(frames, self.config.batch_size, shuffle=True, drop_last=True,
-                          num_workers=2, generator=generator)
+        config, trainer = self.config, self.trainer
+        assert trainer is not None
+        epoch = trainer.current_epoch
+        frames = TrainingFrames(self.train_frames, config.sample_drive_frames,
+                                config.phase(epoch), config.jitter, config.seed, epoch)
+        if len(frames) < config.batch_size * trainer.world_size:
+            raise ValueError(
+                f'{len(frames)} training frames do not fill one step: batch_size is '
+                f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
+        # Not shuffle=True: its order depends on how often lightning has asked before.
+        order = np.random.default_rng((config.seed, epoch)).permutation(len(frames)).tolist()
+        return DataLoader(frames, config.batch_size, sampler=order, drop_last=True, num_workers=2)
 
     def val_dataloader(self) -> DataLoader:
-        """Return whole frames, one at a time, since their sizes may differ."""
+        """Return whole frames."""
         return DataLoader(ScoringFrames(self.val_frames), batch_size=1)
 
 
-class ExportWeights(lightning.Callback):
-    """
-    Scores and writes the averaged weights after every validation.
-
-    Stands before EMAWeightAveraging among the callbacks: that one puts the averaged weights in place
-    for validation and takes them out again in its own on_validation_epoch_end.
-    """
-
-    def __init__(self, info: ModelInfo, path: Path):
-        self._info, self._path = info, path
-
-    def on_validation_epoch_end(self, trainer, module):
-        """Log the scores and save the weights."""
-        result = scores(module.confusion.compute().cpu().numpy())
-        module.confusion.reset()
-        per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),
-                             strict=True))
-        module.log_dict({f'val_{k}': v for k, v in result.items()}, prog_bar=True)
-        module.log_dict({f'val_iou_{k}': v for k, v in per_class.items()})
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            info = replace(self._info, scores={
-                'val': {**result, 'per_class_iou': per_class}, 'epoch': trainer.current_epoch + 1})
-            save_checkpoint(self._path, module.network, info)
-
-
-def train(config: TrainConfig, output: Path, accelerator: str = 'auto') -> Path:
+def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
+          devices: int | None = None, nodes: int | None = None) -> Path:
     """
     Train by the recipe and return the path of the weights.
 
     :param output: folder for metrics.csv, last.ckpt (lightning's, to resume) and
         weights.safetensors (the averaged weights, as of the last validation).
+    :param accelerator: 'cpu', 'gpu' or 'auto'.
+    :param devices: processes or GPUs on each machine; None for torchrun's number, or all GPUs.
+    :param nodes: machines; None for torchrun's number, or one.
     :raises FileNotFoundError, ValueError: where data or settings cannot be used.
     """
+    _hush_lightning()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = TrainingData(config)
     info = ModelInfo(label_set=data.label_set, architecture=config.architecture,
@@ -117,23 +114,49 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto') -> Path:
         module.network.load_state_dict(network.state_dict())
     output.mkdir(parents=True, exist_ok=True)
     weights = output / 'weights.safetensors'
-    trainer = _trainer(config, output, accelerator, ExportWeights(info, weights))
     last = output / 'last.ckpt'
     if last.is_file():
         logging.info('going on from %s', last)
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
-    return weights
-
-
-def _trainer(config: TrainConfig, output: Path, accelerator: str, export: ExportWeights):
-    return lightning.Trainer(
-        accelerator=accelerator, max_epochs=config.epochs, precision='bf16-mixed',
-        gradient_clip_val=config.gradient_clip, reload_dataloaders_every_n_epochs=1,
-        check_val_every_n_epoch=min(config.val_every, config.epochs), num_sanity_val_steps=0,
-        log_every_n_steps=10, default_root_dir=output,
-        logger=CSVLogger(output.parent, name=output.name, version=''),
+    trainer = lightning.Trainer(
+        accelerator=accelerator, precision=_precision(accelerator),
+        **_machines(devices, nodes), **_schedule(config), default_root_dir=output,
+        logger=MetricsFile(output / 'metrics.csv', data.label_set.class_names),
         callbacks=[
-            export, EMAWeightAveraging(decay=config.ema_decay),
+            ExportWeights(info, weights), average_weights(config.ema_decay),
             ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                             enable_version_counter=False, save_on_train_epoch_end=True),
             TQDMProgressBar()])
+    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    return weights
+
+
+def _schedule(config: TrainConfig) -> dict:
+    return {'max_epochs': config.epochs, 'gradient_clip_val': config.gradient_clip,
+            'reload_dataloaders_every_n_epochs': 1, 'num_sanity_val_steps': 0,
+            'check_val_every_n_epoch': min(config.val_every, config.epochs),
+            'enable_model_summary': False, 'log_every_n_steps': 1}
+
+
+def _machines(devices: int | None, nodes: int | None) -> dict:
+    """Return lightning's devices, num_nodes and strategy; torchrun says how many it started."""
+    local = int(os.environ.get('LOCAL_WORLD_SIZE', 0))
+    devices = devices or local
+    nodes = nodes or (int(os.environ['WORLD_SIZE']) // local if local else 1)
+    return {'devices': devices or 'auto', 'num_nodes': nodes,
+            'strategy': 'ddp' if nodes > 1 or devices > 1 else 'auto'}
+
+
+def _precision(accelerator: str) -> Literal['bf16-mixed', '16-mixed', '32-true']:
+    """Return the mixed precision that the device computes in; float32 where it has none."""
+    if accelerator != 'cpu' and torch.cuda.is_available():
+        return 'bf16-mixed' if torch.cuda.is_bf16_supported() else '16-mixed'
+    fast = choose_precision('auto', torch.device('cpu')) == torch.bfloat16
+    return 'bf16-mixed' if fast else '32-true'
+
+
+def _hush_lightning():
+    """Keep lightning's advertisements and advice off the console; its errors stay."""
+    for name in ('lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec'):
+        warnings.filterwarnings('ignore', message)

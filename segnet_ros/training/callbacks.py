@@ -1,0 +1,119 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What happens beside the training steps: averaged weights, their export, the metrics file."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import lightning
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from segnet_ros.checkpoint import ModelInfo, save_checkpoint
+from segnet_ros.training.metrics import scores, without_nan
+
+
+def average_weights(decay: float) -> WeightAveraging:
+    """
+    Return a callback that keeps an exponential moving average of weights and statistics.
+
+    The decay grows with the steps up to the given one. Otherwise the average of a short run, such
+    as one on a few frames of one's own, would be made of weights that had learned nothing yet.
+    """
+    def average(averaged, current, count):
+        step = float(count)
+        weight = 1 - min(decay, (1 + step) / (10 + step))
+        return averaged + weight * (current - averaged)
+
+    return WeightAveraging(avg_fn=average)
+
+
+class ExportWeights(lightning.Callback):
+    """
+    Scores and writes the averaged weights after every validation.
+
+    Stands before WeightAveraging among the callbacks: that one puts the averaged weights in place
+    for validation and takes them out again in its own on_validation_epoch_end.
+    """
+
+    def __init__(self, info: ModelInfo, path: Path):
+        self._info, self._path = info, path
+
+    def on_train_epoch_start(self, trainer, module):
+        """See to it that the last epoch is scored and exported, whatever the interval."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_epoch_end(self, trainer, module):
+        """Log the scores and save the weights."""
+        result = scores(module.confusion.compute().cpu().numpy())
+        module.confusion.reset()
+        per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),
+                             strict=True))
+        # The confusion matrix is that of all devices, so there is nothing left to average.
+        module.log_dict({f'val_{k}': v for k, v in result.items()}, prog_bar=True,
+                        rank_zero_only=True)
+        module.log_dict({f'val_iou_{k}': v for k, v in per_class.items()}, rank_zero_only=True)
+        if trainer.is_global_zero:
+            info = replace(self._info, scores=without_nan({
+                'val': {**result, 'per_class_iou': per_class},
+                'epoch': trainer.current_epoch + 1}))
+            # Whoever reads the weights while training goes on finds a whole file.
+            partial = self._path.with_suffix('.partial')
+            save_checkpoint(partial, module.network, info)
+            partial.replace(self._path)
+
+
+class MetricsFile(Logger):
+    """
+    Appends to a CSV file: a row for every epoch's loss and one for every validation.
+
+    A resumed run goes on below the rows that are there; lightning's CSVLogger deletes them.
+    """
+
+    def __init__(self, path: Path, class_names: tuple[str, ...]):
+        super().__init__()
+        self._path = path
+        self._columns = ['epoch', 'step', 'loss', 'val_miou', 'val_global_accuracy',
+                         'val_class_average_accuracy', *(f'val_iou_{n}' for n in class_names)]
+
+    @property
+    def name(self) -> str:
+        """Return nothing: the file's place says what it is."""
+        return ''
+
+    @property
+    def version(self) -> str:
+        """Return nothing: a folder holds one run."""
+        return ''
+
+    def log_hyperparams(self, *args, **kwargs):
+        """Do nothing: the recipe is kept in the weights."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict, step: int | None = None):
+        """Append one row."""
+        columns = self._columns
+        started = self._path.is_file()
+        if started:
+            with self._path.open(newline='') as file:
+                columns = next(csv.reader(file), columns)
+        with self._path.open('a', newline='') as file:
+            writer = csv.DictWriter(file, columns, extrasaction='ignore')
+            if not started:
+                writer.writeheader()
+            writer.writerow({**metrics, 'step': step})

@@ -1,0 +1,477 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Train a tiny SegNet on the sample drive: data, augmentation, recipe, resuming, two processes."""
+
+import csv
+from dataclasses import replace
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segnet_ros.checkpoint import load_checkpoint
+from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.tools.cli import main
+from segnet_ros.training import train as train_module
+from segnet_ros.training.augmentation import augment
+from segnet_ros.training.callbacks import average_weights, MetricsFile
+from segnet_ros.training.config import load_config, Phase, TrainConfig
+from segnet_ros.training.dataset import (
+    class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
+from segnet_ros.training.module import class_weights
+from segnet_ros.training.train import train, TrainingData
+
+torch.set_num_threads(1)
+SIZE = (64, 96)
+CAMVID = load_label_set('camvid11')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Write a CamVid-like folder: drives 0001 and 0002 in train, 0003 in val."""
+    folder = tmp_path_factory.mktemp('camvid_like')
+    for split, seeds in (('train', (1, 2)), ('val', (3,))):
+        for name in (split, split + 'annot'):
+            (folder / name).mkdir()
+        for seed in seeds:
+            drive = SampleDrive(seed=seed, size=SIZE)
+            for index in range(4):
+                image, label_map = drive.frame(20 * index)
+                label_map[:2] = VOID
+                name = f'{seed:04}_{index}.png'
+                cv2.imwrite(str(folder / split / name), image[..., ::-1])
+                cv2.imwrite(str(folder / (split + 'annot') / name),
+                            np.where(label_map == VOID, 11, label_map))
+    return folder
+
+
+@pytest.fixture
+def scratch(data, tmp_path):
+    """Return a copy of the data that a test may spoil."""
+    for path in data.rglob('*.png'):
+        target = tmp_path / path.relative_to(data)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def recipe(data, **changes):
+    phases = (Phase(2, (32, 64), (0.8, 1.2)),)
+    config = TrainConfig(data=str(data), width=1 / 16, input_size=SIZE, batch_size=4, val_every=1,
+                         phases=phases)
+    return replace(config, **changes)
+
+
+# Reading
+
+def test_split_is_read_in_order_with_annotations(data):
+    pairs = frame_paths(data, 'train')
+    assert [image.name for image, _ in pairs] == [
+        f'{seed:04}_{index}.png' for seed in (1, 2) for index in range(4)]
+    for image, annotation in pairs:
+        assert annotation == data / 'trainannot' / image.name
+
+
+def test_splits_are_joined_by_plus(data):
+    both = frame_paths(data, 'train+val')
+    assert both == frame_paths(data, 'train') + frame_paths(data, 'val')
+    assert len(both) == 12
+
+
+def test_frame_is_rgb_with_void_as_255(data):
+    image, label_map = read_frame(*frame_paths(data, 'train')[0], CAMVID)
+    expected, labels = SampleDrive(seed=1, size=SIZE).frame(0)
+    assert np.array_equal(image, expected)
+    assert (label_map[:2] == VOID).all() and np.array_equal(label_map[2:], labels[2:])
+
+
+def test_images_may_be_jpeg(scratch):
+    path = scratch / 'train' / '0001_0.png'
+    cv2.imwrite(str(path.with_suffix('.JPG')), cv2.imread(str(path)))
+    path.unlink()
+    image, annotation = frame_paths(scratch, 'train')[0]
+    assert (image.name, annotation.name) == ('0001_0.JPG', '0001_0.png')
+
+
+def test_frames_are_scaled_as_they_are_read(data):
+    image, label_map = read_frames(frame_paths(data, 'val'), CAMVID, (32, 48), 'frames')[0]
+    assert image.shape == (32, 48, 3) and label_map.shape == (32, 48)
+    whole = read_frame(*frame_paths(data, 'val')[0], CAMVID)[1]
+    assert set(np.unique(label_map)) <= set(np.unique(whole))
+    blocks = whole.reshape(32, 2, 48, 2)
+    assert (label_map[:, None, :, None] == blocks).any((1, 3)).all()
+
+
+def spoil_nothing_there(folder):
+    for path in (folder / 'train').iterdir():
+        path.unlink()
+    return folder / 'train'
+
+
+def spoil_annotation_missing(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    path.unlink()
+    return path
+
+
+def spoil_image(folder):
+    path = folder / 'train' / '0002_1.png'
+    path.write_bytes(b'no picture')
+    return path
+
+
+def spoil_annotation(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    path.write_bytes(path.read_bytes()[:60])
+    return path
+
+
+def spoil_ids(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    cv2.imwrite(str(path), np.full(SIZE, 12, np.uint8))
+    return path
+
+
+def spoil_size(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    cv2.imwrite(str(path), np.zeros((10, 10), np.uint8))
+    return path
+
+
+def spoil_colours(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    cv2.imwrite(str(path), np.zeros((*SIZE, 3), np.uint8))
+    return path
+
+
+def spoil_depth(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    cv2.imwrite(str(path), np.full(SIZE, 256, np.uint16))
+    return path
+
+
+@pytest.mark.parametrize('spoil, words', [
+    (spoil_nothing_there, 'no PNG or JPEG images'),
+    (spoil_annotation_missing, 'is missing'),
+    (spoil_image, 'not an image that OpenCV can read'),
+    (spoil_annotation, 'not an image that OpenCV can read'),
+    (spoil_ids, r'ids \[12\]'),
+    (spoil_size, r'\(10, 10\) uint8.*\(64, 96\)'),
+    (spoil_colours, r'\(64, 96, 3\) uint8.*one channel'),
+    (spoil_depth, r'uint16'),
+])
+def test_error_names_the_file(scratch, spoil, words):
+    path = spoil(scratch)
+    with pytest.raises((FileNotFoundError, ValueError), match=words) as caught:
+        TrainingData(recipe(scratch))
+    assert str(path) in str(caught.value)
+
+
+def test_hold_out_takes_a_drive_by_its_name(data):
+    kept = TrainingData(recipe(data, hold_out='0001'))
+    whole = TrainingData(recipe(data))
+    assert len(kept.train_frames) == len(kept.val_frames) == 4
+    assert len(whole.train_frames) == 8
+    for frame, expected in zip(kept.val_frames + kept.train_frames, whole.train_frames,
+                               strict=True):
+        assert np.array_equal(frame[0], expected[0])
+
+
+@pytest.mark.parametrize('prefix', ['0009', '000'])
+def test_hold_out_must_match_some_and_leave_some(data, prefix):
+    with pytest.raises(ValueError, match=f"'{prefix}' matches . of 8"):
+        TrainingData(recipe(data, hold_out=prefix))
+
+
+# Augmentation
+
+def checkerboard():
+    """Return a frame whose image tells each pixel's class: grey 20 * (id + 1)."""
+    label_map = np.kron(np.arange(35).reshape(5, 7) % 11, np.ones((16, 16))).astype(np.uint8)
+    return np.repeat((20 * (label_map + 1))[..., None], 3, 2).astype(np.uint8), label_map
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_crop_of_image_and_labels_is_the_same(seed):
+    image, label_map = augment(*checkerboard(), Phase(1, (64, 96), (0.6, 1.6)), 0.0,
+                               np.random.default_rng(seed))
+    assert image.shape == (64, 96, 3) and label_map.shape == (64, 96)
+    assert set(np.unique(label_map)) <= {*range(11), VOID}
+    # Between two squares the image is interpolated, the labels are not.
+    inside = cv2.erode(label_map, np.ones((5, 5))) == cv2.dilate(label_map, np.ones((5, 5)))
+    inside &= label_map != VOID
+    assert inside.mean() > 0.2
+    assert np.array_equal(image[inside][:, 0], 20 * (label_map[inside] + 1))
+
+
+def test_crops_are_flipped_scaled_and_moved():
+    frame = checkerboard()
+    mirrored = moved = 0
+    for seed in range(40):
+        label_map = augment(*frame, Phase(1, (80, 112), (1.0, 1.0)), 0.0,
+                            np.random.default_rng(seed))[1]
+        mirrored += np.array_equal(label_map, frame[1][:, ::-1])
+        moved += np.array_equal(label_map, frame[1])
+    assert mirrored + moved == 40 and 8 < mirrored < 32
+    places = {augment(*frame, Phase(1, (32, 32), (0.7, 1.4)), 0.0,
+                      np.random.default_rng(seed))[1].tobytes() for seed in range(10)}
+    assert len(places) == 10
+
+
+def test_small_frames_are_padded_with_void():
+    image, label_map = augment(*checkerboard(), Phase(1, (128, 160), (1.0, 1.0)), 0.0,
+                               np.random.default_rng(0))
+    assert (label_map != VOID).sum() == 80 * 112
+    # But for the seam, where the image is interpolated.
+    outside = cv2.erode((label_map == VOID).astype(np.uint8), np.ones((3, 3))) == 1
+    assert outside.any() and (image[outside] == (124, 116, 104)).all()
+
+
+def test_jitter_changes_colours_and_no_labels():
+    phase = Phase(1, (80, 112), (1.0, 1.0))
+    plain, labels = augment(*checkerboard(), phase, 0.0, np.random.default_rng(3))
+    jittered, same = augment(*checkerboard(), phase, 0.3, np.random.default_rng(3))
+    assert np.array_equal(labels, same)
+    assert jittered.dtype == np.uint8 and not np.array_equal(plain, jittered)
+
+
+def test_items_depend_on_seed_epoch_and_index_alone(data):
+    frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
+
+    def items(seed, epoch):
+        crops = TrainingFrames(frames, 2, Phase(1, (32, 32), (0.8, 1.2)), 0.2, seed, epoch)
+        assert len(crops) == 10
+        return [tuple(t.numpy().tobytes() for t in crops[i]) for i in (0, 3, 9)]
+
+    assert items(0, 0) == items(0, 0)
+    assert len({*items(0, 0), *items(0, 1), *items(1, 0)}) == 9
+
+
+def test_tensors_are_channels_first(data):
+    frames = read_frames(frame_paths(data, 'val'), CAMVID, SIZE, 'frames')
+    image, label_map = ScoringFrames(frames)[1]
+    assert image.shape == (3, *SIZE) and label_map.shape == SIZE
+    assert image.dtype == label_map.dtype == torch.uint8
+    assert np.array_equal(image[0].numpy(), frames[1][0][..., 0])
+
+
+def test_rare_classes_weigh_more():
+    frames = [(np.zeros((2, 5, 3), np.uint8), np.array([[0] * 5, [0, 0, 0, 1, VOID]], np.uint8))]
+    shares = class_shares(frames, 3)
+    np.testing.assert_allclose(shares, [8 / 9, 1 / 9, 0])
+    weights = class_weights(shares, 1.1).numpy()
+    expected = 1 / np.log(1.1 + np.array([8 / 9, 1 / 9, 0]))
+    np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
+
+
+# Recipe
+
+def test_recipe_is_read_and_overridden(tmp_path):
+    path = tmp_path / 'r.yaml'
+    path.write_text('lr: 1\nwidth: 0.25\nphases:\n'
+                    '  - {epochs: 3, crop: [64, 96], scale: [1, 2]}\n'
+                    '  - {epochs: 2, crop: [128, 160], scale: [0.5, 1.5]}\n')
+    config = load_config(path, {'width': 0.5, 'input_size': [128, 160]})
+    assert (config.lr, config.width, config.input_size) == (1.0, 0.5, (128, 160))
+    assert isinstance(config.lr, float)
+    assert config.epochs == 5
+    assert [config.phase(e).crop for e in range(6)] == [(64, 96)] * 3 + [(128, 160)] * 3
+    assert load_config(None, config.to_dict()) == config
+
+
+def test_shipped_recipe_loads():
+    config = load_config('config/train/camvid_segnet.yaml', {'data': 'somewhere'})
+    assert config.architecture == 'segnet' and config.width == 0.5 and config.phases
+
+
+def test_without_phases_crops_are_whole_frames():
+    config = load_config(None, {'input_size': [370, 500]})
+    assert config.phases == (Phase(20, (352, 480), (0.75, 1.75)),)
+    assert config.whole_frames(3).epochs == 3
+
+
+@pytest.mark.parametrize('text, words', [
+    ('learning_rate: 1', "no training setting 'learning_rate'; there are data, split"),
+    ('lr: fast', "'lr' cannot be 'fast'"),
+    ('batch_size: [1]', "'batch_size' cannot be"),
+    ('input_size: 360', "'input_size' cannot be 360"),
+    ('input_size: [1, 2, 3]', "'input_size' cannot be"),
+    ('phases: [{epochs: 3}]', "'phases' cannot be.*crop"),
+    ('split: 3', "'split' cannot be 3: it must be text"),
+    ('[lr]', 'needs a mapping'),
+    ('lr: [', 'r.yaml'),
+])
+def test_wrong_recipe(tmp_path, text, words):
+    path = tmp_path / 'r.yaml'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--set', 'lr'], 'NAME=VALUE'),
+    ([], '--data is needed'),
+    (['--data', '/no/where'], '/no/where/train'),
+    (['--config', '/no/where.yaml'], '/no/where.yaml'),
+])
+def test_command_tells_what_is_wrong(capsys, tmp_path, arguments, words):
+    assert main(['train', '--output', str(tmp_path), *arguments]) == 1
+    message = capsys.readouterr().err
+    assert words in message and message.startswith('segnet train: ')
+
+
+# Runs
+
+def rows(output):
+    with (output / 'metrics.csv').open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def losses(output):
+    return {int(r['epoch']): float(r['loss']) for r in rows(output) if r['loss']}
+
+
+def weights_of(path):
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn):
+    config = recipe(data, phases=(Phase(2, (32, 64), (0.8, 1.2)), Phase(7, SIZE, (1.0, 1.0))),
+                    val_every=4, lr=1e-2, batch_size=3, sample_drive_frames=1)
+    weights = train(config, tmp_path / 'run', 'cpu')
+    found = losses(tmp_path / 'run')
+    assert list(found) == list(range(9))
+    assert found[8] < 0.85 * found[0]
+    network, info = load_checkpoint(weights)
+    assert info.label_set == CAMVID and info.input_size == SIZE and info.width == 1 / 16
+    assert info.made_by['lr'] == 1e-2
+    # The last epoch is scored though it is no fourth one.
+    validated = [int(r['epoch']) for r in rows(tmp_path / 'run') if r['val_miou']]
+    assert validated == [3, 7, 8] and info.scores['epoch'] == 9
+    assert info.scores['val']['miou'] == pytest.approx(
+        float(rows(tmp_path / 'run')[-2]['val_miou']), abs=1e-6)
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, *SIZE)).shape == (1, 11, *SIZE)
+    assert 'arning' not in capfd.readouterr().err
+    assert [str(w.message) for w in recwarn if 'lightning' in w.filename] == []
+
+
+class Killed(Exception):
+    """Stands for the kill that cuts a run off."""
+
+
+def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch):
+    config = recipe(data, phases=(Phase(4, (32, 64), (0.8, 1.2)),))
+    train(config, tmp_path / 'whole', 'cpu')
+
+    class KilledInEpoch2(TrainingFrames):
+
+        def __init__(self, *args):
+            if args[-1] == 2:
+                raise Killed
+            super().__init__(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, 'TrainingFrames', KilledInEpoch2)
+        with pytest.raises(Killed):
+            train(config, tmp_path / 'cut', 'cpu')
+    assert list(losses(tmp_path / 'cut')) == [0, 1]
+    weights = train(config, tmp_path / 'cut', 'cpu')
+    assert [r['epoch'] for r in rows(tmp_path / 'cut')] == list('00112233')
+    whole, cut = losses(tmp_path / 'whole'), losses(tmp_path / 'cut')
+    assert cut == pytest.approx(whole, rel=1e-3)
+    expected = weights_of(tmp_path / 'whole' / 'weights.safetensors')
+    for name, tensor in weights_of(weights).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0.02, atol=2e-3)
+
+
+def test_going_on_with_another_recipe_is_refused(data, tmp_path):
+    config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),))
+    train(config, tmp_path, 'cpu')
+    with pytest.raises(ValueError, match='lr = 0.001, now it is 0.5.*--output'):
+        train(replace(config, lr=0.5), tmp_path, 'cpu')
+
+
+def test_state_is_loaded_without_running_code(data, tmp_path):
+    class Trap:
+
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'sprung'), 'w'))
+
+    torch.save({'trap': Trap()}, tmp_path / 'last.ckpt')
+    with pytest.raises(Exception, match='[Ww]eights.only'):
+        train(recipe(data), tmp_path, 'cpu')
+    assert not (tmp_path / 'sprung').exists()
+
+
+def test_run_may_start_from_weights(data, tmp_path):
+    first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
+    second = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), lr=0.0),
+                   tmp_path / 'b', 'cpu')
+    torch.testing.assert_close(weights_of(second)['classifier.weight'],
+                               weights_of(first)['classifier.weight'], rtol=1e-3, atol=1e-4)
+
+
+def test_too_few_frames_for_a_step(data, tmp_path):
+    with pytest.raises(ValueError, match='8 training frames do not fill one step: batch_size'):
+        train(recipe(data, batch_size=9), tmp_path, 'cpu')
+
+
+def test_sample_drive_is_refused_for_other_classes(data, tmp_path):
+    labels = tmp_path / 'own.yaml'
+    labels.write_text('name: own\nclasses:\n' + ''.join(
+        f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in range(12)))
+    with pytest.raises(ValueError, match="not those of 'own'; set sample_drive_frames to 0"):
+        TrainingData(recipe(data, label_set=str(labels), sample_drive_frames=3))
+
+
+def test_average_follows_at_once_and_slows_down():
+    average = average_weights(0.9)._kwargs['avg_fn']
+    old, new = torch.tensor([0.0]), torch.tensor([1.0])
+    assert average(old, new, torch.tensor(0)) == pytest.approx(0.9)
+    assert average(old, new, torch.tensor(8)) == pytest.approx(0.5)
+    assert average(old, new, torch.tensor(10_000)) == pytest.approx(0.1)
+
+
+def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
+    path = tmp_path / 'metrics.csv'
+    path.write_text('step,loss,epoch\n1,2.5,0\n')
+    MetricsFile(path, ('road',)).log_metrics({'loss': 2.0, 'epoch': 1, 'val_miou': 0.5}, 3)
+    assert path.read_text().splitlines() == ['step,loss,epoch', '1,2.5,0', '3,2.0,1']
+
+
+def test_two_processes_train_together(data, tmp_path):
+    script = tmp_path / 'segnet.py'
+    script.write_text('import sys, torch\ntorch.set_num_threads(1)\n'
+                      'from segnet_ros.tools.cli import main\nsys.exit(main())\n')
+    root = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         str(script), 'train', '--data', str(data), '--output', str(tmp_path / 'run'),
+         '--accelerator', 'cpu', '--epochs', '2', '--set', 'width=0.0625',
+         '--set', 'batch_size=2', '--set', f'input_size={list(SIZE)}'],
+        cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': root},
+        capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Four frames a process, two at a time: two steps an epoch. One process would take four.
+    assert [(r['epoch'], r['step']) for r in rows(tmp_path / 'run') if r['loss']] == [
+        ('0', '1'), ('1', '3')]
+    assert load_checkpoint(tmp_path / 'run' / 'weights.safetensors')[1].scores['epoch'] == 2
