@@ -42,7 +42,7 @@ test: lint  ## lint, then the whole test suite
 
 .PHONY: lint
 lint: $(VENV)/.test  ## ruff, mypy on the core, ament_flake8, ament_pep257
-	@echo '* ruff' && $(BIN)/ruff check --quiet
+	@echo '* ruff' && $(BIN)/ruff check --quiet --output-format concise
 	@echo '* mypy' && $(BIN)/mypy --no-error-summary
 	@echo '* ament_flake8' && $(call failing,$(BIN)/ament_flake8 --config setup.cfg $(CHECKED))
 	@echo '* ament_pep257' && $(call failing,$(BIN)/ament_pep257 $(CHECKED))

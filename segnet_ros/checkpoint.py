@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Checkpoints: one .safetensors file with the weights and, in its metadata, all that they need to run.
+Checkpoints: one .safetensors file with the weights and, in its metadata, all they need to run.
 
-The metadata hold architecture, width, label set, input normalisation, input size, scores and how the
-weights were made, so that training and inference cannot drift apart. Never a pickle: loading a file
-from a stranger runs none of the stranger's code. Knows nothing of ROS.
+The metadata hold architecture, width, label set, input normalisation, input size, scores and how
+the weights were made, so that training and inference cannot drift apart. Never a pickle: loading a
+file from a stranger runs none of the stranger's code. Knows nothing of ROS.
 """
 
 from dataclasses import dataclass, field
@@ -84,8 +84,8 @@ def save_checkpoint(path: str | Path, network: EncoderDecoder, info: ModelInfo):
     """
     Write weights and metadata; convolution weights in half precision, which is what they run in.
 
-    The statistics and scales of batch normalisation stay in single precision: they are small, and a
-    variance can be beyond what half precision holds.
+    The statistics and scales of batch normalisation stay in single precision: they are small, and
+    a variance can be beyond what half precision holds.
     """
     tensors = {name: (t.half() if t.ndim == 4 else t).contiguous()
                for name, t in network.state_dict().items()
@@ -111,7 +111,7 @@ def read_info(path: str | Path) -> ModelInfo:
                               'copy or download it again') from error
     if metadata.get('format') != FORMAT:
         raise CheckpointError(
-            f"{path} is a .safetensors file, but not one of segnet_ros: its metadata say format "
+            f'{path} is a .safetensors file, but not one of segnet_ros: its metadata say format '
             f"'{metadata.get('format')}', not '{FORMAT}'; write it with `segnet train`")
     try:
         return ModelInfo.from_json(metadata['info'])

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the package's own files are: label sets, weights, launch and configuration files.
+"""
+Where the package's own files are: label sets, weights, launch and configuration files.
 
 Works the same in a checkout, in a virtual environment and in a colcon install space, and asks no
 ROS index, so that the core runs where there is no ROS.
@@ -49,6 +50,6 @@ def find_resource(name_or_path: str, folder: str, suffix: str) -> Path:
     named = own / (name_or_path.removesuffix(suffix) + suffix)
     if named.is_file():
         return named
-    known = ', '.join(sorted(p.name.removesuffix(suffix) for p in own.glob('*' + suffix))) or 'none'
-    raise FileNotFoundError(
-        f"no file '{name_or_path}', and no such name in {own} (names there: {known})")
+    known = sorted(p.name.removesuffix(suffix) for p in own.glob('*' + suffix))
+    raise FileNotFoundError(f"no file '{name_or_path}', and no such name in {own} "
+                            f"(names there: {', '.join(known) or 'none'})")

@@ -16,8 +16,8 @@
 Segmenter: array in, Segmentation out; owns every buffer and, on CUDA, the graph.
 
 The constructor allocates all there is for one camera resolution. The stages are the same torch
-code on every device and write only into buffers, so that what runs on a CPU is what a GPU captures.
-Knows nothing of ROS.
+code on every device and write only into buffers, so that what runs on a CPU is what a GPU
+captures. Knows nothing of ROS.
 """
 
 import numpy as np

@@ -85,7 +85,7 @@ def test_image_shows_what_the_labels_say(drive):
 
 
 def test_frames_make_a_video(drive):
-    images, labels = zip(*(drive.frame(index) for index in (20, 21, 50)))
+    images, labels = zip(*(drive.frame(index) for index in (20, 21, 50)), strict=True)
     step = (labels[0] != labels[1]).mean()
     assert 0.002 < step < 0.15
     assert step < (labels[0] != labels[2]).mean()

@@ -15,8 +15,8 @@
 """
 SegNet and SegNet-Basic (Badrinarayanan, Kendall, Cipolla; arXiv 1511.00561).
 
-An encoder of convolutions and max pooling keeps where each maximum stood (the pooling indices); the
-decoder unpools to exactly those places and convolves the sparse map dense again. No skip
+An encoder of convolutions and max pooling keeps where each maximum stood (the pooling indices);
+the decoder unpools to exactly those places and convolves the sparse map dense again. No skip
 connections, no learned upsampling.
 """
 
@@ -67,8 +67,8 @@ class EncoderDecoder(nn.Module):
 
     def stage_channels(self) -> list[int]:
         """Return the channels of the bottleneck and of each decoder stage, deepest first."""
-        return [self.encoder[-1][-1].conv.out_channels,
-                *(stage[-1].conv.out_channels for stage in self.decoder)]
+        return [stage[-1].conv.out_channels
+                for stage in (self.encoder[-1], *self.decoder)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, num_classes, H, W)."""
@@ -89,7 +89,7 @@ class EncoderDecoder(nn.Module):
         outputs = [x]
         for stage in self.decoder:
             indices, size = pooled.pop()
-            x = functional.max_unpool2d(x, indices, 2, output_size=size)
+            x = functional.max_unpool2d(x, indices, (2, 2), output_size=size)
             x = stage(x)
             outputs.append(x)
         outputs.append(self.classifier(x))
@@ -98,7 +98,7 @@ class EncoderDecoder(nn.Module):
 
 class SegNet(EncoderDecoder):
     """
-    The paper's SegNet: VGG16's 13 convolutions, mirrored by 13 in the decoder, the last one to classes.
+    The paper's SegNet: VGG16's 13 convolutions, mirrored by 13, the last of them to classes.
 
     :param num_classes: channels of the logits.
     :param width: multiplies every stage's channels; 1.0 is the paper's 29.4 M parameters.

@@ -98,7 +98,7 @@ class Canvas:
         texels = sprite.level(math.sqrt(area))
         high, wide = texels.shape[:2]
         source = np.array([(0, 0), (wide, 0), (wide, high), (0, high)], np.float32)
-        target = corners - np.array((box[1].start, box[0].start), np.float32)
+        target: np.ndarray = corners - np.array((box[1].start, box[0].start), np.float32)
         size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
         matrix = cv2.getPerspectiveTransform(source, target)
         patch = cv2.warpPerspective(texels, matrix, size, flags=cv2.INTER_LINEAR)
@@ -132,7 +132,8 @@ class Canvas:
 
     def _seen(self, colour, depth):
         clear = self._clear(depth)
-        return tuple(float(c * clear + h * (1 - clear)) for c, h in zip(colour, self.haze))
+        return tuple(float(c * clear + h * (1 - clear))
+                     for c, h in zip(colour, self.haze, strict=True))
 
     def _curve(self, gain, depth):
         clear = self._clear(depth)

@@ -138,10 +138,9 @@ class Scene:
                         gable, colour, tuple(slates), rng.uniform(0.75, 1.1))
 
     def _garden(self, rng, side, near, far):
-        found = [Fence(side, KERB + 3.2, near, far, rng.uniform(1.1, 1.9), self.boards)]
-        for at in (2.0, 6.0, 10.0):
-            found.append(self._tree(rng, side * rng.uniform(10, 13), near + at))
-        return found
+        fence = Fence(side, KERB + 3.2, near, far, rng.uniform(1.1, 1.9), self.boards)
+        return [fence, *(self._tree(rng, side * rng.uniform(10, 13), near + at)
+                         for at in (2.0, 6.0, 10.0))]
 
     def _tree(self, rng, x, z):
         height = rng.uniform(5.5, 10)

@@ -89,10 +89,10 @@ class View:
     @staticmethod
     def _cut(points, limit):
         kept = []
-        for start, end in zip(points, points[1:] + points[:1]):
+        for start, end in zip(points, points[1:] + points[:1], strict=True):
             if start[2] >= limit:
                 kept.append(start)
             if (start[2] < limit) != (end[2] < limit):
                 part = (limit - start[2]) / (end[2] - start[2])
-                kept.append(tuple(s + part * (e - s) for s, e in zip(start, end)))
+                kept.append(tuple(s + part * (e - s) for s, e in zip(start, end, strict=True)))
         return kept
