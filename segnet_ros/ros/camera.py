@@ -133,7 +133,7 @@ class Camera:
             self._node.get_logger().warn(
                 f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
                 + (f': {_offers(publishers)}' if publishers else
-                   '; remap `image` to your camera\'s topic, e.g. -r image:=/camera/image_raw'))
+                   "; remap `image` to your camera's topic, e.g. -r image:=/camera/image_raw"))
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
@@ -145,9 +145,10 @@ class Camera:
         max_rate = self._node.settings.max_rate
         if max_rate:
             # A tenth of a period early is on time, or jitter would halve the rate.
-            if now < self._due - 0.1 / max_rate:
+            period = 1 / max_rate
+            if now < self._due - 0.1 * period:
                 return self.monitor.count('limited')
-            self._due = max(self._due + 1 / max_rate, now)
+            self._due = max(self._due, now - 0.1 * period) + period
         if self._frames.put(self, (msg, now)):
             self.monitor.count('dropped')
 

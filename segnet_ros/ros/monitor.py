@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What became of one camera's frames: counts, rates and latencies, and their /diagnostics status."""
+"""What became of one camera's frames: counts, rates, latencies and their /diagnostics status."""
 
 from collections import Counter, deque
 import threading

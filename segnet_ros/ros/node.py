@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""SegNetNode: the lifecycle node that segments camera images; parameters in, cameras and worker run."""
+"""SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
 from functools import wraps
 import resource
@@ -35,7 +35,7 @@ from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.large_images import use_large_image_profile
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
-    class_specs, declare, parse_camera_names, parse_size, PARAMETERS, refusal)
+    class_specs, declare, PARAMETERS, parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size, Segmenter
@@ -114,7 +114,7 @@ class SegNetNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._configured = True
         self.get_logger().info(
-            f"{self._info.architecture} of width {self._info.width} with "
+            f'{self._info.architecture} of width {self._info.width} with '
             f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
             f'weights {path}')
 

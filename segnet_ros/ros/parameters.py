@@ -66,7 +66,7 @@ PARAMETERS = (
     ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
                                        'bfloat16 on CPUs that compute in it.',
                   choices=('auto', 'float32', 'bfloat16', 'float16')),
-    ParameterSpec('network_size', 'auto', "Size that frames are scaled to for the network: auto "
+    ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
                                           "(the camera's shape, as many pixels as trained) or "
                                           'WIDTHxHEIGHT.'),
     ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
@@ -166,7 +166,8 @@ def parse_roi(values) -> tuple[float, float, float, float] | None:
     if len(values) != 4:
         raise ValueError(f'needs x, y, width, height; got {len(values)} numbers')
     x, y, width, height = values
-    if not (0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9):
+    inside = 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9
+    if not (0 <= x < 1 and 0 <= y < 1 and inside):
         raise ValueError(f'{list(values)} is not a region inside of the picture (shares 0 to 1)')
     return None if (x, y, width, height) == (0, 0, 1, 1) else (x, y, width, height)
 

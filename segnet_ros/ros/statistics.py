@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Statistics messages: the numbers of segmentation.ClassStatistics as planners and plots read them."""
+"""Statistics messages: segmentation.ClassStatistics as planners and plots read them."""
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser):
                              'True masks in a folder SOURCEannot, if there, give the mIoU')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
                         help='folder for video.mp4, contact_sheet.png and summary.json')
-    parser.add_argument('--weights', default='segnet_half_camvid11', help='name or path of weights')
+    parser.add_argument('--weights', default='segnet_half_camvid11',
+                        help='name or path of weights')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
     parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')
     parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
