@@ -1,0 +1,73 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Segment pictures of any size: one network, and a Segmenter for each of the last few sizes.
+
+For offline work; the node knows its cameras' sizes and keeps a Segmenter of its own for each.
+Knows nothing of files, bags or ROS.
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from segnet_ros.checkpoint import find_weights, load_checkpoint
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.segmentation import Segmentation
+from segnet_ros.segmenter import OUTPUTS, Segmenter
+
+DEFAULT_WEIGHTS = 'segnet_half_camvid11'
+SIZES_KEPT = 4  # a Segmenter holds many buffers: so many cameras of different sizes take turns
+
+
+class Predictor:
+    """
+    Runs a checkpoint on images as they come.
+
+    :param weights: a .safetensors file or a name in resource/.
+    :param device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+    :param precision: 'auto', 'float32', 'bfloat16' or 'float16'.
+    :raises CheckpointError, ValueError: saying why these cannot be used.
+    """
+
+    def __init__(self, weights: str | Path = DEFAULT_WEIGHTS, device: str = 'auto',
+                 precision: str = 'auto'):
+        self.weights = find_weights(str(weights))
+        chosen = choose_device(device)
+        network, self.info = load_checkpoint(self.weights)
+        self._network = prepare(network, chosen, choose_precision(precision, chosen))
+        self._segmenters: OrderedDict[tuple[int, int], Segmenter] = OrderedDict()
+
+    def segment(self, image: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> Segmentation:
+        """
+        Segment one image; the arrays returned are valid until the next call.
+
+        A size that was not among the last few takes a new Segmenter, and so the time of one
+        more frame.
+
+        :param image: (H, W, 3) uint8 RGB.
+        :param outputs: which of segmenter.OUTPUTS to compute.
+        """
+        height, width = image.shape[:2]
+        segmenter = self._segmenters.pop((height, width), None)
+        if segmenter is None:
+            # First make room, so that memory never holds one more.
+            while len(self._segmenters) >= SIZES_KEPT:
+                self._segmenters.popitem(last=False)
+            segmenter = Segmenter(self._network, self.info, (height, width))
+        self._segmenters[height, width] = segmenter
+        return segmenter.segment(image, outputs)
