@@ -1,0 +1,120 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What tests of the node share: a small checkpoint, a ROS context of their own, a peer that listens."""
+
+import os
+import time
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+import torch
+
+from segnet_ros.checkpoint import ModelInfo, save_checkpoint
+from segnet_ros.labels import load_label_set
+from segnet_ros.ros.conversions import preallocated_image
+from segnet_ros.ros.node import SegNetNode
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def write_small_checkpoint(path, input_size=(48, 64)):
+    """Write a network of random weights that runs in milliseconds; return its path as text."""
+    torch.manual_seed(0)
+    info = ModelInfo(label_set=load_label_set('camvid11'), width=1 / 32, input_size=input_size)
+    save_checkpoint(path, info.build(), info)
+    return str(path)
+
+
+def free_domain() -> str:
+    """Return a ROS_DOMAIN_ID that other test processes here are unlikely to use."""
+    return str(1 + (os.getpid() * 7) % 100)
+
+
+class Bench:
+    """A node under test and a peer that publishes to it and hears it, in one executor."""
+
+    def __init__(self, weights: str):
+        self._weights = weights
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=int(free_domain()))
+        self.peer = rclpy.create_node('peer', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.peer)
+        self.heard: dict[str, list] = {}
+        self.node = None
+
+    def start_node(self, activate=True, **parameters) -> SegNetNode:
+        """Make the node, with parameters as a launch file would give them."""
+        overrides = {'weights': self._weights, 'device': 'cpu', **parameters}
+        self.node = SegNetNode(
+            context=self.context, namespace='/segmentation',
+            parameter_overrides=[Parameter(k.replace('__', '.'), value=v)
+                                 for k, v in overrides.items()])
+        self.executor.add_node(self.node)
+        if activate:
+            self.node.trigger_configure()
+            self.node.trigger_activate()
+        return self.node
+
+    def listen(self, topic: str, message_type, qos=10):
+        """Collect a topic's messages in heard[topic]."""
+        self.heard[topic] = []
+        name = topic if topic.startswith('/') else '/segmentation/' + topic
+        self.peer.create_subscription(message_type, name, self.heard[topic].append, qos)
+
+    def publisher(self, message_type, topic='image', qos=1):
+        """Return a publisher to the node's input that has found its subscriber."""
+        publisher = self.peer.create_publisher(message_type, '/segmentation/' + topic, qos)
+        return publisher
+
+    def spin_until(self, condition, timeout=20.0, what=''):
+        """Run both nodes until the condition holds; fail where it does not in time."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, what or f'not in {timeout} s; heard ' + str(
+                {k: len(v) for k, v in self.heard.items()})
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def spin_for(self, seconds: float):
+        """Run both nodes for a while, to see that something does not happen."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def connected(self, publisher):
+        """Wait until node and peer have found each other's topics."""
+        self.spin_until(lambda: publisher.get_subscription_count() > 0, what='no subscriber')
+        own = [s for s in self.peer.subscriptions if s.topic_name.startswith('/segmentation')]
+        self.spin_until(lambda: all(self.peer.count_publishers(s.topic_name) for s in own),
+                        what='no publisher for what the peer listens to')
+
+    def close(self):
+        """End node, peer and context."""
+        if self.node is not None:
+            self.node.destroy_node()
+        self.peer.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def image_message(size=(48, 64), encoding='rgb8', seed=0, stamp=(1, 5), frame_id='front_camera'):
+    """Return an image of noise with a header of its own."""
+    msg, view = preallocated_image(encoding, *size)
+    view[:] = np.random.default_rng(seed).integers(0, 256, view.shape, np.uint8)
+    msg.header.stamp.sec, msg.header.stamp.nanosec = stamp
+    msg.header.frame_id = frame_id
+    return msg

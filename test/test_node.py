@@ -1,0 +1,399 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The node in-process over real DDS: topics, headers, numbers, lifecycle, parameters, bad input."""
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State
+import numpy as np
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_fixtures import Bench, image_message, LATCHED, write_small_checkpoint
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Float32MultiArray
+from std_srvs.srv import SetBool
+
+from segnet_ros.checkpoint import load_checkpoint
+from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.ros.conversions import compressed_message, image_from_message
+
+IMAGES = {'mask': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8', 'overlay': 'rgb8'}
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    return write_small_checkpoint(tmp_path_factory.mktemp('weights') / 'small.safetensors')
+
+
+@pytest.fixture
+def bench(weights):
+    bench = Bench(weights)
+    yield bench
+    bench.close()
+
+
+def array_of(msg):
+    return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.width, -1).squeeze()
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+def counts(bench, camera=0):
+    return bench.node._cameras[camera].monitor.counts
+
+
+def test_every_output_has_the_frame_s_header_and_size(bench):
+    bench.start_node()
+    for topic in IMAGES:
+        bench.listen(topic, Image)
+    for topic, kind in (('statistics', DiagnosticArray), ('class_fractions', Float32MultiArray),
+                        ('mask/compressed', CompressedImage),
+                        ('color_mask/compressed', CompressedImage),
+                        ('overlay/compressed', CompressedImage)):
+        bench.listen(topic, kind)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    for number, size in enumerate([(48, 64), (49, 63), (90, 160)]):
+        sent = image_message(size, stamp=(7, number), seed=number)
+        camera.publish(sent)
+        bench.spin_until(lambda n=number: all(len(h) > n for h in bench.heard.values()))
+        heard = {topic: messages[-1] for topic, messages in bench.heard.items()}
+        for topic, msg in heard.items():
+            if topic != 'class_fractions':
+                assert msg.header == sent.header, topic
+        for topic, encoding in IMAGES.items():
+            msg = heard[topic]
+            assert (msg.height, msg.width, msg.encoding) == (*size, encoding)
+            assert msg.step == msg.width * (3 if encoding == 'rgb8' else 1)
+            assert len(msg.data) == msg.step * msg.height
+        mask = array_of(heard['mask'])
+        palette = load_label_set('camvid11').palette()
+        assert mask.max() < 11
+        assert (array_of(heard['color_mask']) == palette[mask]).all()
+        blend = (image_from_message(sent).astype(int) + palette[mask]) / 2
+        assert np.abs(array_of(heard['overlay']) - blend).max() <= 1
+        png = cv2.imdecode(np.frombuffer(heard['mask/compressed'].data, np.uint8),
+                           cv2.IMREAD_UNCHANGED)
+        assert (png == mask).all()
+        fractions = np.array(heard['class_fractions'].data)
+        assert fractions == pytest.approx(np.bincount(mask.ravel(), minlength=11) / mask.size)
+        assert fractions.sum() == pytest.approx(1)
+        names = heard['class_fractions'].layout.dim[0].label.split(',')
+        assert names == list(load_label_set('camvid11').class_names)
+        statuses = heard['statistics'].status
+        assert [s.name.split(': ')[1] for s in statuses] == names
+        assert [int(values_of(s)['pixel_count']) for s in statuses] == np.bincount(
+            mask.ravel(), minlength=11).tolist()
+        present = values_of(statuses[mask[0, 0]])
+        assert set(present) == {'class_id', 'pixel_count', 'fraction', 'mean_confidence',
+                                'bounding_box', 'centroid'}
+
+
+def test_nothing_is_computed_that_nobody_subscribes_to(bench):
+    bench.start_node()
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    asked = []
+    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    run = segmenter.segment
+    segmenter.segment = lambda image, outputs: asked.append(outputs) or run(image, outputs)
+    camera.publish(image_message())
+    bench.spin_until(lambda: counts(bench)['unwatched'] == 1)
+    assert not asked
+    bench.listen('mask', Image)
+    bench.connected(camera)
+    bench.spin_until(lambda: bench.node.count_subscribers('/segmentation/mask'))
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+    assert asked == [('label_map',)]
+
+
+def test_legend_is_there_for_who_comes_late(bench):
+    bench.start_node()
+    bench.spin_for(0.2)
+    bench.listen('legend', Image, LATCHED)
+    bench.spin_until(lambda: bench.heard['legend'])
+    legend = array_of(bench.heard['legend'][0])
+    for color in load_label_set('camvid11').colors:
+        assert (legend == color).all(-1).any(), f'{color} is not in the legend'
+
+
+def test_compressed_input(bench):
+    bench.start_node(input_transport='compressed')
+    bench.listen('mask', Image)
+    camera = bench.publisher(CompressedImage, 'image/compressed')
+    bench.connected(camera)
+    raw = image_message()
+    for codec in ('jpeg', 'png'):
+        bench.heard['mask'].clear()
+        camera.publish(compressed_message(image_from_message(raw), codec, raw.header))
+        bench.spin_until(lambda: bench.heard['mask'])
+        assert bench.heard['mask'][0].header == raw.header
+
+
+def test_bad_frames_are_counted_and_the_node_goes_on(bench):
+    bench.start_node()
+    bench.listen('mask', Image)
+    bench.listen('/diagnostics', DiagnosticArray)
+    camera = bench.publisher(Image, qos=10)
+    bench.connected(camera)
+    bad = [Image(), image_message(), image_message(), image_message()]
+    bad[1].encoding = 'pink16'
+    bad[2].data = bad[2].data[:-5]
+    bad[3].step = 3
+    for number, msg in enumerate(bad, 1):
+        camera.publish(msg)
+        bench.spin_until(lambda n=number: counts(bench)['failed'] == n)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+    assert counts(bench)['processed'] == 1
+    bench.spin_until(lambda: any(s.level == DiagnosticStatus.ERROR and 'frames failed' in s.message
+                                 for m in bench.heard['/diagnostics'] for s in m.status))
+
+
+def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch):
+    bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenter, 'segment', lambda *_: 1 / 0)
+        camera.publish(image_message())
+        bench.spin_until(lambda: counts(bench)['failed'] == 1)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted(bench):
+    bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image, qos=10)
+    bench.connected(camera)
+    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    run, sent = segmenter.segment, []
+
+    def slow(image, outputs):
+        # While the first is segmented the others come, one by one.
+        while len(sent) == 1:
+            pass
+        return run(image, outputs)
+
+    segmenter.segment = slow
+    for number in range(1, 6):
+        camera.publish(image_message(stamp=(number, 0)))
+        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
+        if number == 1:
+            sent.append(1)
+    sent.append(2)
+    bench.spin_until(lambda: len(bench.heard['mask']) == 2)
+    bench.spin_for(0.2)
+    assert [m.header.stamp.sec for m in bench.heard['mask']] == [1, 5]
+    assert counts(bench)['dropped'] == 3
+    assert counts(bench)['processed'] == 2
+
+
+def test_lifecycle_can_go_round_and_round(bench):
+    node = bench.start_node(activate=False)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    for number in range(3):
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        bench.spin_until(lambda: camera.get_subscription_count() == 1)
+        bench.spin_until(lambda: bench.node.count_subscribers('/segmentation/mask'))
+        camera.publish(image_message())
+        bench.spin_until(lambda n=number: len(bench.heard['mask']) == n + 1)
+        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        bench.spin_until(lambda: camera.get_subscription_count() == 0)
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert node._network is None and not node._cameras
+        bench.spin_until(lambda: not node.count_publishers('/segmentation/mask'))
+    assert node._state_machine.current_state[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+
+
+@pytest.mark.parametrize('parameter,value', [
+    ('weights', '/nowhere.safetensors'), ('device', 'cuda:77'), ('precision', 'int2'),
+    ('network_size', 'big'), ('output_size', '3x'), ('camera_names', ['a b']),
+    ('input_transport', 'pigeon'), ('statistics_roi', [0.5, 0.5, 0.9, 0.1])])
+def test_a_wrong_parameter_fails_configure_and_a_right_one_mends_it(bench, weights, parameter,
+                                                                    value):
+    node = bench.start_node(activate=False, **{parameter: value})
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node._state_machine.current_state[0] == State.PRIMARY_STATE_UNCONFIGURED
+    right = {'weights': weights, 'device': 'cpu', 'precision': 'auto', 'network_size': 'auto',
+             'output_size': 'input', 'camera_names': [''], 'input_transport': 'raw',
+             'statistics_roi': [0.0, 0.0, 1.0, 1.0]}[parameter]
+    assert node.set_parameters([Parameter(parameter, value=right)])[0].successful
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_live_parameters_take_effect_and_the_others_are_refused(bench):
+    node = bench.start_node()
+    bench.listen('mask', Image)
+    bench.listen('overlay', Image)
+    bench.listen('color_mask', Image)
+    bench.listen('statistics', DiagnosticArray)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+
+    def segment():
+        for messages in bench.heard.values():
+            messages.clear()
+        camera.publish(image_message())
+        bench.spin_until(lambda: all(bench.heard.values()))
+        return {topic: messages[0] for topic, messages in bench.heard.items()}
+
+    def put(**values):
+        results = node.set_parameters(
+            [Parameter(k.replace('__', '.'), value=v) for k, v in values.items()])
+        assert all(r.successful for r in results), results
+
+    first = segment()
+    put(overlay_alpha=0.0)
+    assert array_of(segment()['overlay']).tobytes() == image_message().data.tobytes()
+    largest = int(np.bincount(array_of(first['mask']).ravel()).argmax())
+    name = load_label_set('camvid11').class_names[largest]
+    put(**{f'palette__{name}': [1, 2, 3]})
+    assert (array_of(segment()['color_mask']) == (1, 2, 3)).all(-1).any()
+    put(**{f'alert_fractions__{name}': 0.01})
+    result = segment()
+    assert result['statistics'].status[largest].level == DiagnosticStatus.WARN
+    assert 'above 1.00 %' in result['statistics'].status[largest].message
+    put(confidence_threshold=0.999)
+    assert (array_of(segment()['mask']) == VOID).all()
+    put(statistics_roi=[0.5, 0.5, 0.25, 0.5], confidence_threshold=0.0)
+    result = segment()
+    assert len(result['statistics'].status) == 22
+    region = array_of(result['mask'])[24:48, 32:48]
+    assert [int(values_of(s)['pixel_count']) for s in result['statistics'].status[11:]] == (
+        np.bincount(region.ravel(), minlength=11).tolist())
+    for refused, value, why in [('weights', 'other', 'clean up'), ('device', 'cpu', 'clean up'),
+                                ('overlay_alpha', 3.0, 'range'),
+                                ('statistics_roi', [0.0, 2.0], 'needs x, y'),
+                                (f'palette.{name}', [1, 2, 300], 'not a colour')]:
+        result = node.set_parameters([Parameter(refused, value=value)])[0]
+        assert not result.successful and why in result.reason, (refused, result.reason)
+
+
+def test_enable_pauses_at_once(bench):
+    bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    client = bench.peer.create_client(SetBool, '/segmentation/segnet/enable')
+    for enabled in (False, True):
+        bench.heard['mask'].clear()
+        bench.spin_until(client.service_is_ready)
+        answer = client.call_async(SetBool.Request(data=enabled))
+        bench.spin_until(answer.done)
+        assert answer.result().success
+        camera.publish(image_message())
+        if enabled:
+            bench.spin_until(lambda: bench.heard['mask'])
+        else:
+            bench.spin_for(0.5)
+            assert not bench.heard['mask']
+
+
+def test_several_cameras_share_the_network_and_differ_in_size(bench):
+    bench.start_node(camera_names=['front', 'rear'])
+    sizes = {'front': (48, 64), 'rear': (60, 100)}
+    for name in sizes:
+        bench.listen(f'{name}/mask', Image)
+    cameras = {name: bench.publisher(Image, f'{name}/image') for name in sizes}
+    for camera in cameras.values():
+        bench.connected(camera)
+    for name, camera in cameras.items():
+        camera.publish(image_message(sizes[name], frame_id=name))
+    bench.spin_until(lambda: all(bench.heard.values()))
+    for name, size in sizes.items():
+        msg = bench.heard[f'{name}/mask'][0]
+        assert (msg.height, msg.width, msg.header.frame_id) == (*size, name)
+
+
+@pytest.mark.parametrize('offered', [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE])
+def test_input_follows_what_the_camera_offers(bench, offered):
+    bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=offered))
+    bench.connected(camera)
+
+    def asked():
+        return bench.node._cameras[0]._reliability
+
+    bench.spin_until(lambda: asked() == offered)
+    bench.connected(camera)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+
+
+def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
+    node = bench.start_node(max_frame_age=1.0)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    now = node.get_clock().now().nanoseconds // 10**9
+    camera.publish(image_message(stamp=(now - 60, 0)))
+    bench.spin_until(lambda: counts(bench)['stale'] == 1)
+    camera.publish(image_message(stamp=(now + 60, 0)))
+    bench.spin_until(lambda: bench.heard['mask'])
+    assert [m.header.stamp.sec for m in bench.heard['mask']] == [now + 60]
+
+
+def test_max_rate_holds_a_fast_camera_back(bench):
+    bench.start_node(max_rate=0.5)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    for number in range(1, 4):
+        camera.publish(image_message())
+        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
+    bench.spin_until(lambda: bench.heard['mask'])
+    assert counts(bench)['limited'] == 2
+
+
+def test_camera_info_is_scaled_to_the_mask(bench):
+    bench.start_node(output_size='32x24')
+    bench.listen('mask/camera_info', CameraInfo)
+    bench.listen('mask', Image)
+    camera, info = bench.publisher(Image), bench.publisher(CameraInfo, 'camera_info')
+    bench.connected(camera)
+    bench.connected(info)
+    k = [100.0, 0.0, 32.0, 0.0, 110.0, 24.0, 0.0, 0.0, 1.0]
+    info.publish(CameraInfo(width=64, height=48, k=k, d=[0.1, 0.2], distortion_model='plumb_bob',
+                            p=[100.0, 0.0, 32.0, -5.0, 0.0, 110.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+    bench.spin_until(lambda: bench.node._cameras[0]._camera_info is not None)
+    sent = image_message()
+    camera.publish(sent)
+    bench.spin_until(lambda: all(bench.heard.values()))
+    mask, scaled = bench.heard['mask'][0], bench.heard['mask/camera_info'][0]
+    assert (mask.width, mask.height) == (scaled.width, scaled.height) == (32, 24)
+    assert scaled.header == sent.header
+    assert list(scaled.k) == [50, 0, 16, 0, 55, 12, 0, 0, 1]
+    assert list(scaled.p) == [50, 0, 16, -2.5, 0, 55, 12, 0, 0, 0, 1, 0]
+    assert list(scaled.d) == [0.1, 0.2]
+
+
+def test_weights_decide_labels_and_normalisation(bench, weights):
+    node = bench.start_node()
+    _, info = load_checkpoint(weights)
+    assert node._info == info
+    assert list(node.settings.palette[3]) == list(info.label_set.colors[3])

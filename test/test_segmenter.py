@@ -1,0 +1,229 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The segmenter against straightforward NumPy and torch, on a small network with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
+
+SIZES = [(48, 64), (47, 61), (120, 200), (20, 24)]
+
+
+@pytest.fixture(scope='module')
+def info():
+    return ModelInfo(label_set=load_label_set('camvid11'), width=1 / 16, input_size=(48, 64))
+
+
+def build_network(info, seed=0):
+    """Return a network whose batch normalisation has statistics worth folding."""
+    torch.manual_seed(seed)
+    network = info.build()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_(0, 0.3)
+    return network.eval()
+
+
+def build_segmenter(info, camera_size, **kwargs):
+    network = prepare(build_network(info), torch.device('cpu'), torch.float32)
+    return Segmenter(network, info, camera_size, **kwargs)
+
+
+def random_image(size, seed=0):
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (5, 7, 3), np.uint8)
+    rows, columns = (np.arange(n) * k // n for n, k in zip(size, small.shape, strict=False))
+    noise = rng.integers(0, 20, (*size, 3), np.uint8)
+    return small[rows][:, columns] // 2 + noise
+
+
+def reference(info, image, network_size, output_size):
+    """Return label map and confidence as plain torch computes them."""
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
+    x = functional.interpolate(x, network_size, mode='bilinear', antialias=True)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (info.mean, info.std))
+    with torch.no_grad():
+        probabilities = build_network(info)((x / 255 - mean) / std).softmax(1)
+    best, label = probabilities[0].max(0)
+    rows, columns = (((np.arange(o) + 0.5) * n / o).astype(int)
+                     for n, o in zip(network_size, output_size, strict=True))
+    return label.numpy()[rows][:, columns], best.numpy()[rows][:, columns]
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_label_map_and_confidence_equal_plain_torch(info, size):
+    segmenter = build_segmenter(info, size)
+    image = random_image(size)
+    result = segmenter.segment(image)
+    label, best = reference(info, image, segmenter.network_size, size)
+    assert len(np.unique(label)) > 3, 'the random network is too dull to test with'
+    assert (result.label_map == label).mean() > 0.999
+    assert np.abs(result.confidence - 255 * best).max() <= 1
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('threshold', [0.0, 0.4])
+def test_statistics_describe_the_label_map_exactly(info, size, threshold):
+    segmenter = build_segmenter(info, size)
+    segmenter.set_confidence_threshold(threshold)
+    result = segmenter.segment(random_image(size))
+    statistics, label_map = result.statistics, result.label_map
+    assert statistics.pixel_counts.sum() + statistics.void_count == label_map.size
+    assert statistics.void_count == (label_map == VOID).sum()
+    assert (statistics.void_count > 0) == (threshold > 0)
+    for class_id in range(11):
+        y, x = np.nonzero(label_map == class_id)
+        assert statistics.pixel_counts[class_id] == len(y)
+        assert statistics.fractions[class_id] == len(y) / label_map.size
+        if not len(y):
+            assert not statistics.bounding_boxes[class_id].any()
+            assert np.isnan(statistics.centroids[class_id]).all()
+            continue
+        box = (x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1)
+        assert tuple(statistics.bounding_boxes[class_id]) == box
+        assert statistics.centroids[class_id] == pytest.approx((x.mean(), y.mean()))
+        mean = result.confidence[label_map == class_id].mean() / 255
+        assert statistics.mean_confidence[class_id] == pytest.approx(mean)
+
+
+def test_color_mask_and_overlay_follow_palette_and_alpha(info):
+    segmenter = build_segmenter(info, (60, 80))
+    image = random_image((60, 80))
+    palette = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    segmenter.set_palette(palette)
+    for alpha in (0.0, 0.25, 1.0):
+        segmenter.set_overlay_alpha(alpha)
+        result = segmenter.segment(image)
+        assert (result.color_mask == palette[result.label_map]).all()
+        expected = (1 - alpha) * image + alpha * result.color_mask.astype(float)
+        assert np.abs(result.overlay - expected).max() <= 1
+
+
+def test_pixels_below_the_threshold_are_void_and_painted_so(info):
+    segmenter = build_segmenter(info, (60, 80))
+    image = random_image((60, 80))
+    sure = segmenter.segment(image).label_map.copy()
+    segmenter.set_confidence_threshold(0.3)
+    result = segmenter.segment(image)
+    unsure = result.confidence < round(0.3 * 255)
+    assert unsure.any() and not unsure.all()
+    assert (result.label_map[unsure] == VOID).all()
+    near = np.abs(result.confidence.astype(int) - 0.3 * 255) <= 1
+    assert (result.label_map[~unsure & ~near] == sure[~unsure & ~near]).all()
+    assert (result.color_mask[result.label_map == VOID] == info.label_set.void_color).all()
+
+
+def test_output_sizes(info):
+    image = random_image((60, 80))
+    for output in [(60, 80), (30, 40), (33, 41), (120, 160)]:
+        segmenter = build_segmenter(info, (60, 80), network_size=(48, 64), output_size=output)
+        result = segmenter.segment(image)
+        label, _ = reference(info, image, (48, 64), output)
+        assert result.label_map.shape == result.confidence.shape == output
+        assert result.color_mask.shape == result.overlay.shape == (*output, 3)
+        assert (result.label_map == label).mean() > 0.999
+        assert result.statistics.pixel_counts.sum() == output[0] * output[1]
+
+
+def test_only_what_is_asked_for_comes_out(info):
+    segmenter = build_segmenter(info, (48, 64))
+    image = random_image((48, 64))
+    everything = {name: getattr(segmenter.segment(image), name) for name in OUTPUTS}
+    for name in OUTPUTS:
+        alone = segmenter.segment(image, (name,))
+        assert [n for n in OUTPUTS if getattr(alone, n) is not None] == [name]
+        if name != 'statistics':
+            assert (getattr(alone, name) == everything[name]).all()
+
+
+def test_buffers_stay_where_they_are(info):
+    segmenter = build_segmenter(info, (48, 64))
+    addresses = set()
+    for seed in range(20):
+        result = segmenter.segment(random_image((48, 64), seed))
+        addresses.add(tuple(getattr(result, name).ctypes.data for name in OUTPUTS[:4]))
+    assert len(addresses) == 1
+
+
+def test_frames_with_strides_and_the_caller_s_memory_left_alone(info):
+    segmenter = build_segmenter(info, (48, 64))
+    padded = np.zeros((48, 70, 3), np.uint8)
+    padded[:, :64] = random_image((48, 64))
+    copy = padded.copy()
+    strided = segmenter.segment(padded[:, :64]).label_map.copy()
+    assert (padded == copy).all()
+    assert (strided == segmenter.segment(np.ascontiguousarray(copy[:, :64])).label_map).all()
+
+
+@pytest.mark.parametrize('image', [np.zeros((48, 65, 3), np.uint8), np.zeros((48, 64), np.uint8),
+                                   np.zeros((48, 64, 3), np.float32)])
+def test_another_shape_or_type_is_refused_in_words(info, image):
+    with pytest.raises(ValueError, match=r'this segmenter takes \(48, 64, 3\) uint8'):
+        build_segmenter(info, (48, 64)).segment(image)
+
+
+def test_input_size_keeps_shape_and_pixels():
+    assert fit_input_size((360, 480), (360, 480)) == (360, 480)
+    assert fit_input_size((360, 480), (480, 640)) == (360, 480)
+    for camera in [(720, 1280), (1080, 1920), (300, 1200), (2160, 3840), (1, 1)]:
+        height, width = fit_input_size((360, 480), camera)
+        assert height % 8 == width % 8 == 0
+        assert height * width == pytest.approx(360 * 480, rel=0.06)
+        assert width / height == pytest.approx(camera[1] / camera[0], rel=0.06)
+
+
+def test_folding_changes_nothing_but_rounding(info):
+    x = torch.randn(1, 3, 33, 45)
+    network = build_network(info)
+    with torch.no_grad():
+        before = network(x)
+        after = prepare(network, torch.device('cpu'), torch.float32)(x)
+    assert torch.allclose(before, after, atol=1e-4)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+
+
+def test_device_and_precision_names():
+    assert choose_device('cpu') == torch.device('cpu')
+    for name in ('gpu', 'cuda:99', 'mps'):
+        with pytest.raises(ValueError, match=name):
+            choose_device(name)
+    assert choose_precision('bfloat16', torch.device('cpu')) == torch.bfloat16
+    assert choose_precision('auto', torch.device('cuda')) == torch.float16
+    with pytest.raises(ValueError, match='int4'):
+        choose_precision('int4', torch.device('cpu'))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('size', SIZES)
+def test_the_graph_computes_what_the_cpu_computes(info, size):
+    image = random_image(size)
+    network = prepare(build_network(info), torch.device('cuda'), torch.float32)
+    on_gpu = Segmenter(network, info, size)
+    result, expected = on_gpu.segment(image), build_segmenter(info, size).segment(image)
+    assert (result.label_map == expected.label_map).mean() > 0.995
+    assert np.abs(result.confidence.astype(int) - expected.confidence).mean() < 1
+    allocated = torch.cuda.memory_stats()['allocation.all.allocated']
+    for seed in range(20):
+        on_gpu.segment(random_image(size, seed))
+    assert torch.cuda.memory_stats()['allocation.all.allocated'] == allocated
