@@ -150,19 +150,22 @@ def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, n
     return msg, np.frombuffer(msg.data, np.uint8).reshape(shape)
 
 
-def compressed_message(image: np.ndarray, codec: str, header: Header) -> CompressedImage:
+def compressed_message(image: np.ndarray, codec: str, header: Header,
+                       jpeg_quality: int = 90) -> CompressedImage:
     """
     Return an image as a CompressedImage, its format in image_transport's words.
 
     :param image: uint8, (H, W) grey or (H, W, 3) RGB.
     :param codec: 'png', which keeps every value (masks), or 'jpeg', which does not.
+    :param jpeg_quality: 1 to 100; png has none.
     """
     if image.ndim == 2:
         source, stored, pixels = 'mono8', '', image
     else:
         source, stored, pixels = 'rgb8', 'bgr8', cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     msg = CompressedImage(header=header, format=f'{source}; {codec} compressed {stored}')
-    msg.data.frombytes(cv2.imencode(f'.{codec}', pixels)[1])
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == 'jpeg' else []
+    msg.data.frombytes(cv2.imencode(f'.{codec}', pixels, options)[1])
     return msg
 
 
