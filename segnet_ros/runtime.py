@@ -76,4 +76,5 @@ def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -
         if isinstance(unit, ConvUnit):
             unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
             unit.bn = nn.Identity()  # type: ignore[assignment]
-    return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(  # type: ignore[call-overload]
+        device, dtype, memory_format=torch.channels_last)
