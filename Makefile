@@ -15,13 +15,13 @@ CHECKED := segnet_ros test launch setup.py $(wildcard examples)
 ifdef ROS_DISTRO
 IMPORTS := import rclpy
 VENV_OPTIONS := --system-site-packages
-RUN_EXTRAS :=
-TEST_EXTRAS := train,demo,test
+RUN := .
+TEST := .[train,demo,test]
 else
 IMPORTS := pass
 VENV_OPTIONS :=
-RUN_EXTRAS := ros
-TEST_EXTRAS := ros,train,demo,test,ros-test
+RUN := .[ros]
+TEST := .[ros,train,demo,test,ros-test]
 endif
 
 # $(call install,WHAT): pip without its chatter, with its errors.
@@ -90,10 +90,10 @@ $(VENV)/.torch: $(VENV)/.python
 
 $(VENV)/.run: setup.py $(VENV)/.torch
 	@echo '* installing segnet_ros and what it runs with'
-	@$(call install,-e '.[$(RUN_EXTRAS)]')
+	@$(call install,-e '$(RUN)')
 	@touch $@
 
 $(VENV)/.test: setup.py $(VENV)/.run
 	@echo '* installing what training and the tests need'
-	@$(call install,-e '.[$(TEST_EXTRAS)]')
+	@$(call install,-e '$(TEST)')
 	@touch $@
