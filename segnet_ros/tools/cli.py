@@ -21,7 +21,9 @@ import sys
 
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
+    'predict': 'segment images, videos or bags to masks, pictures, a video or a table',
     'drive': 'send a recording through the real node; write a video, pictures and a summary',
+    'demo': 'serve the demo as a web page',
     'train': 'train a network on a folder of images and masks',
     'evaluate': 'score weights on a folder of images and masks',
     'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',

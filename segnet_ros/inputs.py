@@ -1,0 +1,156 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+What a user names to be segmented: images, folders, patterns, videos, bags, the sample, a camera.
+
+Finds all there is and gives each frame the name that its results go by. What a source is and how
+it is read, sources.py knows; cameras are here, for they are no recording.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from glob import glob
+import os
+from pathlib import Path
+import time
+
+import cv2
+
+from segnet_ros.bags import is_bag
+from segnet_ros.frames import Frame
+from segnet_ros.sources import FRAME_ID, Frames, image_files, IMAGE_SUFFIXES, OnError, \
+    open_frames, SAMPLE
+
+CAMERA = 'camera'
+
+
+@dataclass(frozen=True)
+class Input:
+    """
+    One image, or one recording of many.
+
+    :param source: as sources.open_frames takes it, or 'camera:N'.
+    :param name: of its results, without ending; a recording's are in a folder of that name.
+    """
+
+    source: str
+    name: str
+
+    @property
+    def is_image(self) -> bool:
+        """Tell whether this is an image file."""
+        return self.source.lower().endswith(IMAGE_SUFFIXES)
+
+    @property
+    def is_camera(self) -> bool:
+        """Tell whether this is a camera, which never ends."""
+        return _kind(self.source) == CAMERA
+
+
+def find_inputs(inputs: Iterable[str]) -> list[Input]:
+    """
+    Return every image and recording that the arguments mean, each once, under names that differ.
+
+    A name is the file's stem. Where two would be the same, all keep their folders below the one
+    that holds them all; where that is not enough (x.png beside x.jpg), their endings too.
+
+    :param inputs: images, folders of images, patterns such as 'data/**/*.png', videos, rosbag2s,
+        'sample', 'sample:SEED', 'camera:N'.
+    :raises FileNotFoundError: where an argument means nothing that is there.
+    :raises ValueError: where a folder holds no images.
+    """
+    sources = list(dict.fromkeys(source for text in inputs for source in _expand(text)))
+    names = [Path(source).stem.replace(':', '') for source in sources]
+    if _collide(names):
+        paths = [os.path.abspath(source) for source in sources]
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+        below = [Path(os.path.relpath(path, common)) for path in paths]
+        names = [path.with_suffix('').as_posix() for path in below]
+        if _collide(names):
+            names = [path.as_posix().replace('.', '_') for path in below]
+    return [Input(source, name) for source, name in zip(sources, names, strict=True)]
+
+
+def read_inputs(inputs: Iterable[Input], fps: float,
+                on_error: OnError) -> Iterator[tuple[float, Frame]]:
+    """
+    Yield frames a second and Frame, of one input after the other; Frame.name is the results'.
+
+    :param fps: of images, which follow one another as the frames of one recording, and of a video
+        or camera that does not tell its own.
+    :param on_error: called with the error of each file or frame that has to be left out.
+    """
+    images = 0
+    for item in inputs:
+        try:
+            source = _open_camera(item.source, fps) if item.is_camera else \
+                open_frames(item.source, fps, on_error=on_error)
+            for frame in source:
+                if item.is_image:
+                    stamp_ns = round(images * 1e9 / fps)
+                    yield fps, replace(frame, name=item.name, stamp_ns=stamp_ns, index=images)
+                else:
+                    yield source.rate, replace(frame, name=f'{item.name}/{frame.name}')
+        except (ValueError, OSError) as error:
+            on_error(error if isinstance(error, ValueError) else ValueError(str(error)))
+        images += item.is_image
+
+
+def _kind(source: str) -> str:
+    return source.partition(':')[0]
+
+
+def _expand(text: str) -> list[str]:
+    if _kind(text) in (SAMPLE, CAMERA):
+        return [text]
+    path = Path(text).expanduser()
+    if path.is_dir() and not is_bag(path):
+        return [str(file) for file in image_files(path)]
+    if path.exists():
+        return [str(path)]
+    found = sorted(glob(str(path), recursive=True))
+    if not found:
+        raise FileNotFoundError(f"no file or folder '{text}', and nothing that it matches as a "
+                                'pattern')
+    return [source for name in found for source in _expand(name)]
+
+
+def _collide(names: list[str]) -> bool:
+    return max(Counter(names).values(), default=0) > 1
+
+
+def _open_camera(source: str, fps: float) -> Frames:
+    number = source.partition(':')[2] or '0'
+    if not number.isdecimal():
+        raise ValueError(f"'{source}': write camera:N with N as in /dev/videoN, such as camera:0")
+    capture = cv2.VideoCapture(int(number))
+    if not capture.isOpened():
+        raise ValueError(f'{source}: OpenCV cannot open /dev/video{number}; is it there, may '
+                         'you read it, does another program hold it?')
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return Frames(rate if 0 < rate < 1000 else fps, None, lambda: _film(capture))
+
+
+def _film(capture: cv2.VideoCapture) -> Iterator[Frame]:
+    index = 0
+    try:
+        while (read := capture.read())[0]:
+            image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            yield Frame(index, time.time_ns(), FRAME_ID, f'{index:06d}', image)
+            index += 1
+    finally:
+        capture.release()

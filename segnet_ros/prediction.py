@@ -1,0 +1,177 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Images, videos, bags and cameras through a network to pictures, a video and numbers.
+
+One frame at a time, so that memory does not grow with their number. What cannot be read is
+reported and left out. Knows nothing of ROS.
+"""
+
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+import csv
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from segnet_ros.frames import Frame
+from segnet_ros.inputs import find_inputs, read_inputs
+from segnet_ros.labels import LabelSet
+from segnet_ros.predictor import Predictor
+from segnet_ros.segmentation import Segmentation
+from segnet_ros.sources import OnError
+from segnet_ros.video import stack, VideoWriter
+
+# What can be written as pictures: the segmenter's array, and the ending of its files.
+PICTURES = {'mask': ('label_map', '.png'), 'color_mask': ('color_mask', '.png'),
+            'overlay': ('overlay', '.jpg'), 'confidence': ('confidence', '.png')}
+COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
+           'mean_confidence')
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    Where results go; None for what is not wanted.
+
+    :param out: folder; the pictures are OUT/KIND/NAME.png (overlays: .jpg).
+    :param kinds: which of PICTURES to write there.
+    :param video: .mp4 file of all frames, the image above and `below` below.
+    :param below: 'color_mask' or 'overlay'.
+    :param statistics: .csv file with a row for each frame and class.
+    """
+
+    out: Path | None = None
+    kinds: tuple[str, ...] = ('mask',)
+    video: Path | None = None
+    below: str = 'color_mask'
+    statistics: Path | None = None
+
+    def arrays(self) -> tuple[str, ...]:
+        """Return which of segmenter.OUTPUTS these need."""
+        arrays = [PICTURES[kind][0] for kind in self.kinds if self.out]
+        arrays += [self.below] if self.video else []
+        arrays += ['statistics'] if self.statistics else []
+        return tuple(dict.fromkeys(arrays))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many frames were segmented, and what had to be left out, in words."""
+
+    frames: int
+    left_out: list[str]
+
+
+def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: float = 15.0,
+            limit: int | None = None, on_error: OnError | None = None,
+            progress: bool = False) -> Outcome:
+    """
+    Segment all frames of all inputs, in order, and write the results.
+
+    An interrupt (Ctrl-C) is a good end where a camera is among the inputs, as it has no other.
+
+    :param inputs: as inputs.find_inputs takes them.
+    :param fps: the rate of images, and of a video or camera that does not tell its own.
+    :param limit: end after so many frames.
+    :param on_error: called with the error of each file or frame that is left out, at once.
+    :raises FileNotFoundError, ValueError: before the first frame, for inputs that are not there.
+    """
+    found = find_inputs(inputs)
+    left_out: list[str] = []
+
+    def leave_out(error: ValueError):
+        left_out.append(str(error))
+        if on_error is not None:
+            on_error(error)
+
+    arrays = results.arrays()
+    ends = [KeyboardInterrupt] if any(item.is_camera for item in found) else []
+    # How many frames a recording holds, not every file tells.
+    total = len(found) if all(item.is_image for item in found) else None
+    with _Writer(results, predictor.info.label_set) as writer, suppress(*ends), \
+            tqdm(total=total, unit='frame', disable=not progress) as bar:
+        for rate, frame in islice(read_inputs(found, fps, leave_out), limit):
+            writer.write(frame, predictor.segment(frame.image, arrays), rate, leave_out)
+            bar.update()
+    return Outcome(writer.count, left_out)
+
+
+class _Writer:
+    """Writes each frame's results; closes its files at the end of the `with` block."""
+
+    def __init__(self, results: Results, label_set: LabelSet):
+        self.count = 0
+        self._results, self._label_set = results, label_set
+        self._files = ExitStack()
+        self._video: VideoWriter | None = None
+        self._rows: Any = None
+
+    def __enter__(self) -> '_Writer':
+        return self
+
+    def __exit__(self, *error):
+        self._files.close()
+
+    def write(self, frame: Frame, segmentation: Segmentation, rate: float, on_error: OnError):
+        if self._results.out:
+            for kind in self._results.kinds:
+                array, suffix = PICTURES[kind]
+                path = self._results.out / kind / (frame.name + suffix)
+                _write_picture(path, getattr(segmentation, array))
+        if self._results.statistics:
+            self._write_rows(frame, segmentation)
+        if self._results.video:
+            self._write_video(frame, segmentation, rate, on_error)
+        self.count += 1
+
+    def _write_rows(self, frame: Frame, segmentation: Segmentation):
+        statistics = segmentation.statistics
+        assert statistics is not None
+        if self._rows is None:
+            assert self._results.statistics is not None
+            self._results.statistics.parent.mkdir(parents=True, exist_ok=True)
+            file = self._results.statistics.open('w', newline='')
+            self._rows = csv.writer(self._files.enter_context(file))
+            self._rows.writerow(COLUMNS)
+        seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
+        for class_id, name in enumerate(self._label_set.class_names):
+            self._rows.writerow((
+                frame.name, f'{seconds}.{nanoseconds:09d}', class_id, name,
+                statistics.pixel_counts[class_id], f'{statistics.fractions[class_id]:.6f}',
+                f'{statistics.mean_confidence[class_id]:.4f}'))
+
+    def _write_video(self, frame: Frame, segmentation: Segmentation, rate: float,
+                     on_error: OnError):
+        if self._video is None:
+            assert self._results.video is not None
+            self._video = self._files.enter_context(VideoWriter(self._results.video, rate))
+        try:
+            self._video.write(stack(frame.image, getattr(segmentation, self._results.below)))
+        except ValueError as error:  # of another size than the first
+            on_error(ValueError(f'{frame.name} is not in the video: {error}'))
+
+
+def _write_picture(path: Path, array: np.ndarray):
+    if array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, array)[1])

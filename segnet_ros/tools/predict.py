@@ -1,0 +1,77 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""`segnet predict`: parse, hand over to prediction, say what came of it."""
+
+import argparse
+from pathlib import Path
+import sys
+
+SOME_LEFT_OUT = 3  # 2 is what argparse ends with
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 some files or frames could not be '
+                     'read and were left out, each named.')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT',
+                        help="image, folder of images, quoted pattern ('data/**/*.png'), video, "
+                             'rosbag2, sample[:SEED], camera:N')
+    parser.add_argument('-o', '--out', type=Path, metavar='FOLDER',
+                        help='write pictures: FOLDER/mask/NAME.png and so on')
+    parser.add_argument('--write', nargs='+', default=['mask'], metavar='KIND',
+                        choices=('mask', 'color_mask', 'overlay', 'confidence'),
+                        help='which pictures: mask (class ids, the default), color_mask, overlay, '
+                             'confidence')
+    parser.add_argument('--video', type=Path, metavar='FILE.mp4',
+                        help='write a video, input above, segmentation below')
+    parser.add_argument('--below', choices=('color_mask', 'overlay'), default='color_mask',
+                        help="the video's lower half (color_mask)")
+    parser.add_argument('--statistics', type=Path, metavar='FILE.csv',
+                        help="write each class's pixels, share and confidence in every frame")
+    parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
+    parser.add_argument('--limit', type=int, metavar='N', help='end after N frames')
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser):
+    """Declare the arguments that predictor.Predictor takes."""
+    parser.add_argument('--weights', default='segnet_half_camvid11',
+                        help='a .safetensors file or a shipped name (segnet_half_camvid11)')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--precision', default='auto',
+                        help='auto, float32, bfloat16 or float16')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Predict, then say where the results are."""
+    if not (args.out or args.video or args.statistics):
+        raise ValueError('nothing to write; give -o FOLDER, --video FILE.mp4 or '
+                         '--statistics FILE.csv')
+    from tqdm import tqdm
+
+    from segnet_ros.prediction import predict, Results
+    from segnet_ros.predictor import Predictor
+    results = Results(args.out, tuple(args.write), args.video, args.below, args.statistics)
+    outcome = predict(
+        args.inputs, Predictor(args.weights, args.device, args.precision), results, args.fps,
+        args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True)
+    print(f'{outcome.frames} frames segmented, {len(outcome.left_out)} left out')
+    if not outcome.frames:
+        return 1
+    for path in (args.out, args.video, args.statistics):
+        if path:
+            print(path)
+    return SOME_LEFT_OUT if outcome.left_out else 0
