@@ -116,6 +116,13 @@ def test_scores_agree_with_torchmetrics_at_label_resolution(weights, data, size)
     assert np.sum(result['confusion_matrix']) == 4 * 96 * 120
 
 
+def test_logits_are_scaled_up_bilinearly(weights, data):
+    predict = evaluate(weights, data, size=(24, 32)).predict
+    for image, _ in frames_of(data):
+        expected = plain_logits(weights, image, (24, 32)).argmax(1)[0].numpy()
+        assert (predict(image)[0] == expected).mean() > 0.96
+
+
 def test_rows_of_the_confusion_matrix_are_the_truth(evaluation, data):
     labelled = np.concatenate([t[t != VOID] for _, t in frames_of(data)])
     rows = np.array(evaluation.result['confusion_matrix']).sum(1)

@@ -104,6 +104,7 @@ def test_boundary_shifted_within_the_tolerance():
     # The diagonal is 200 pixels: 1.5 pixels at the paper's 0.75%.
     assert boundary_f1(square(40, 50), square(40, 51), 2) == 1.0
     assert boundary_f1(square(40, 50), square(41, 51), 2) == 1.0  # corners are off by 1.41
+    assert boundary_f1(square(40, 50), square(41, 51), 2, tolerance=1.4 / 200) < 1.0
 
 
 def test_boundary_shifted_beyond_the_tolerance():
@@ -157,6 +158,13 @@ def test_boundary_ignores_void():
     prediction[:, 100:] = 1
     assert boundary_f1(truth, prediction, 2) == 1.0
     assert math.isnan(boundary_f1(np.full((20, 20), VOID, np.uint8), square(0, 0, 5, (20, 20)), 2))
+
+
+def test_boundary_with_void_is_none():
+    # The edges of the void band, the same in both, would be found, were they boundaries.
+    truth = square(10, 10)
+    truth[:, 60:70] = VOID
+    assert boundary_f1(truth, square(80, 110), 2) == 0.0
 
 
 def test_one_class_everywhere_has_no_boundary():
