@@ -23,11 +23,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 import torch
+from vision_msgs_build import import_vision_msgs
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
 from segnet_ros.ros.conversions import preallocated_image
-from segnet_ros.ros.node import SegNetNode
+
+import_vision_msgs()  # before the node's modules look for them
+from segnet_ros.ros.node import SegNetNode  # noqa: E402,I100,I202
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
