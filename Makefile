@@ -17,15 +17,18 @@ IMPORTS := import rclpy
 VENV_OPTIONS := --system-site-packages
 RUN := .
 TEST := .[train,demo,test]
+# That ROS's OpenCV and cv_bridge are built for.
+KEEP = "numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"
 else
 IMPORTS := pass
 VENV_OPTIONS :=
 RUN := .[ros]
 TEST := .[ros,train,demo,test,ros-test]
+KEEP :=
 endif
 
 # $(call install,WHAT): pip without its chatter, with its errors.
-install = $(BIN)/python -m pip install -q --disable-pip-version-check $(1) 2>&1 \
+install = $(BIN)/python -m pip install -q --disable-pip-version-check $(1) $(KEEP) 2>&1 \
 	| sed '/^WARNING: Location/d'
 
 .PHONY: help
