@@ -32,8 +32,9 @@ START = 1_700_000_000_999_999_999
 def recording(count=4, height=35, width=53):
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (count, 3, 4, 3), np.uint8)
-    return [Frame(i, START + i * 40_000_000, 'front', str(i), cv2.resize(small[i], (width, height)))
-            for i in range(count)]
+    images = [cv2.resize(image, (width, height)) for image in small]
+    return [Frame(i, START + i * 40_000_000, 'front', str(i), image)
+            for i, image in enumerate(images)]
 
 
 def image_message(encoding, height, width, step, data):
@@ -88,7 +89,7 @@ def test_encodings_with_padded_rows(encoding, height, width, padding, extra):
 
 
 @pytest.mark.parametrize('encoding,step,size,words', [
-    ('16UC1', 6, 12, "16UC1.*cannot be read from a bag"),
+    ('16UC1', 6, 12, '16UC1.*cannot be read from a bag'),
     ('rgb8', 8, 18, 'do not fit'),
     ('rgb8', 9, 17, 'do not fit'),
 ])

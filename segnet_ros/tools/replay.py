@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Replay, then say how it went; being interrupted is a good end too."""
+    # Both signals end the program as Ctrl-C does, wherever it is; rclpy's handlers would let a
+    # SIGTERM wait for the next message.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
     from segnet_ros.ros.large_images import use_large_image_profile
-    # Both signals end the program as Ctrl-C does, wherever it is; rclpy's handlers would let a
-    # SIGTERM wait for the next message.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     use_large_image_profile()
     rclpy.init(args=['--ros-args', *args.ros_args],
                signal_handler_options=SignalHandlerOptions.NO)
