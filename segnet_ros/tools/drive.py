@@ -97,19 +97,28 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
 
 def _run_processes(args, source: str, rate: float, compressed: bool, count: int | None,
                    on_frame) -> dict:
-    """Start node and player, record until both are done; return what was measured."""
+    """
+    Start node and player, record until both are done; return what was measured.
+
+    stamps_equal: every mask has the stamp and frame_id of an image; sizes_equal: and its size;
+    counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
+    """
     import rclpy
 
     from segnet_ros.ros.recorder import Recorder
     from tqdm import tqdm
     rclpy.init()
     progress = tqdm(total=count, desc='driving', unit='frame')
-    pairs = []
+    matched = []
 
     def record(frame):
         on_frame(frame)
-        pairs.append((frame.arrivals['mask'], len(set(frame.frame_ids.values())) == 1,
-                      sum(frame.pixel_counts()) <= frame.array('mask').size))
+        mask = frame.array('mask')
+        matched.append({
+            'time': frame.arrivals['mask'],
+            'frame_id': len(set(frame.frame_ids.values())) == 1,
+            'size': frame.array('image').shape[:2] == mask.shape,
+            'counts': sum(frame.pixel_counts()) == mask.size})
         progress.update()
 
     recorder = Recorder(IMAGE_TOPIC, NAMESPACE, record, compressed)
@@ -135,15 +144,15 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
         rclpy.try_shutdown()
     said = re.search(r'published (\d+)', printed)
     published = count if count is not None else int(said.group(1)) if said else 0
-    times = [time for time, _, _ in pairs]
-    span = times[-1] - times[0] if len(times) > 1 else 0.0
+    every = {check: bool(matched) and all(frame[check] for frame in matched)
+             for check in ('frame_id', 'size', 'counts')}
+    span = matched[-1]['time'] - matched[0]['time'] if matched else 0.0
     return {
         'source': str(args.source), 'frames_published': published,
         'images_received': counts['image'], 'masks_received': counts['mask'],
-        'frames_matched': len(pairs),
-        'stamps_equal': bool(pairs) and not unmatched and all(same for _, same, _ in pairs)
-        and len(pairs) == counts['mask'],
-        'fps': round((len(times) - 1) / span, 3) if span else 0.0,
+        'stamps_equal': not unmatched and len(matched) == counts['mask'] and every['frame_id'],
+        'sizes_equal': every['size'], 'counts_sum_to_pixels': every['counts'],
+        'fps': round((len(matched) - 1) / span, 3) if span else 0.0,
     }
 
 

@@ -1,0 +1,120 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The whole main job: a bag is replayed, the node segments, a recorder hears: three processes, DDS.
+
+On CamVid's val clip where ../shared/camvid is there, on the rendered drive elsewhere.
+"""
+
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from ros_fixtures import free_domain, write_small_checkpoint
+
+CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
+# Slow enough for two busy cores, so that every frame is segmented and none gives way to a newer.
+RATE = 4.0
+
+
+def run_segnet(*arguments, timeout=240):
+    """Run a verb in a process of its own; return what it printed."""
+    environment = {**os.environ, 'ROS_DOMAIN_ID': free_domain()}
+    done = subprocess.run([sys.executable, '-m', 'segnet_ros.tools.cli', *map(str, arguments)],
+                          env=environment, text=True, capture_output=True, timeout=timeout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    """Return the folder of a drive's report and the number of frames in its bag."""
+    folder = tmp_path_factory.mktemp('end_to_end')
+    bag, out = folder / 'clip', folder / 'out'
+    if CAMVID.is_dir():
+        run_segnet('record-bag', CAMVID / 'val', bag, '--fps', RATE)
+        (folder / 'clipannot').symlink_to(CAMVID / 'valannot')
+        run_segnet('drive', bag, '-o', out)
+        return out, len(list((CAMVID / 'val').glob('*.png')))
+    run_segnet('drive', 'sample', '-o', out, '--rate', RATE / 15)
+    return out, 150
+
+
+@pytest.fixture(scope='module')
+def summary(drive):
+    return json.loads((drive[0] / 'summary.json').read_text())
+
+
+def test_every_frame_s_mask_comes_back_under_its_own_header(drive, summary):
+    assert summary['frames_published'] == summary['masks_received'] == drive[1]
+    assert summary['stamps_equal'] is True
+
+
+def test_masks_have_the_images_size_and_statistics_add_up(summary):
+    assert summary['sizes_equal'] is True
+    assert summary['counts_sum_to_pixels'] is True
+    assert sum(summary['class_fractions'].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_shipped_weights_see_the_street(summary):
+    assert summary['miou'] > 0.5
+    assert summary['class_fractions']['road'] > 0.15
+
+
+def test_the_report_is_whole(drive, summary):
+    video = cv2.VideoCapture(str(drive[0] / 'video.mp4'))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == drive[1]
+    ok, frame = video.read()
+    assert ok and frame.shape == (720, 480, 3)
+    sheet = cv2.imread(str(drive[0] / 'contact_sheet.png'))
+    colors = np.unique(sheet.reshape(-1, 3), axis=0)
+    assert (colors == (128, 64, 128)).all(1).any(), 'no road is painted'
+    assert {'p50', 'p95'} == set(summary['latency_ms'])
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p95'] < 1000
+    assert summary['fps'] == pytest.approx(RATE, rel=0.1)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_the_node_s_process_ends_well(tmp_path, number):
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    node = subprocess.Popen(
+        [sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '-p', f'weights:={weights}'],
+        env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, text=True, stderr=subprocess.PIPE)
+    heard = ''
+    while 'active after' not in heard:
+        heard += node.stderr.readline()
+        assert node.poll() is None, heard
+    time.sleep(0.3)  # into the executor's spin
+    node.send_signal(number)
+    _, rest = node.communicate(timeout=20)
+    assert node.returncode == 0
+    assert 'Traceback' not in heard + rest
+
+
+def test_wrong_weights_end_the_process_with_one_clear_error(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '-p', 'weights:=no_such'],
+        env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, text=True, capture_output=True,
+        timeout=60)
+    assert done.returncode == 1
+    assert "no file 'no_such'" in done.stderr and 'names there:' in done.stderr
+    assert 'Traceback' not in done.stderr
