@@ -430,6 +430,26 @@ def test_run_may_start_from_weights(data, tmp_path):
                                weights_of(first)['classifier.weight'], rtol=1e-3, atol=1e-4)
 
 
+def test_run_for_other_classes_keeps_all_but_the_classifier(data, tmp_path):
+    short = (Phase(1, (32, 64), (1, 1)),)
+    first = train(recipe(data, phases=short), tmp_path / 'a', 'cpu')
+    labels = tmp_path / 'more.yaml'
+    labels.write_text('name: more\nclasses:\n' + ''.join(
+        f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in range(12)))
+    second = train(recipe(data, phases=short, init=str(first), lr=0.0, label_set=str(labels)),
+                   tmp_path / 'b', 'cpu')
+    before, after = weights_of(first), weights_of(second)
+    assert after['classifier.weight'].shape[0] == 12
+    torch.testing.assert_close(after['decoder.4.0.conv.weight'], before['decoder.4.0.conv.weight'],
+                               rtol=1e-3, atol=1e-4)
+
+
+def test_start_weights_must_be_of_the_same_network(data, tmp_path):
+    first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
+    with pytest.raises(ValueError, match=r'segnet of width 0.0625, the recipe wants .*0.125'):
+        train(recipe(data, init=str(first), width=0.125), tmp_path / 'b', 'cpu')
+
+
 def test_too_few_frames_for_a_step(data, tmp_path):
     with pytest.raises(ValueError, match='8 training frames do not fill one step: batch_size'):
         train(recipe(data, batch_size=9), tmp_path, 'cpu')

@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--config', help='recipe, a YAML file such as config/train/*.yaml')
     parser.add_argument('--data', help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
     parser.add_argument('--split', help="split to train on; several joined by '+' (train)")
+    parser.add_argument('--label-set', help='your own classes: a YAML file, or a shipped name')
+    parser.add_argument('--init', help='weights to start from, by path or shipped name')
     parser.add_argument('--hold-out', help='leave out frames whose names start so, score on them')
     parser.add_argument('--epochs', type=int, help='one phase of so many epochs of whole frames')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
@@ -40,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args: argparse.Namespace):
     """Train, then say where the weights are."""
     from segnet_ros.training.config import load_config
-    overrides = {name: getattr(args, name) for name in ('data', 'split', 'hold_out')
+    overrides = {name: getattr(args, name)
+                 for name in ('data', 'split', 'label_set', 'init', 'hold_out')
                  if getattr(args, name) is not None}
     for setting in args.set:
         name, equals, value = setting.partition('=')

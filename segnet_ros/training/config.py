@@ -42,6 +42,8 @@ class TrainConfig:
     :param data: folder with SPLIT/ (images) and SPLITannot/ (one-channel PNG of class ids).
     :param hold_out: leaves out frames whose names start so, and scores on them instead of on
         val_split, e.g. '0001TP': a whole drive that was not trained on.
+    :param label_set: of the annotations; name or path.
+    :param init: weights to start from, name or path; their classes may be others.
     :param input_size: (height, width) that frames are scaled to before anything else, in training
         and in the node.
     :param phases: none stands for one of 20 epochs of whole frames.

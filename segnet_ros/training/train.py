@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set
+from segnet_ros.networks.segnet import EncoderDecoder
 from segnet_ros.runtime import choose_precision
 from segnet_ros.training.callbacks import average_weights, ExportWeights, MetricsFile
 from segnet_ros.training.config import TrainConfig
@@ -110,8 +111,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     shares = class_shares(data.train_frames, len(data.label_set))
     module = SegmentationModule(config, info, class_weights(shares, config.class_weight_offset))
     if config.init:
-        network, _ = load_checkpoint(find_weights(config.init))
-        module.network.load_state_dict(network.state_dict())
+        _start_from(config.init, module.network, info)
     output.mkdir(parents=True, exist_ok=True)
     weights = output / 'weights.safetensors'
     last = output / 'last.ckpt'
@@ -128,6 +128,18 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
             TQDMProgressBar()])
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     return weights
+
+
+def _start_from(weights: str, network: EncoderDecoder, info: ModelInfo):
+    """Load what fits; where the classes are others, all but the classifier, which stays random."""
+    given, given_info = load_checkpoint(find_weights(weights))
+    if (given_info.architecture, given_info.width) != (info.architecture, info.width):
+        raise ValueError(f'init: {weights} is {given_info.architecture} of width '
+                         f'{given_info.width}, the recipe wants {info.architecture} of width '
+                         f'{info.width}; they must be the same')
+    same_classes = given_info.label_set.class_names == info.label_set.class_names
+    network.load_state_dict({name: tensor for name, tensor in given.state_dict().items()
+                             if same_classes or not name.startswith('classifier.')}, strict=False)
 
 
 def _schedule(config: TrainConfig) -> dict:
