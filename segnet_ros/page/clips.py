@@ -1,0 +1,58 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Videos for the page: a visitor's clip in, input above and segmentation below out.
+
+Knows nothing of the page.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from segnet_ros.page.pictures import fit_picture
+from segnet_ros.sources import open_frames
+from segnet_ros.video import stack, VideoWriter
+
+MAX_SECONDS = 60.0
+MAX_SIDE = 960  # pixels: two of them stand above each other
+
+
+def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray], np.ndarray],
+                 progress: Callable[[float], None], max_seconds: float = MAX_SECONDS) -> bool:
+    """
+    Write the video of a clip and its segmentation.
+
+    :param overlay: takes (H, W, 3) uint8 RGB and returns the segmentation to show, same shape.
+    :param progress: called with what is done of the whole, 0 to 1.
+    :return: whether the clip was longer than `max_seconds`, and the rest left out.
+    :raises ValueError: where the clip cannot be read.
+    """
+    source = Path(source)
+    try:
+        frames = open_frames(source)
+        limit = max(1, round(frames.rate * max_seconds))
+        total = min(frames.count or limit, limit)
+        with VideoWriter(target, frames.rate) as video:
+            for frame in frames:
+                if frame.index >= limit:
+                    return True
+                image = fit_picture(frame.image, source.name, MAX_SIDE).image
+                video.write(stack(image, overlay(image)))
+                progress(min(1.0, (frame.index + 1) / total))
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(source), source.name)) from error
+    return False

@@ -1,0 +1,226 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The page: what is on it and what happens on a click, in gradio.
+
+Three ways in (samples, the visitor's own, a random street), each of which gives a Picture; when
+picture or model change, the result follows. All that the page shows comes from this machine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import functools
+import logging
+from pathlib import Path
+import random
+import tempfile
+
+import gradio as gr
+
+from segnet_ros.page import clips
+from segnet_ros.page.models import Models
+from segnet_ros.page.pictures import Picture, read_picture, thumbnail
+from segnet_ros.page.result_view import display_name, render_result
+from segnet_ros.page.streets import MISSING, Sample, Streets
+from segnet_ros.resources import share_directory
+
+GALLERY_PAGE = 24
+MAX_UPLOAD = '500mb'
+HEADER = """
+<header class="segnet-header"><h1>SegNet</h1>
+<p>Give it a picture of a street and it names every pixel: road, pavement, building, car, person,
+sky and more. Pick a sample, bring your own picture, or draw a random street.</p></header>"""
+SYSTEM_FONTS = ['system-ui', '-apple-system', 'Segoe UI', 'Roboto', 'sans-serif']
+MONO_FONTS = ['ui-monospace', 'Menlo', 'Consolas', 'monospace']
+
+
+def build_page(models: Models, samples: Sequence[Sample], streets: Mapping[str, Streets]
+               ) -> gr.Blocks:
+    """
+    Return the page.
+
+    :param samples: of the gallery, at least one, the first of which is shown at the start.
+    :param streets: where random streets come from, by the name that visitors read.
+    """
+    first = _first_readable(samples)
+    with gr.Blocks(title='SegNet', analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.HTML(HEADER, apply_default_css=False)
+        model = gr.Dropdown(_model_choices(models), value=models.names[0], label='Model',
+                            visible=len(models.names) > 1, elem_id='model')
+        with gr.Tab('Picture'), gr.Row():
+            picture = gr.State(first)
+            with gr.Column(scale=4, min_width=280, elem_classes='segnet-ways-in'):
+                with gr.Tab('Samples'):
+                    _add_samples(samples, picture)
+                with gr.Tab('Upload'):
+                    _add_upload(picture)
+                with gr.Tab('Random'):
+                    _add_random(streets, picture)
+            with gr.Column(scale=6, min_width=280):
+                result = gr.HTML(
+                    _segment(models, models.names[0], first), apply_default_css=False,
+                    elem_classes='segnet-result', js_on_load=_asset('result.js').read_text())
+            gr.on([picture.change, model.change], functools.partial(_segment, models),
+                  [model, picture], result, concurrency_limit=1, show_progress='minimal')
+        with gr.Tab('Video'):
+            _add_video(models, model)
+    return page
+
+
+def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wait: bool = True
+          ) -> str:
+    """
+    Serve the page and return its address.
+
+    :param port: None for the first free one from 7860.
+    :param wait: return only when interrupted.
+    :raises ValueError: where the port is taken.
+    """
+    theme = gr.themes.Default(primary_hue='teal', neutral_hue='slate', radius_size='lg',
+                              font=SYSTEM_FONTS, font_mono=MONO_FONTS)
+    logging.getLogger('httpx').setLevel(logging.WARNING)  # gradio asks itself whether it is up
+    try:
+        _, url, _ = page.queue().launch(
+            server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True,
+            theme=theme, css_paths=_asset('page.css'), footer_links=[], run_history=False,
+            ssr_mode=False, max_file_size=MAX_UPLOAD)
+    except OSError as error:
+        raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
+                         'choose another with --host and --port') from error
+    if wait:
+        print(f'SegNet demo on {url} (Ctrl-C ends it)', flush=True)
+        page.block_thread()
+    return url
+
+
+def _asset(name: str) -> Path:
+    return share_directory() / 'resource' / 'page' / name
+
+
+def _or_warn(function: Callable) -> Callable:
+    """Show a ValueError's message on the page, and leave everything on it as it is."""
+    @functools.wraps(function)
+    def warning(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            gr.Warning(str(error), title='That did not work')
+            return gr.skip()
+    return warning
+
+
+def _segment(models: Models, name: str, picture: Picture) -> str:
+    return render_result(models.segment(name, picture.image), picture.caption)
+
+
+def _model_choices(models: Models) -> list[tuple[str, str]]:
+    """Return what visitors read, with the score where one was measured, and the names."""
+    choices = []
+    for name in models.names:
+        score = models.info(name).scores.get('val_miou')
+        words = f'{name} (mIoU {score:.1%})' if isinstance(score, float) else name
+        choices.append((words, name))
+    return choices
+
+
+def _first_readable(samples: Sequence[Sample]) -> Picture:
+    for sample in samples:
+        with contextlib.suppress(ValueError):
+            return sample()
+    raise ValueError('not one of the samples can be read')
+
+
+def _add_samples(samples: Sequence[Sample], picture: gr.State):
+    """Lay out the gallery; it shows one page of a large folder at a time."""
+    pages = -(-len(samples) // GALLERY_PAGE)
+
+    @functools.lru_cache(maxsize=20 * GALLERY_PAGE)
+    def small(index: int):
+        try:
+            return thumbnail(samples[index]().image)
+        except ValueError:
+            return MISSING
+
+    def shown(page: float):
+        start = (int(page) - 1) * GALLERY_PAGE
+        return [small(i) for i in range(start, min(start + GALLERY_PAGE, len(samples)))]
+
+    @_or_warn
+    def pick(page: float, event: gr.SelectData) -> Picture:
+        return samples[(int(page) - 1) * GALLERY_PAGE + event.index]()
+
+    gallery = gr.Gallery(shown(1), columns=2, height='auto', object_fit='cover', format='jpeg',
+                         allow_preview=False, show_label=False, buttons=[], interactive=False,
+                         elem_classes='segnet-samples')
+    page = gr.Slider(1, max(2, pages), 1, step=1, label=f'Page of {pages}', visible=pages > 1)
+    page.release(shown, page, gallery, show_progress='hidden')
+    gallery.select(pick, page, picture, show_progress='hidden')
+
+
+def _add_upload(picture: gr.State):
+    upload = gr.Image(type='filepath', sources=['upload', 'clipboard', 'webcam'], height=320,
+                      show_label=False, buttons=[], elem_id='upload',
+                      placeholder='Drop a picture here\n- or -\nClick to choose one')
+    # Gradio would open the file itself, and tell visitors of a broken one with its path here.
+    upload.preprocess = lambda payload: payload.path if payload else None  # type: ignore
+    gr.Markdown('Your picture stays on the machine that serves this page.')
+
+    @_or_warn
+    def read(path: str | None):
+        return read_picture(path) if path else gr.skip()
+
+    # Cleared at once: the result shows the picture, and the next one can be dropped.
+    upload.input(read, upload, picture, show_progress='hidden').then(
+        lambda path: None if path else gr.skip(), upload, upload, show_progress='hidden')
+
+
+def _add_random(streets: Mapping[str, Streets], picture: gr.State):
+    names = list(streets)
+    source = gr.Radio(names, value=names[0], label='From', visible=len(names) > 1)
+
+    def countries(name: str):
+        choices = streets[name].countries
+        return gr.Dropdown([(display_name(c), c) for c in choices], value=choices[0],
+                           label='Country', visible=len(choices) > 1, elem_id='country')
+
+    @_or_warn
+    def draw(name: str, country: str) -> Picture:
+        return streets[name].random_picture(country, random.Random())
+
+    country = countries(names[0])
+    button = gr.Button('Random street', variant='primary')
+    source.change(countries, source, country, show_progress='hidden')
+    button.click(draw, [source, country], picture, show_progress_on=button)
+
+
+def _add_video(models: Models, model: gr.Dropdown):
+    gr.Markdown('Upload a clip from a car or a bicycle: its first '
+                f'{clips.MAX_SECONDS:.0f} seconds come back segmented.')
+    with gr.Row():
+        clip = gr.Video(sources=['upload'], label='Your clip', height=360, buttons=[])
+        video = gr.Video(label='Input above, segmentation below', interactive=False, height=640,
+                         autoplay=True, loop=True, buttons=['download'], elem_id='segmented')
+
+    @_or_warn
+    def segment(name: str, path: str, progress=gr.Progress()):  # noqa: B008 (gradio's way)
+        # Where gradio keeps what it serves, and deletes it when it is old.
+        folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
+        target = folder / f'{Path(path).stem}_segmented.mp4'
+        cut = clips.segment_clip(path, target, functools.partial(models.overlay, name),
+                                 lambda done: progress(done, desc='Segmenting'))
+        if cut:
+            gr.Info(f'Only the first {clips.MAX_SECONDS:.0f} seconds were segmented.')
+        return target
+    clip.upload(segment, [model, clip], video, concurrency_limit=1)

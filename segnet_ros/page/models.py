@@ -1,0 +1,138 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The networks that visitors choose from, safe to call from many threads at once.
+
+Knows nothing of the page.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import threading
+import time
+
+import numpy as np
+
+from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, ModelInfo
+from segnet_ros.labels import LabelSet
+from segnet_ros.resources import share_directory
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.segmenter import Segmenter
+
+# A Segmenter serves one size of picture; visitors bring many.
+KEPT_SIZES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """
+    What a network made of one picture; arrays of its own, valid for good.
+
+    :param image: (H, W, 3) uint8 RGB as given.
+    :param label_map: (H, W) uint8 class ids, 255 for void.
+    :param confidence: (H, W) uint8, 255 for certainty.
+    :param color_mask: (H, W, 3) uint8 RGB.
+    :param fractions: (C,) float64, each class's share of the pixels.
+    :param seconds: from the image in memory to all of these.
+    :param made_by: model and device, in words.
+    """
+
+    image: np.ndarray
+    label_map: np.ndarray
+    confidence: np.ndarray
+    color_mask: np.ndarray
+    fractions: np.ndarray
+    seconds: float
+    made_by: str
+    label_set: LabelSet
+
+
+class Models:
+    """
+    Loads networks and runs them.
+
+    :param weights: names in resource/ or paths of .safetensors files, at least one.
+    :param device: as runtime.choose_device takes it.
+    :raises ValueError: for no weights at all, or a device that is not there.
+    :raises CheckpointError: for weights that cannot be used.
+    """
+
+    def __init__(self, weights: Sequence[str], device: str = 'auto'):
+        if not weights:
+            raise ValueError('there are no weights to show; name some with --weights')
+        self._device = choose_device(device)
+        dtype = choose_precision('auto', self._device)
+        self._networks = {}
+        for path in map(find_weights, weights):
+            network, info = load_checkpoint(path)
+            self._networks[path.stem] = prepare(network, self._device, dtype), info
+        self._segmenters: OrderedDict[tuple, Segmenter] = OrderedDict()
+        # One lock for all: they share the device, and a CUDA graph is captured undisturbed.
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Return the models' names in the order given."""
+        return list(self._networks)
+
+    def info(self, name: str) -> ModelInfo:
+        """Return what the model's checkpoint says of it."""
+        return self._networks[name][1]
+
+    def segment(self, name: str, image: np.ndarray) -> Result:
+        """Segment an image, (H, W, 3) uint8 RGB of any size."""
+        with self._lock:
+            segmenter = self._segmenter(name, image.shape[:2])
+            start = time.perf_counter()
+            seen = segmenter.segment(
+                image, ('label_map', 'confidence', 'color_mask', 'statistics'))
+            seconds = time.perf_counter() - start
+            assert seen.statistics is not None
+            return Result(
+                image, np.array(seen.label_map), np.array(seen.confidence),
+                np.array(seen.color_mask), seen.statistics.fractions, seconds,
+                f'{name} on {self._device}', self.info(name).label_set)
+
+    def overlay(self, name: str, image: np.ndarray) -> np.ndarray:
+        """Return only the colour mask blended over the image, (H, W, 3) uint8 RGB."""
+        with self._lock:
+            segmenter = self._segmenter(name, image.shape[:2])
+            return np.array(segmenter.segment(image, ('overlay',)).overlay)
+
+    def _segmenter(self, name: str, size: tuple[int, ...]) -> Segmenter:
+        """Return the segmenter for a size, the one unused for longest making room."""
+        key = name, size
+        if key not in self._segmenters:
+            if len(self._segmenters) >= KEPT_SIZES:
+                self._segmenters.popitem(last=False)
+            height, width = size
+            self._segmenters[key] = Segmenter(*self._networks[name], (height, width))
+        self._segmenters.move_to_end(key)
+        return self._segmenters[key]
+
+
+def shipped_weights() -> list[str]:
+    """
+    Return the names of the weights in resource/.
+
+    :raises CheckpointError: where there are none.
+    """
+    names = sorted(Path(p).stem for p in (share_directory() / 'resource').glob('*.safetensors'))
+    if not names:
+        raise CheckpointError('no weights came with this package; make some with `segnet train` '
+                              'and name them with --weights')
+    return names

@@ -1,0 +1,103 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Samples and random streets from this machine: the sample drive, and a folder of pictures.
+
+Street View's random streets are in street_view.py. Knows nothing of the page.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+import random
+from typing import Protocol
+
+import numpy as np
+
+from segnet_ros.page.pictures import fit_picture, Picture, read_picture
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sources import IMAGE_SUFFIXES
+
+ANYWHERE = 'anywhere'
+DRIVE_SAMPLES = 6
+DRIVE_FRAMES = 150
+MISSING = np.full((120, 160, 3), 200, np.uint8)  # stands for a sample that cannot be read
+
+# A picture of the gallery: reads it, or raises ValueError.
+Sample = Callable[[], Picture]
+
+
+class Streets(Protocol):
+    """
+    Where random streets come from.
+
+    `countries` are the names to choose from, the first of them ANYWHERE.
+    """
+
+    countries: tuple[str, ...]
+
+    def random_picture(self, country: str, rng: random.Random) -> Picture:
+        """Return a random picture of a country; ValueError says why there is none."""
+
+
+class DriveStreets:
+    """Streets that never were, drawn by the sample drive."""
+
+    countries: tuple[str, ...] = (ANYWHERE,)
+
+    def random_picture(self, country: str, rng: random.Random) -> Picture:
+        """Return any frame of any drive."""
+        return _drive_picture(rng.randrange(100_000), rng.randrange(DRIVE_FRAMES))
+
+
+class FolderStreets:
+    """
+    The pictures in a folder; the folders in it are the countries.
+
+    :raises ValueError: where there is no picture in it.
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--samples: no folder '{folder}'")
+        self.files = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not self.files:
+            raise ValueError(f'--samples: {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+        self._by_country: dict[str, list[Path]] = {ANYWHERE: self.files}
+        for path in self.files:
+            first, *rest = path.relative_to(folder).parts
+            if rest:
+                self._by_country.setdefault(first, []).append(path)
+        self.countries = tuple(self._by_country)
+
+    def random_picture(self, country: str, rng: random.Random) -> Picture:
+        """Return a random picture of a country."""
+        return read_picture(rng.choice(self._by_country[country]))
+
+
+def drive_samples() -> list[Sample]:
+    """Return a few frames of different drives."""
+    return [partial(_drive_picture, seed, 20 * seed + 5) for seed in range(DRIVE_SAMPLES)]
+
+
+def folder_samples(folder: FolderStreets) -> list[Sample]:
+    """Return every picture of a folder."""
+    return [partial(read_picture, path) for path in folder.files]
+
+
+def _drive_picture(seed: int, index: int) -> Picture:
+    image, _ = SampleDrive(seed).frame(index)
+    return fit_picture(image, f'Sample drive {seed}, frame {index}: drawn, not photographed')
