@@ -42,7 +42,7 @@ from segnet_ros.sources import Frames
 DEPTH = 10
 CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
 POLL_PERIOD = 0.02  # seconds
-ACK_TIMEOUT = 2.0  # seconds; a subscriber that hangs must not hold up a Ctrl-C for longer
+ACK_TIMEOUT = 5.0  # seconds; Fast DDS asks for acknowledgements every 3 s
 
 Event = tuple[int, Publisher, Image | bytes]  # recorded time in nanoseconds, where, what
 
@@ -166,18 +166,16 @@ class Player:
 
     def play(self, loop: bool = False):
         """
-        Publish all, with `loop` until it is interrupted; then wait until it has arrived.
+        Publish all, then wait until it has arrived; with `loop`, until it is interrupted.
 
         :raises ValueError: where there is nothing to publish.
         """
         start = time.monotonic()
-        try:
+        length_ns = self._play_round(start)
+        while loop:
+            start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
             length_ns = self._play_round(start)
-            while loop:
-                start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
-                length_ns = self._play_round(start)
-        finally:
-            self._wait_for_acknowledgements()
+        self._wait_for_acknowledgements()
 
     def _play_round(self, start: float) -> int:
         """Publish all once, beginning at `start`; return the recorded length in nanoseconds."""
