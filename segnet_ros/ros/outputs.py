@@ -51,10 +51,9 @@ IMAGE_TOPICS = {
     'color_mask': ImageTopic('color_mask', 'rgb8', 'png'),
     'overlay': ImageTopic('overlay', 'rgb8', 'jpeg'),
 }
-RESULTS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-NUMBERS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
-                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
+RESULTS = {'depth': 1, 'reliability': ReliabilityPolicy.RELIABLE}
+NUMBERS = {'depth': 10, 'reliability': ReliabilityPolicy.RELIABLE}
+LATCHED = {**RESULTS, 'durability': DurabilityPolicy.TRANSIENT_LOCAL}
 
 
 class Outputs:
@@ -81,9 +80,10 @@ class Outputs:
             self._create('label_info', LabelInfo, LATCHED)
         self._messages: dict[str, tuple[Image, np.ndarray]] = {}
 
-    def _create(self, name: str, message_type, qos: QoSProfile):
+    def _create(self, name: str, message_type, qos: dict):
+        # A new profile each time: rclpy writes the overrides into the one that it is given.
         self._publishers[name] = self._node.create_publisher(
-            message_type, self._prefix + name, qos,
+            message_type, self._prefix + name, QoSProfile(**qos),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def destroy(self):

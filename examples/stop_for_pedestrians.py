@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Stop for pedestrians: the smallest planner that reads segnet_ros's statistics.
+
+Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than the node's
+parameter alert_fractions.pedestrian, and, to be on the safe side, while no statistics come.
+
+    ros2 param set /segmentation/segnet alert_fractions.pedestrian 0.01
+    python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation
+"""
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from std_msgs.msg import Bool
+
+SILENCE = 0.5  # seconds without statistics after which it is safer to stand
+
+
+class StopForPedestrians(Node):
+    """Turns the status of one class into a stop signal."""
+
+    def __init__(self, **kwargs):
+        super().__init__('stop_for_pedestrians', **kwargs)
+        self._publisher = self.create_publisher(Bool, 'stop', 1)
+        self.create_subscription(DiagnosticArray, 'statistics', self._on_statistics, 10)
+        self._silence = self.create_timer(SILENCE, self._on_silence)
+
+    def _on_statistics(self, msg: DiagnosticArray):
+        self._silence.reset()
+        # With statistics_roi set there is a second status, of the region: either is a reason.
+        crowded = any(status.level == DiagnosticStatus.WARN for status in msg.status
+                      if status.name.endswith(': pedestrian'))
+        self._publisher.publish(Bool(data=crowded))
+
+    def _on_silence(self):
+        self._publisher.publish(Bool(data=True))
+
+
+def main():
+    """Run until interrupted."""
+    rclpy.init()
+    try:
+        rclpy.spin(StopForPedestrians())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()
