@@ -15,14 +15,14 @@ CHECKED := segnet_ros test launch setup.py $(wildcard examples)
 ifdef ROS_DISTRO
 IMPORTS := import rclpy
 VENV_OPTIONS := --system-site-packages
-RUN := .
+RUN := .[video]
 TEST := .[train,demo,test]
 # That ROS's OpenCV and cv_bridge are built for.
 KEEP = "numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"
 else
 IMPORTS := pass
 VENV_OPTIONS :=
-RUN := .[ros]
+RUN := .[ros,video]
 TEST := .[ros,train,demo,test,ros-test]
 KEEP :=
 endif

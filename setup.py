@@ -40,7 +40,10 @@ ROS = [
 
 TRAIN = ['lightning>=2.4', 'matplotlib', 'torchmetrics>=1.4']
 
-DEMO = ['gradio>=5']
+# H.264, which OpenCV's wheels cannot write.
+VIDEO = ['av']
+
+DEMO = [*VIDEO, 'gradio>=5', 'pillow']
 
 TEST = [
     'catkin-pkg',
@@ -111,7 +114,8 @@ setup(
     # What is the same everywhere; colcon does not ask PyPI for these, package.xml names them.
     install_requires=['numpy', 'pyyaml', 'rosbags>=0.10', 'safetensors', 'torch>=2.4', 'tqdm'],
     extras_require={
-        'ros': ROS, 'train': TRAIN, 'demo': DEMO, 'test': TEST, 'ros-test': ROS_TEST},
+        'ros': ROS, 'video': VIDEO, 'demo': DEMO, 'train': TRAIN, 'test': TEST,
+        'ros-test': ROS_TEST},
     maintainer='segnet_ros maintainers',
     maintainer_email='maintainers@segnet-ros.example',
     description='Real-time street scene segmentation with SegNet, for ROS 2.',

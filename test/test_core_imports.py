@@ -16,6 +16,7 @@
 
 from pathlib import Path
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -81,4 +82,5 @@ finally:
     assert done.returncode == 0, done.stderr
     for name in TOOLS:
         verb = name.rpartition('.')[2].replace('_', '-')
-        assert verb in ('tools', 'cli') or f'    {verb} ' in done.stdout, f'{verb} is not listed'
+        listed = re.search(rf'^    {verb}\b', done.stdout, re.MULTILINE)
+        assert verb in ('tools', 'cli') or listed, f'{verb} is not listed'

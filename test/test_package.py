@@ -32,12 +32,13 @@ TRACKED = [name for name in LISTED.stdout.splitlines() if (ROOT / name).is_file(
 SHARED = [name for name in TRACKED if name.split('/')[0] in ('config', 'launch', 'resource')
           and name != 'resource/segnet_ros'] + ['package.xml']
 
-# What package.xml calls the modules that are no ROS packages; None where rosdep has no key.
+# What package.xml calls the modules that are no ROS packages; None where rosdep has no key, or
+# where the node does without and an extra in setup.py brings it.
 ROSDEP_KEYS = {
     'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'rosbags': 'python3-rosbags-pip',
     'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
-    'safetensors': None, 'lightning': None, 'torchmetrics': None, 'matplotlib': None,
-    'gradio': None}
+    'safetensors': None, **dict.fromkeys(
+        ('av', 'gradio', 'lightning', 'matplotlib', 'PIL', 'torchmetrics'))}
 
 
 @pytest.fixture(scope='module')
