@@ -47,9 +47,10 @@ class Predictor:
     def __init__(self, weights: str | Path = DEFAULT_WEIGHTS, device: str = 'auto',
                  precision: str = 'auto'):
         self.weights = find_weights(str(weights))
-        chosen = choose_device(device)
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
         network, self.info = load_checkpoint(self.weights)
-        self._network = prepare(network, chosen, choose_precision(precision, chosen))
+        self._network = prepare(network, self.device, self.dtype)
         self._segmenters: OrderedDict[tuple[int, int], Segmenter] = OrderedDict()
 
     def segment(self, image: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> Segmentation:

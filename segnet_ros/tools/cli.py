@@ -22,6 +22,7 @@ import sys
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
     'predict': 'segment images, videos or bags to masks, pictures, a video or a table',
+    'segment-bag': 'segment all images of a rosbag2, or of a folder of them, to new ones',
     'drive': 'send a recording through the real node; write a video, pictures and a summary',
     'demo': 'serve the demo as a web page',
     'train': 'train a network on a folder of images and masks',

@@ -1,0 +1,114 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Which of a bag's topics are cameras, what their results are called, and how originals are copied.
+
+Knows topics and types; reads no images.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.serde import SerdeError
+from rosbags.typesys import get_types_from_idl, get_types_from_msg, get_typestore, Stores
+
+from segnet_ros.bags import bag_topics, BagTopic, COMPRESSED, ENCODINGS, IMAGE, open_bag, \
+    read_messages, TYPES
+from segnet_ros.split_bag import OutTopic
+
+
+def camera_topics(source: str | Path, names: Iterable[str] = ()) -> list[BagTopic]:
+    """
+    Return the bag's topics of those names, or else all that hold camera images.
+
+    Depth images are none, nor is what is named .../segmentation/...
+
+    :raises ValueError: naming the image topics that there are.
+    """
+    images = {t.name: t for t in bag_topics(source)
+              if t.type_name in (IMAGE, COMPRESSED) and t.count}
+    wrong = [name for name in names if name not in images]
+    chosen = [images[name] for name in names if name in images] or \
+        [t for t in images.values() if '/segmentation/' not in t.name and _is_color(source, t)]
+    if wrong or not chosen:
+        known = ', '.join(images) or 'none'
+        raise ValueError(f"{source} has no image topic {', '.join(wrong) or 'that can be read'}; "
+                         f'image topics there: {known}')
+    return chosen
+
+
+def result_prefixes(topics: list[str]) -> dict[str, str]:
+    """Return what the results of each image topic begin with, different for each."""
+    spaces = [topic.removesuffix('/compressed').rpartition('/')[0] for topic in topics]
+    return {topic: (space if spaces.count(space) == 1 else topic) + '/segmentation'
+            for topic, space in zip(topics, spaces, strict=True)}
+
+
+def copied_topics(source: str | Path) -> list[OutTopic]:
+    """
+    Return all topics of a bag as a new one needs them, to copy their messages as they are.
+
+    :raises ValueError: where the bag does not hold a type's definition, or a topic has two types.
+    """
+    with open_bag(source) as reader:
+        mixed = [name for name, info in reader.topics.items() if info.msgtype is None]
+        if mixed:
+            raise ValueError(f'{source}: {", ".join(mixed)} has messages of several types and '
+                             'cannot be copied; segment with --results-only')
+        connections = {connection.topic: connection for connection in reader.connections}
+        definitions = {name: _definition(source, c) for name, c in connections.items()}
+    return [OutTopic(topic.name, topic.type_name, *definitions[topic.name], topic.qos)
+            for topic in bag_topics(source)]
+
+
+def check_names(source: str | Path, topics: Sequence[OutTopic]):
+    """Raise ValueError where two of a new bag's topics have the same name."""
+    twice = [name for name, count in Counter(t.name for t in topics).items() if count > 1]
+    if twice:
+        raise ValueError(f'{source} holds {", ".join(twice)} already; segment with '
+                         '--results-only, or from the bag without these')
+
+
+def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
+    """Return a type's definition and digest; bags older than ROS 2 Iron lack one or both."""
+    form, text = connection.msgdef
+    name = connection.msgtype
+    if form == MessageDefinitionFormat.NONE:
+        if name not in TYPES.types:
+            raise ValueError(f'{source}: {connection.topic} cannot be copied, for the bag does '
+                             f'not hold the definition of {name}; segment with --results-only')
+        return TYPES.generate_msgdef(name, ros_version=2)[0], TYPES.hash_rihs01(name)
+    if connection.digest:
+        return text, connection.digest
+    types = get_typestore(Stores.EMPTY)
+    types.register(get_types_from_idl(text) if form == MessageDefinitionFormat.IDL else
+                   get_types_from_msg(text, name))
+    return text, types.hash_rihs01(name)
+
+
+def _is_color(source: str | Path, topic: BagTopic) -> bool:
+    """Tell by its first message whether a topic holds what the network takes."""
+    message = next(iter(read_messages(source, [topic.name])))
+    try:
+        image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+    except SerdeError:  # a damaged message says nothing against those that follow
+        return True
+    if message.type_name == COMPRESSED:
+        return 'compressedDepth' not in image.format
+    return image.encoding in ENCODINGS

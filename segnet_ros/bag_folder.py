@@ -1,0 +1,153 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+A folder of bags through the network, several at a time through ray: on one machine or a cluster.
+
+Each bag is one task, so that its frames stay in order and a killed run goes on bag by bag.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segnet_ros.bag_segmentation import BagOptions, BagOutcome, segment_bag
+from segnet_ros.bags import is_bag
+from segnet_ros.checkpoint import CheckpointError
+from segnet_ros.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class BagJob:
+    """One bag to segment; `model` holds Predictor's arguments by name."""
+
+    source: Path
+    out: Path
+    model: dict
+    options: BagOptions
+
+
+@dataclass(frozen=True)
+class BagReport:
+    """
+    What came of a bag.
+
+    :param outcome: None where it could not be segmented.
+    :param errors: why not, or the images that were left out.
+    """
+
+    job: BagJob
+    outcome: BagOutcome | None
+    errors: list[str]
+
+
+def is_folder_of_bags(path: str | Path) -> bool:
+    """Tell a folder that holds bags from one that is a bag, which after a crash is one file."""
+    path = Path(path)
+    if not path.is_dir() or (path / 'metadata.yaml').is_file():
+        return False
+    bags = _bags(path)
+    return len(bags) != 1 or bags[0].is_dir()
+
+
+def find_jobs(folder: str | Path, out: str | Path, model: dict,
+              options: BagOptions) -> list[BagJob]:
+    """
+    Return a job for each bag of a folder, in the order of names, to a bag of that name in `out`.
+
+    :raises ValueError: where there are none, or two would have one name.
+    """
+    bags = [bag.absolute() for bag in _bags(Path(folder))]
+    targets = [Path(out).absolute() / (b.stem if b.is_file() else b.name) for b in bags]
+    if not bags:
+        raise ValueError(f'{folder} is no rosbag2, and holds none')
+    if len(set(targets)) < len(targets):
+        raise ValueError(f'{folder}: two of its bags have the same name')
+    return [BagJob(bag, target, model, options)
+            for bag, target in zip(bags, targets, strict=True)]
+
+
+def segment_bags(jobs: list[BagJob], workers: int = 1) -> Iterator[BagReport]:
+    """
+    Segment bags, yielding a report as each ends; one that fails does not keep the others from it.
+
+    What an earlier run has completed by the same options is not done again.
+
+    :param workers: how many bags at a time, above 1 through ray: on this machine, or on the
+        cluster that RAY_ADDRESS names, all of whose machines must see the bags' folders.
+    :raises ValueError: where ray is needed but not installed.
+    """
+    return map(run_job, jobs) if workers == 1 else _through_ray(jobs, workers)
+
+
+def run_job(job: BagJob, threads: int | None = None) -> BagReport:
+    """Segment one bag; errors that its user can mend are in the report."""
+    errors: list[str] = []
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        outcome = segment_bag(job.source, job.out, Predictor(**job.model), job.options,
+                              lambda error: errors.append(str(error)))
+    except (CheckpointError, ValueError, OSError) as error:
+        return BagReport(job, None, [*errors, str(error)])
+    return BagReport(job, outcome, errors)
+
+
+def _bags(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if is_bag(p) and p.suffix != '.partial')
+
+
+def _through_ray(jobs: list[BagJob], workers: int) -> Iterator[BagReport]:
+    ray = _start_ray()
+    try:
+        have = ray.cluster_resources()
+        cpus, gpus = (have.get(kind, 0) / workers for kind in ('CPU', 'GPU'))
+        threads = max(1, int(cpus))
+        # Ray hides the GPUs from a task that asks for none.
+        task = ray.remote(num_cpus=min(threads, cpus), num_gpus=min(1, gpus))(run_job)
+        waiting = list(reversed(jobs))
+        running: dict[Any, BagJob] = {}
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop()
+                running[task.remote(job, threads)] = job
+            ended, _ = ray.wait(list(running))
+            yield _report(ray, ended[0], running.pop(ended[0]))
+    finally:
+        ray.shutdown()
+
+
+def _start_ray() -> Any:
+    # Ray would otherwise report its use to its makers.
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError('more than one worker needs ray: '
+                         "pip install 'segnet_ros[ray]', or leave out --workers") from error
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    return ray
+
+
+def _report(ray: Any, ended: Any, job: BagJob) -> BagReport:
+    try:
+        return ray.get(ended)
+    except ray.exceptions.RayError as error:  # such as a worker killed for want of memory
+        return BagReport(job, None, [str(error)])

@@ -1,0 +1,198 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+A whole rosbag2 through a network to a new one: every image in order, no frame dropped.
+
+Stamps and frame_ids stay, and a result has its image's record time. Knows nothing of nodes.
+"""
+
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+import hashlib
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segnet_ros.bag_cameras import camera_topics, check_names, copied_topics, result_prefixes
+from segnet_ros.bags import decode_message, open_bag, RawMessage, read_messages, STORAGES
+from segnet_ros.predictor import Predictor
+from segnet_ros.result_messages import CameraResults, RESULTS
+from segnet_ros.sources import OnError
+from segnet_ros.split_bag import read_entry, SplitBag
+
+FILE_FRAMES = 1000  # a file of the new bag; so much is done again after a kill
+DECODED_AHEAD = 8  # messages in memory while the network works
+
+Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """
+    What of a bag is segmented, and what goes into the new one.
+
+    :param results: which of result_messages.RESULTS; label_info goes with the mask.
+    :param topics: image topics; () for all that hold camera images, results of another
+        segmentation not among them.
+    :param results_only: leave the originals out.
+    :param file_frames: images for each file of the new bag.
+    :param storage: of the new bag, 'mcap' or 'sqlite3'.
+    """
+
+    results: tuple[str, ...] = ('mask', 'statistics')
+    topics: tuple[str, ...] = ()
+    results_only: bool = False
+    file_frames: int = FILE_FRAMES
+    storage: str = 'mcap'
+
+    def __post_init__(self):
+        """Refuse what is not known."""
+        unknown = {*self.results} - {*RESULTS}
+        if unknown or not self.results:
+            raise ValueError(f'results {sorted(unknown)}: choose from {", ".join(RESULTS)}')
+        if self.storage not in STORAGES:
+            raise ValueError(f"'{self.storage}' is not one of {', '.join(STORAGES)}")
+        if self.file_frames < 1:
+            raise ValueError('a file of the new bag needs at least one frame')
+
+
+@dataclass(frozen=True)
+class BagOutcome:
+    """
+    What came of a bag.
+
+    :param frames: images segmented, those of an earlier, killed run among them.
+    :param left_out: images that could not be read; their originals are copied all the same.
+    :param resumed: so many of both were done by an earlier run.
+    """
+
+    frames: int
+    left_out: int
+    resumed: int
+
+
+def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
+                options: BagOptions | None = None, on_error: OnError | None = None,
+                progress: bool = False) -> BagOutcome:
+    """
+    Segment every image of a bag into a new bag; go on where a killed run has ended.
+
+    A new bag that is complete, from the same source by the same options, is left as it is.
+
+    The results of /front/image_raw are on /front/segmentation/mask and so on; where image topics
+    share a namespace, of /front/left on /front/left/segmentation/mask.
+
+    :param on_error: called with the ValueError of each image that cannot be read.
+    :raises FileNotFoundError, ValueError: where the bag cannot be read or the new one not begun.
+    """
+    options = options or BagOptions()
+    made_by = recipe(source, predictor, options)
+    before = read_entry(out)
+    if before.get('recipe') == made_by:
+        done = before['state']
+        return BagOutcome(done['frames'], done['left_out'], done['frames'] + done['left_out'])
+    chosen = camera_topics(source, options.topics)
+    cameras = {topic: CameraResults(prefix, options.results, predictor.info.label_set)
+               for topic, prefix in result_prefixes([t.name for t in chosen]).items()}
+    copied = [] if options.results_only else copied_topics(source)
+    topics = [*copied, *(t for camera in cameras.values() for t in camera.topics())]
+    check_names(source, topics)
+    read = [*cameras, *(topic.name for topic in copied)]
+    with SplitBag(out, topics, made_by, options.storage) as bag, \
+            ThreadPoolExecutor(1) as pool, \
+            tqdm(total=sum(t.count for t in chosen), desc=Path(source).name, unit='frame',
+                 disable=not progress) as bar:
+        run = _Run(bag, cameras, predictor, on_error)
+        resumed = run.frames + run.left_out
+        bar.update(resumed)
+        messages = islice(read_messages(source, read), run.messages, None)
+        for message, decoded in _decode_ahead(messages, cameras, pool):
+            if not options.results_only:
+                bag.write(message.topic, message.record_ns, message.cdr)
+            run.messages += 1
+            if decoded is not None:
+                run.segment(message, decoded)
+                bar.update()
+                if (run.frames + run.left_out) % options.file_frames == 0:
+                    bag.end_file(run.state)
+        bag.end_file(run.state)
+        if not run.frames:
+            raise ValueError(f'{source}: not one image could be read')
+        bag.complete()
+    return BagOutcome(run.frames, run.left_out, resumed)
+
+
+class _Run:
+    """How far a run has come, a resumed one from where it ended; segments image by image."""
+
+    def __init__(self, bag: SplitBag, cameras: dict[str, CameraResults], predictor: Predictor,
+                 on_error: OnError | None):
+        self._bag, self._cameras, self._predictor = bag, cameras, predictor
+        self._on_error = on_error
+        self.messages: int = bag.state.get('messages', 0)
+        self.frames: int = bag.state.get('frames', 0)
+        self.left_out: int = bag.state.get('left_out', 0)
+        self._begun: list[str] = list(bag.state.get('begun', []))  # topics, label_info is written
+
+    @property
+    def state(self) -> dict:
+        return {'messages': self.messages, 'frames': self.frames, 'left_out': self.left_out,
+                'begun': list(self._begun)}
+
+    def segment(self, message: RawMessage, decoded: 'Future[Decoded]'):
+        try:
+            stamp_ns, frame_id, image = decoded.result()
+        except ValueError as error:
+            self.left_out += 1
+            if self._on_error is not None:
+                self._on_error(error)
+            return
+        camera = self._cameras[message.topic]
+        segmentation = self._predictor.segment(image, camera.arrays)
+        first = message.topic not in self._begun
+        for topic, cdr in camera.messages(stamp_ns, frame_id, segmentation, first):
+            self._bag.write(topic, message.record_ns, cdr)
+        if first:
+            self._begun.append(message.topic)
+        self.frames += 1
+
+
+def recipe(source: str | Path, predictor: Predictor, options: BagOptions) -> dict:
+    """Return what a new bag is made of and how, as the new bag holds it."""
+    with open_bag(source) as reader:
+        made_of = [Path(source).name, reader.message_count, reader.start_time, reader.duration]
+    with predictor.weights.open('rb') as file:
+        weights = hashlib.file_digest(file, 'sha256').hexdigest()
+    return {'source': made_of, 'weights': [predictor.weights.stem, weights],
+            'computed': [predictor.device.type, str(predictor.dtype)],
+            'options': {**asdict(options), 'results': list(options.results),
+                        'topics': list(options.topics)}}
+
+
+def _decode_ahead(messages: Iterable[RawMessage], cameras: Container[str], pool: ThreadPoolExecutor
+                  ) -> Iterator[tuple[RawMessage, 'Future[Decoded] | None']]:
+    """Yield each message, with its image where it is one, decoded while the network works."""
+    waiting: deque[tuple[RawMessage, Future[Decoded] | None]] = deque()
+    for message in messages:
+        image = pool.submit(decode_message, message) if message.topic in cameras else None
+        waiting.append((message, image))
+        if len(waiting) > DECODED_AHEAD:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,130 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+A camera's results as messages in a bag, made without ROS: the node's topics, the node's contents.
+
+Knows the message types and what they hold; knows nothing of files or networks.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
+    QosTime
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+
+from segnet_ros.bags import IMAGE
+from segnet_ros.labels import LabelSet
+from segnet_ros.segmentation import ClassStatistics, Segmentation
+from segnet_ros.split_bag import OutTopic
+
+LABEL_INFO = 'vision_msgs/msg/LabelInfo'
+STATISTICS = 'diagnostic_msgs/msg/DiagnosticArray'
+# Output -> the segmenter's array and its encoding.
+IMAGES = {'mask': ('label_map', 'mono8'), 'color_mask': ('color_mask', 'rgb8'),
+          'overlay': ('overlay', 'rgb8'), 'confidence': ('confidence', 'mono8')}
+RESULTS = (*IMAGES, 'statistics')
+
+_TYPES = get_typestore(Stores.ROS2_JAZZY)  # vision_msgs is not in it
+_TYPES.register({
+    **get_types_from_msg('uint16 class_id\nstring class_name', 'vision_msgs/msg/VisionClass'),
+    **get_types_from_msg('std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
+                         'float32 threshold', LABEL_INFO)})
+_ENDLESS = QosTime(9223372036, 854775807)
+
+
+def _qos(depth: int, durability: QosDurability) -> list[Qos]:
+    return [Qos(QosHistory.KEEP_LAST, depth, QosReliability.RELIABLE, durability, _ENDLESS,
+                _ENDLESS, QosLiveliness.AUTOMATIC, _ENDLESS, False)]
+
+
+class CameraResults:
+    """
+    Makes the messages of one camera's segmentations, each under its image's header.
+
+    :param prefix: of the topics, such as '/front/segmentation'.
+    :param results: which of RESULTS; with the mask goes label_info, once, before the first.
+    """
+
+    def __init__(self, prefix: str, results: tuple[str, ...], label_set: LabelSet):
+        self.prefix, self._results, self._label_set = prefix, results, label_set
+        self.arrays = tuple(IMAGES[r][0] if r in IMAGES else r for r in results)
+
+    def topics(self) -> list[OutTopic]:
+        """Return the topics of these messages, with the node's quality of service."""
+        found = [self._topic(name, IMAGE if name in IMAGES else STATISTICS,
+                             _qos(1 if name in IMAGES else 10, QosDurability.VOLATILE))
+                 for name in self._results]
+        if 'mask' in self._results:
+            found.insert(0, self._topic('label_info', LABEL_INFO,
+                                        _qos(1, QosDurability.TRANSIENT_LOCAL)))
+        return found
+
+    def messages(self, stamp_ns: int, frame_id: str, segmentation: Segmentation,
+                 first: bool) -> Iterator[tuple[str, memoryview]]:
+        """Yield topic and CDR of each message of a frame; label_info with the first alone."""
+        header = _header(stamp_ns, frame_id)
+        if first and 'mask' in self._results:
+            yield self._cdr('label_info', LABEL_INFO, header, self._class_map(), 0.0)
+        for name in self._results:
+            if name == 'statistics':
+                assert segmentation.statistics is not None
+                statuses = self._statuses(segmentation.statistics)
+                yield self._cdr(name, STATISTICS, header, statuses)
+            else:
+                array, encoding = IMAGES[name]
+                pixels: np.ndarray = getattr(segmentation, array)
+                height, width = pixels.shape[:2]
+                yield self._cdr(name, IMAGE, header, height, width, encoding, 0,
+                                pixels[0].size, pixels.reshape(-1))
+
+    def _topic(self, name: str, type_name: str, qos: list[Qos]) -> OutTopic:
+        definition, _ = _TYPES.generate_msgdef(type_name, ros_version=2)
+        return OutTopic(f'{self.prefix}/{name}', type_name, definition,
+                        _TYPES.hash_rihs01(type_name), qos)
+
+    def _cdr(self, name: str, type_name: str, *fields) -> tuple[str, memoryview]:
+        message = _TYPES.types[type_name](*fields)
+        return f'{self.prefix}/{name}', _TYPES.serialize_cdr(message, type_name)
+
+    def _class_map(self) -> list:
+        make = _TYPES.types['vision_msgs/msg/VisionClass']
+        return [make(class_id, name) for class_id, name in enumerate(self._label_set.class_names)]
+
+    def _statuses(self, statistics: ClassStatistics) -> list:
+        """Return what ros/statistics.py returns, without alerts."""
+        make: Any = _TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
+        pair = _TYPES.types['diagnostic_msgs/msg/KeyValue']
+        title = self.prefix.lstrip('/')
+        statuses = []
+        for class_id, name in enumerate(self._label_set.class_names):
+            count = int(statistics.pixel_counts[class_id])
+            fraction = statistics.fractions[class_id]
+            box = ' '.join(map(str, statistics.bounding_boxes[class_id])) if count else ''
+            centroid = '{:.1f} {:.1f}'.format(*statistics.centroids[class_id]) if count else ''
+            values = {'class_id': class_id, 'pixel_count': count, 'fraction': f'{fraction:.6f}',
+                      'mean_confidence': f'{statistics.mean_confidence[class_id]:.4f}',
+                      'bounding_box': box, 'centroid': centroid}
+            statuses.append(make(make.OK, f'{title}: {name}', f'{100 * fraction:.2f} %', title,
+                                 [pair(key, str(value)) for key, value in values.items()]))
+        return statuses
+
+
+def _header(stamp_ns: int, frame_id: str):
+    seconds, nanoseconds = divmod(stamp_ns, 10**9)
+    stamp = _TYPES.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
+    return _TYPES.types['std_msgs/msg/Header'](stamp, frame_id)

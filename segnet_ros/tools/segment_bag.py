@@ -1,0 +1,97 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""`segnet segment-bag`: parse, hand over to the segmentation of one bag or of a folder of them."""
+
+import argparse
+from pathlib import Path
+import sys
+
+from segnet_ros.tools.predict import add_model_arguments, SOME_LEFT_OUT
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.epilog = ('Killed, it goes on where it was when started again in the same way. Exit '
+                     'code: 0 all done; 1 nothing done; 3 some images or bags could not be read '
+                     'and were left out, each named.')
+    parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
+                                                     'of them')
+    parser.add_argument('out', metavar='OUT', type=Path,
+                        help='rosbag2 folder to make, or the folder for as many')
+    parser.add_argument('--write', nargs='+', default=['mask', 'statistics'], metavar='RESULT',
+                        choices=('mask', 'color_mask', 'overlay', 'confidence', 'statistics'),
+                        help='mask, color_mask, overlay, confidence, statistics (mask statistics)')
+    parser.add_argument('--topic', action='append', default=[], metavar='TOPIC',
+                        help='an image topic to segment; may be given again (all)')
+    parser.add_argument('--results-only', action='store_true',
+                        help='leave the originals out of the new bag')
+    parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
+                        help="mcap, ROS 2 Jazzy's own, or sqlite3")
+    parser.add_argument('--file-frames', type=int, default=1000, metavar='N',
+                        help='images for each file of the new bag; a killed run does no more of '
+                             'them again (1000)')
+    parser.add_argument('--workers', type=int, default=1, metavar='N',
+                        help='of a folder, N bags at a time, through ray')
+    add_model_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Segment, then say how many images there were."""
+    from segnet_ros.bag_folder import is_folder_of_bags
+    from segnet_ros.bag_segmentation import BagOptions
+    if args.workers < 1:
+        raise ValueError('--workers needs a number from 1')
+    options = BagOptions(tuple(args.write), tuple(args.topic), args.results_only,
+                         args.file_frames, args.storage)
+    model = {'weights': args.weights, 'device': args.device, 'precision': args.precision}
+    segment = _segment_folder if is_folder_of_bags(args.source) else _segment_one
+    return segment(args, model, options)
+
+
+def _segment_one(args: argparse.Namespace, model: dict, options) -> int:
+    from tqdm import tqdm
+
+    from segnet_ros.bag_segmentation import segment_bag
+    from segnet_ros.predictor import Predictor
+    outcome = segment_bag(args.source, args.out, Predictor(**model), options,
+                          lambda error: tqdm.write(f'left out: {error}', sys.stderr),
+                          progress=True)
+    print(_describe(args.out, outcome))
+    return SOME_LEFT_OUT if outcome.left_out else 0
+
+
+def _segment_folder(args: argparse.Namespace, model: dict, options) -> int:
+    from tqdm import tqdm
+
+    from segnet_ros.bag_folder import find_jobs, segment_bags
+    jobs = find_jobs(args.source, args.out, model, options)
+    failed = left_out = 0
+    for report in tqdm(segment_bags(jobs, args.workers), total=len(jobs), unit='bag'):
+        for error in report.errors:
+            tqdm.write(f'left out: {error}', sys.stderr)
+        failed += report.outcome is None
+        left_out += len(report.errors)
+        if report.outcome is not None:
+            tqdm.write(_describe(report.job.out, report.outcome))
+    if failed == len(jobs):
+        return 1
+    return SOME_LEFT_OUT if left_out else 0
+
+
+def _describe(path: Path, outcome) -> str:
+    resumed = f', {outcome.resumed} of them by an earlier run' if outcome.resumed else ''
+    return (f'{path}: {outcome.frames} images segmented{resumed}, '
+            f'{outcome.left_out} could not be read')

@@ -1,0 +1,409 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Check that a bag goes through whole, in order and with its stamps, and goes on when killed."""
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+import torch
+
+from segnet_ros.bag_cameras import result_prefixes
+from segnet_ros.bag_folder import find_jobs, segment_bags
+from segnet_ros.bag_segmentation import BagOptions, segment_bag
+from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, read_messages, TYPES, \
+    write_bag
+from segnet_ros.checkpoint import ModelInfo, save_checkpoint
+from segnet_ros.frames import Frame
+from segnet_ros.labels import load_label_set
+from segnet_ros.predictor import Predictor
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.tools.cli import main
+
+torch.set_num_threads(1)
+SIZE = (48, 64)
+STORE = get_typestore(Stores.ROS2_JAZZY)
+STORE.register({
+    **get_types_from_msg('uint16 class_id\nstring class_name', 'vision_msgs/msg/VisionClass'),
+    **get_types_from_msg('std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
+                         'float32 threshold', 'vision_msgs/msg/LabelInfo'),
+    **get_types_from_msg('float64 pressure\nown_msgs/Tyre[2] rest', 'own_msgs/msg/Car'),
+    **get_types_from_msg('string name', 'own_msgs/msg/Tyre')})
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    info = ModelInfo(load_label_set('camvid11'), width=1 / 16, input_size=SIZE)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_checkpoint(path, info.build(), info)
+    return path
+
+
+@pytest.fixture(scope='module')
+def predictor(weights):
+    return Predictor(weights, 'cpu', 'float32')
+
+
+def drive(count, size=SIZE):
+    """Yield frames whose stamps and frame_ids nobody would make up."""
+    rendered = SampleDrive(0, size)
+    for index in range(count):
+        yield Frame(index, 1_700_000_000_123_456_789 + index * 66_666_667, f'cam{index % 3}',
+                    str(index), rendered.frame(index)[0])
+
+
+@pytest.fixture
+def bag(tmp_path):
+    write_bag(drive(7), tmp_path / 'in', '/front/image_raw')
+    return tmp_path / 'in'
+
+
+def contents(path):
+    return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob('*'))
+            if file.is_file()}
+
+
+def messages(path, topic):
+    """Return record time and message of each on a topic."""
+    return [(m.record_ns, STORE.deserialize_cdr(m.cdr, m.type_name))
+            for m in read_messages(path, [topic])]
+
+
+def stamp_ns(msg):
+    return msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('image_format', ['raw', 'png'])
+def test_every_image_comes_out_in_order_with_its_stamp(tmp_path, predictor, storage,
+                                                       image_format):
+    write_bag(drive(7), tmp_path / 'in', '/front/image_raw', storage, image_format)
+    results = ('mask', 'color_mask', 'overlay', 'confidence', 'statistics')
+    outcome = segment_bag(tmp_path / 'in', tmp_path / 'out', predictor,
+                          BagOptions(results, storage=storage, file_frames=3))
+    assert (outcome.frames, outcome.left_out, outcome.resumed) == (7, 0, 0)
+    originals = list(read_messages(tmp_path / 'in'))
+    assert [m for m in read_messages(tmp_path / 'out') if m.topic == '/front/image_raw'] \
+        == originals
+    expected = list(drive(7))
+    palette = load_label_set('camvid11').palette()
+    made = {name: messages(tmp_path / 'out', f'/front/segmentation/{name}') for name in results}
+    for found in made.values():
+        assert [record for record, _ in found] == [m.record_ns for m in originals]
+        assert [(stamp_ns(msg), msg.header.frame_id) for _, msg in found] \
+            == [(frame.stamp_ns, frame.frame_id) for frame in expected]
+    for index, frame in enumerate(expected):
+        truth = predictor.segment(frame.image)
+        msg = {name: found[index][1] for name, found in made.items()}
+        mask = msg['mask'].data.reshape(SIZE)
+        assert (msg['mask'].encoding, msg['mask'].step) == ('mono8', SIZE[1])
+        np.testing.assert_array_equal(mask, truth.label_map)
+        assert (msg['color_mask'].encoding, msg['color_mask'].step) == ('rgb8', 3 * SIZE[1])
+        np.testing.assert_array_equal(msg['color_mask'].data.reshape(*SIZE, 3), palette[mask])
+        np.testing.assert_array_equal(msg['overlay'].data.reshape(*SIZE, 3), truth.overlay)
+        np.testing.assert_array_equal(msg['confidence'].data.reshape(SIZE), truth.confidence)
+        counts = [int(s.values[1].value) for s in msg['statistics'].status]
+        assert counts == np.bincount(mask.ravel(), minlength=11).tolist()
+
+
+def test_label_info_comes_once_before_the_first_mask_and_is_latched(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'out', predictor, BagOptions(file_frames=2))
+    order = [m.topic for m in read_messages(tmp_path / 'out')]
+    info, mask = '/front/segmentation/label_info', '/front/segmentation/mask'
+    assert order.count(info) == 1 and order.index(info) < order.index(mask)
+    msg = messages(tmp_path / 'out', info)[0][1]
+    assert [(c.class_id, c.class_name) for c in msg.class_map] \
+        == list(enumerate(load_label_set('camvid11').class_names))
+    topics = {t.name: t for t in bag_topics(tmp_path / 'out')}
+    assert [q.durability.name for q in topics[info].qos] == ['TRANSIENT_LOCAL']
+    assert [q.durability.name for q in topics[mask].qos] == ['VOLATILE']
+    assert topics[mask].count == 7
+
+
+def test_statistics_are_those_of_the_node(bag, tmp_path, predictor):
+    statistics = pytest.importorskip('segnet_ros.ros.statistics')
+    segment_bag(bag, tmp_path / 'out', predictor)
+    msg = messages(tmp_path / 'out', '/front/segmentation/statistics')[2][1]
+    truth = predictor.segment(list(drive(3))[2].image).statistics
+    node = statistics.class_statuses(truth, predictor.info.label_set, {}, 'front/segmentation')
+    assert [(s.level, s.name, s.message, s.hardware_id, [(v.key, v.value) for v in s.values])
+            for s in msg.status] == \
+        [(int.from_bytes(s.level, 'big'), s.name, s.message, s.hardware_id,
+          [(v.key, v.value) for v in s.values]) for s in node]
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_twice_gives_the_same_bytes(bag, tmp_path, predictor, weights, storage):
+    options = BagOptions(storage=storage, file_frames=3)
+    segment_bag(bag, tmp_path / 'one' / 'out', predictor, options)
+    segment_bag(bag, tmp_path / 'two' / 'out', Predictor(weights, 'cpu', 'float32'), options)
+    assert contents(tmp_path / 'one' / 'out') == contents(tmp_path / 'two' / 'out')
+
+
+COMMAND = 'import sys; from segnet_ros.tools.cli import main; sys.exit(main(sys.argv[1:]))'
+
+
+def test_killed_and_resumed_gives_the_same_bytes(tmp_path, predictor, weights):
+    write_bag(drive(40), tmp_path / 'in')
+    arguments = ['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'killed' / 'out'),
+                 '--weights', str(weights), '--device', 'cpu', '--precision', 'float32',
+                 '--file-frames', '2']
+    process = subprocess.Popen([sys.executable, '-c', COMMAND, *arguments],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = tmp_path / 'killed' / 'out.partial'
+    while not (partial / 'out_2.part.yaml').exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, 'it must be killed before its end'
+    assert not (tmp_path / 'killed' / 'out').exists()
+    options = BagOptions(file_frames=2)
+    outcome = segment_bag(tmp_path / 'in', tmp_path / 'killed' / 'out', predictor, options)
+    assert outcome.frames == 40 and 6 <= outcome.resumed < 40
+    segment_bag(tmp_path / 'in', tmp_path / 'whole' / 'out', predictor, options)
+    assert contents(tmp_path / 'killed' / 'out') == contents(tmp_path / 'whole' / 'out')
+    assert not partial.exists()
+
+
+@pytest.fixture(scope='module')
+def uncut(tmp_path_factory, predictor):
+    """Return the bytes that segmenting `bag` in files of three frames gives."""
+    folder = tmp_path_factory.mktemp('uncut')
+    write_bag(drive(7), folder / 'in', '/front/image_raw')
+    segment_bag(folder / 'in', folder / 'out', predictor, BagOptions(file_frames=3))
+    return contents(folder / 'out')
+
+
+class Stop(BaseException):
+    """Like a kill at a chosen place, as far as the files go."""
+
+
+@pytest.mark.parametrize('step', range(1, 12))
+def test_it_goes_on_wherever_a_step_of_its_files_was_cut(bag, tmp_path, predictor,
+                                                         monkeypatch, step, uncut):
+    options = BagOptions(file_frames=3)
+    left = step
+
+    def cutting(original):
+        def cut(path, *arguments, **keywords):
+            nonlocal left
+            left -= str(path).startswith(str(tmp_path / 'cut'))
+            if left == 0:
+                raise Stop
+            return original(path, *arguments, **keywords)
+        return cut
+    with monkeypatch.context() as patch:
+        for name in ('rename', 'unlink'):
+            patch.setattr(Path, name, cutting(getattr(Path, name)))
+        with pytest.raises(Stop):
+            segment_bag(bag, tmp_path / 'cut' / 'out', predictor, options)
+    outcome = segment_bag(bag, tmp_path / 'cut' / 'out', predictor, options)
+    assert outcome.frames == 7
+    assert contents(tmp_path / 'cut' / 'out') == uncut
+
+
+def test_a_partial_bag_goes_on_by_its_own_recipe_only(bag, tmp_path, predictor):
+    def fail(error):
+        raise Stop
+    damaged = tmp_path / 'damaged' / 'in'
+    _copy_with_damage(bag, damaged, at=5)
+    with pytest.raises(Stop):
+        segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=2), fail)
+    with pytest.raises(ValueError, match=r'out\.partial was begun with another input'):
+        segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=3))
+    left_out = []
+    outcome = segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=2),
+                          left_out.append)
+    assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 4)
+    assert '/front/image_raw' in str(left_out[0]) and 'bytes do not fit' in str(left_out[0])
+    assert len(messages(tmp_path / 'out', '/front/image_raw')) == 7
+
+
+def _copy_with_damage(bag, out, at):
+    """Copy a bag of images; let the data of the image at that place be short."""
+    with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
+        for index, message in enumerate(read_messages(bag)):
+            msg = TYPES.deserialize_cdr(message.cdr, IMAGE)
+            if index == at:
+                msg = replace(msg, data=msg.data[:100])
+            writer.write(connection, message.record_ns, TYPES.serialize_cdr(msg, IMAGE))
+
+
+def test_what_is_complete_stays_and_what_is_foreign_is_refused(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'out', predictor)
+    before = contents(tmp_path / 'out')
+    assert segment_bag(bag, tmp_path / 'out', predictor).resumed == 7
+    with pytest.raises(ValueError, match='is there already'):
+        segment_bag(bag, tmp_path / 'out', predictor, BagOptions(('mask',)))
+    assert contents(tmp_path / 'out') == before
+    with pytest.raises(ValueError, match='is there already'):
+        segment_bag(bag, bag, predictor)
+
+
+def test_two_writers_do_not_meet(bag, tmp_path, predictor):
+    write_bag(drive(2), tmp_path / 'other')
+    damaged = tmp_path / 'damaged' / 'in'
+    _copy_with_damage(bag, damaged, at=3)
+
+    def meanwhile(error):
+        with pytest.raises(ValueError, match='another process is writing it'):
+            segment_bag(tmp_path / 'other', tmp_path / 'out', predictor)
+    assert segment_bag(damaged, tmp_path / 'out', predictor, on_error=meanwhile).frames == 6
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Return a bag of two cameras of different sizes, depth, old results and a foreign type."""
+    path = tmp_path / 'mixed'
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        def topic(name, type_name):
+            return writer.add_connection(name, type_name, typestore=STORE)
+        left, right = topic('/left/image_raw', IMAGE), topic('/right/image/compressed', COMPRESSED)
+        depth, old = topic('/depth/image', IMAGE), topic('/old/segmentation/mask', IMAGE)
+        car = topic('/car', 'own_msgs/msg/Car')
+        header = STORE.types['std_msgs/msg/Header'](
+            STORE.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+        raw, own = STORE.types[IMAGE], STORE.types['own_msgs/msg/Car']
+        tyre = STORE.types['own_msgs/msg/Tyre']
+        write_bag(drive(4, (32, 96)), tmp_path / 'right', '/r', image_format='png')
+        pictures = [m.cdr for m in read_messages(tmp_path / 'right')]
+        for index, frame in enumerate(drive(4)):
+            data = frame.image.reshape(-1)
+            for connection, msg in (
+                    (car, own(1.5, [tyre('a'), tyre('b')])),
+                    (left, raw(header, *SIZE, 'rgb8', 0, 3 * SIZE[1], data)),
+                    (depth, raw(header, 2, 2, '16UC1', 0, 4, np.zeros(8, np.uint8))),
+                    (old, raw(header, *SIZE, 'mono8', 0, SIZE[1], data[:SIZE[0] * SIZE[1]]))):
+                writer.write(connection, index, STORE.serialize_cdr(msg, connection.msgtype))
+            writer.write(right, index, pictures[index])
+    return path
+
+
+def test_cameras_of_different_sizes_and_all_that_is_beside_them(mixed, tmp_path, predictor):
+    outcome = segment_bag(mixed, tmp_path / 'out', predictor, BagOptions(file_frames=3))
+    assert outcome.frames == 8
+    results = {m.topic for m in read_messages(tmp_path / 'out')} \
+        - {m.topic for m in read_messages(mixed)}
+    assert results == {f'/{side}/segmentation/{name}' for side in ('left', 'right')
+                       for name in ('mask', 'statistics', 'label_info')}
+    for side, size in (('left', SIZE), ('right', (32, 96))):
+        for _, msg in messages(tmp_path / 'out', f'/{side}/segmentation/mask'):
+            assert (msg.height, msg.width) == size
+    copied = [m for m in read_messages(tmp_path / 'out') if m.topic not in results]
+    assert copied == list(read_messages(mixed))
+    assert messages(tmp_path / 'out', '/car')[0][1].rest[1].name == 'b'
+    with Reader(mixed) as old, Reader(tmp_path / 'out') as new:
+        definitions = {c.topic: (c.msgdef, c.digest) for c in new.connections}
+        assert all(definitions[c.topic] == (c.msgdef, c.digest) for c in old.connections)
+
+
+def test_topics_chosen_and_results_only(mixed, tmp_path, predictor):
+    options = BagOptions(('mask',), ('/left/image_raw',), results_only=True)
+    assert segment_bag(mixed, tmp_path / 'out', predictor, options).frames == 4
+    assert [t.name for t in bag_topics(tmp_path / 'out')] \
+        == ['/left/segmentation/label_info', '/left/segmentation/mask']
+    with pytest.raises(ValueError, match='has no image topic /car; image topics there: /depth'):
+        segment_bag(mixed, tmp_path / 'other', predictor, BagOptions(topics=('/car',)))
+
+
+def test_results_there_already_are_refused(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'out', predictor)
+    with pytest.raises(ValueError, match='/front/segmentation/mask'):
+        segment_bag(tmp_path / 'out', tmp_path / 'again', predictor)
+    again = segment_bag(tmp_path / 'out', tmp_path / 'again', predictor,
+                        BagOptions(results_only=True))
+    assert again.frames == 7
+
+
+@pytest.mark.parametrize(('topics', 'prefixes'), [
+    (['/image'], ['']),
+    (['/image/compressed'], ['']),
+    (['/camera/image_raw', '/rear/image'], ['/camera', '/rear']),
+    (['/camera/left', '/camera/right', '/rear/image'],
+     ['/camera/left', '/camera/right', '/rear']),
+    (['/image', '/image/compressed'], ['/image', '/image/compressed']),
+])
+def test_prefixes(topics, prefixes):
+    assert list(result_prefixes(topics).values()) == [p + '/segmentation' for p in prefixes]
+
+
+def test_one_file_without_its_folder(bag, tmp_path, predictor):
+    assert segment_bag(next(bag.glob('*.mcap')), tmp_path / 'out', predictor).frames == 7
+    assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, count in enumerate((3, 5)):
+        write_bag(islice(drive(9), number, number + count), tmp_path / 'bags' / f'b{number}.x')
+    return tmp_path / 'bags'
+
+
+@pytest.fixture
+def reference(folder, tmp_path, predictor):
+    """Return the bytes of the folder's bags, each segmented by itself."""
+    for name in ('b0.x', 'b1.x'):
+        segment_bag(folder / name, tmp_path / 'reference' / name, predictor)
+    return contents(tmp_path / 'reference')
+
+
+def test_a_folder_of_bags_with_a_broken_one(folder, reference, tmp_path, weights, capsys):
+    (folder / 'broken.mcap').write_bytes(b'no bag')
+    arguments = ['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', str(weights),
+                 '--device', 'cpu', '--precision', 'float32']
+    assert main(arguments) == 3
+    assert contents(tmp_path / 'out') == reference
+    assert 'broken.mcap cannot be read' in capsys.readouterr().err
+    assert main(arguments) == 3
+    assert '3 images segmented, 3 of them by an earlier run' in capsys.readouterr().out
+
+
+def test_a_folder_of_bags_through_ray(folder, reference, tmp_path, weights):
+    model = {'weights': str(weights), 'device': 'cpu', 'precision': 'float32'}
+    jobs = find_jobs(folder, tmp_path / 'out', model, BagOptions())
+    reports = list(segment_bags(jobs, workers=2))
+    assert [report.errors for report in reports] == [[], []]
+    assert sorted(report.outcome.frames for report in reports) == [3, 5]
+    assert contents(tmp_path / 'out') == reference
+
+
+def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
+    model = ['--weights', str(weights), '--device', 'cpu']
+    assert main(['segment-bag', str(tmp_path / 'no'), str(tmp_path / 'out'), *model]) == 1
+    (tmp_path / 'empty').mkdir()
+    assert main(['segment-bag', str(bag), str(bag), *model]) == 1
+    assert 'is there already' in capsys.readouterr().err
+    assert main(['segment-bag', str(tmp_path / 'empty'), str(tmp_path / 'out'), *model]) == 1
+    assert 'is no rosbag2, and holds none' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    assert main(['segment-bag', str(tmp_path), str(tmp_path / 'out'), '--workers', '2',
+                 *model]) == 1
+    assert "pip install 'segnet_ros[ray]'" in capsys.readouterr().err
+
+
+def test_images_decode_to_what_was_recorded(bag):
+    """The comparison above rests on this."""
+    for message, frame in zip(read_messages(bag), drive(7), strict=True):
+        np.testing.assert_array_equal(decode_message(message)[2], frame.image)
