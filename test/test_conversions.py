@@ -26,11 +26,12 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
 from segnet_ros.ros.conversions import (
     compressed_message, image_from_compressed, image_from_message, ImageConversionError,
     preallocated_image, SUPPORTED_ENCODINGS)
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 CHANNELS = {'rgb': 'RGB', 'bgr': 'BGR', 'rgba': 'RGBA', 'bgra': 'BGRA', 'mono': 'Y',
             '8UC1': 'Y', '8UC3': 'BGR', '8UC4': 'BGRA'}
@@ -190,7 +191,7 @@ def test_cv_bridge_agrees_wherever_it_answers():
         msg = make_message(encoding, 12, 16)
         try:
             theirs = bridge.imgmsg_to_cv2(msg, 'rgb8')
-        except Exception:  # noqa: B902  Each version has its own way of saying no.
+        except Exception:  # noqa: BLE001  Each version has its own way of saying no.
             continue
         answered.append(encoding)
         assert_close(image_from_message(msg), theirs, int(encoding.endswith('16')))

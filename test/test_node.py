@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node in-process over real DDS: topics, headers, numbers, lifecycle, parameters, bad input."""
+"""The node in-process over real DDS: topics, headers, numbers, lifecycle, parameters, errors."""
 
 import gc
 import importlib.util

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from segnet_ros.ros.parameters import (
-    parse_camera_names, parse_color, parse_roi, parse_size, PARAMETERS)
+    PARAMETERS, parse_camera_names, parse_color, parse_roi, parse_size)
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The segmenter against straightforward NumPy and torch, on a small network with random weights."""
+"""The segmenter against plain NumPy and torch, on a small network with random weights."""
 
 import numpy as np
 import pytest

@@ -232,7 +232,7 @@ def _ask_cv_bridge(msg: Image) -> np.ndarray:
             image = CvBridge().imgmsg_to_cv2(msg, 'rgb8')
             if image.dtype == np.uint8 and image.shape == (msg.height, msg.width, 3):
                 return image
-        except Exception:  # noqa: B902  Its versions raise all kinds; none can read the image.
+        except Exception:  # noqa: BLE001  Its versions raise all kinds; none can read the image.
             pass
     raise ImageConversionError(f"encoding '{msg.encoding}' is not supported; supported are "
                                + ', '.join(SUPPORTED_ENCODINGS))
