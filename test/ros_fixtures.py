@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What tests of the node share: a small checkpoint, a ROS context of their own, a listening peer."""
+"""What tests of the node share: a small checkpoint, a ROS context of their own, a listener."""
 
 import os
 import time
