@@ -1,0 +1,151 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Check that videos hold what was written, in a form that browsers play."""
+
+import sys
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.video import stack, VideoWriter
+
+
+def pictures(count, size=(96, 128)):
+    rendered = SampleDrive(0, size)
+    return [rendered.frame(index)[0] for index in range(count)]
+
+
+def write(path, images, fps=15.0):
+    with VideoWriter(path, fps) as video:
+        for image in images:
+            video.write(image)
+    assert video.count == len(images)
+    return path
+
+
+def read(path):
+    """Return what OpenCV reads, as RGB."""
+    capture = cv2.VideoCapture(str(path))
+    images = []
+    while (found := capture.read())[0]:
+        images.append(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
+    return images
+
+
+def test_every_frame_comes_back_in_order_and_alike(tmp_path):
+    images = pictures(30)
+    found = read(write(tmp_path / 'new' / 'v.mp4', images))
+    assert len(found) == 30
+    for image, back in zip(images, found, strict=True):
+        distances = [np.abs(other.astype(int) - back).mean() for other in images]
+        assert np.argmin(distances) == [i is image for i in images].index(True)
+        # Colours have half the resolution in H.264.
+        assert min(distances) < 5
+
+
+@pytest.mark.parametrize('color', [(255, 0, 0), (0, 128, 0), (128, 64, 128), (70, 130, 180)])
+def test_colors_stay(tmp_path, color):
+    image = np.empty((64, 64, 3), np.uint8)
+    image[:] = color
+    back = read(write(tmp_path / 'v.mp4', [image]))[0]
+    assert np.abs(back.astype(int) - image).max() <= 4
+
+
+def test_it_is_what_browsers_play(tmp_path):
+    path = write(tmp_path / 'v.mp4', pictures(3))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == 'h264'
+        assert stream.codec_context.pix_fmt == 'yuv420p'
+        # BT.601, 16 to 235: said, so that nobody guesses.
+        assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (6, 1)
+    data = path.read_bytes()
+    assert data.index(b'moov') < data.index(b'mdat'), 'the index must come first'
+
+
+@pytest.mark.parametrize('fps', [15.0, 30000 / 1001, 7.5])
+def test_rate(tmp_path, fps):
+    with av.open(str(write(tmp_path / 'v.mp4', pictures(4), fps))) as container:
+        stream = container.streams.video[0]
+        assert float(stream.average_rate) == pytest.approx(fps, rel=1e-6)
+        times = [frame.time for frame in container.decode(stream)]
+    assert times == pytest.approx([i / fps for i in range(4)], abs=1e-4)
+
+
+def test_odd_sides_are_made_even_by_repeating_the_edge(tmp_path):
+    image = pictures(1, (45, 61))[0]
+    back = read(write(tmp_path / 'v.mp4', [image]))[0]
+    assert back.shape == (46, 62, 3)
+    assert np.abs(back[:45, :61].astype(int) - image).mean() < 5
+    assert np.abs(back[45].astype(int) - back[44]).mean() < 5
+
+
+def test_any_strides(tmp_path):
+    image = pictures(1)[0]
+    one = read(write(tmp_path / 'one.mp4', [np.ascontiguousarray(image[:, ::-1])]))
+    other = read(write(tmp_path / 'other.mp4', [image[:, ::-1]]))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_what_was_written_before_an_error_is_a_whole_video(tmp_path):
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / 'v.mp4', 15) as video:
+        for image in pictures(5):
+            video.write(image)
+        raise KeyboardInterrupt
+    assert len(read(tmp_path / 'v.mp4')) == 5
+
+
+def test_no_frame_no_file(tmp_path):
+    write(tmp_path / 'v.mp4', [])
+    assert not (tmp_path / 'v.mp4').exists()
+
+
+@pytest.mark.parametrize('image', [
+    np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), float)])
+def test_what_is_no_frame_is_refused(tmp_path, image):
+    with VideoWriter(tmp_path / 'v.mp4', 15) as video, pytest.raises(ValueError, match='is .H, W'):
+        video.write(image)
+
+
+def test_another_size_is_refused(tmp_path):
+    with VideoWriter(tmp_path / 'v.mp4', 15) as video:
+        video.write(np.zeros((10, 12, 3), np.uint8))
+        with pytest.raises(ValueError, match='14x10 does not fit in a video of 12x10'):
+            video.write(np.zeros((10, 14, 3), np.uint8))
+
+
+@pytest.mark.parametrize(('name', 'fps', 'message'), [
+    ('v.avi', 15, 'give it that ending'), ('v.mp4', 0, 'above 0'), ('v.mp4', -1, 'above 0'),
+    ('v.mp4', float('nan'), 'above 0')])
+def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
+    with pytest.raises(ValueError, match=message):
+        VideoWriter(tmp_path / name, fps)
+
+
+def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'av', None)
+    with pytest.raises(ValueError, match=r"pip install 'segnet_ros\[video\]'"):
+        VideoWriter(tmp_path / 'v.mp4', 15)
+
+
+def test_stack_puts_the_image_above():
+    image, below = (np.full((2, 3, 3), value, np.uint8) for value in (1, 2))
+    stacked = stack(image, below)
+    assert stacked.shape == (4, 3, 3)
+    assert (stacked[:2] == 1).all() and (stacked[2:] == 2).all()
