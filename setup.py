@@ -38,6 +38,9 @@ ROS = [
     'opencv-python-headless<5',
 ]
 
+# Folders of bags on several machines.
+RAY = ['ray']
+
 TRAIN = ['lightning>=2.4', 'matplotlib', 'torchmetrics>=1.4']
 
 # H.264, which OpenCV's wheels cannot write.
@@ -46,6 +49,7 @@ VIDEO = ['av']
 DEMO = [*VIDEO, 'gradio>=5', 'pillow']
 
 TEST = [
+    *RAY,
     'catkin-pkg',
     'colcon-core',
     'colcon-output',
@@ -53,6 +57,7 @@ TEST = [
     'colcon-ros',
     'hypothesis',
     'mypy',
+    'playwright',
     'pytest',
     'pytest-timeout',
     'ruff',
@@ -114,8 +119,8 @@ setup(
     # What is the same everywhere; colcon does not ask PyPI for these, package.xml names them.
     install_requires=['numpy', 'pyyaml', 'rosbags>=0.10', 'safetensors', 'torch>=2.4', 'tqdm'],
     extras_require={
-        'ros': ROS, 'video': VIDEO, 'demo': DEMO, 'train': TRAIN, 'test': TEST,
-        'ros-test': ROS_TEST},
+        'ros': ROS, 'video': VIDEO, 'demo': DEMO, 'ray': RAY, 'train': TRAIN,
+        'test': TEST, 'ros-test': ROS_TEST},
     maintainer='segnet_ros maintainers',
     maintainer_email='maintainers@segnet-ros.example',
     description='Real-time street scene segmentation with SegNet, for ROS 2.',
