@@ -172,7 +172,9 @@ def _add_samples(samples: Sequence[Sample], picture: gr.State):
 def _add_upload(picture: gr.State):
     upload = gr.Image(type='filepath', sources=['upload', 'clipboard', 'webcam'], height=320,
                       show_label=False, buttons=[], elem_id='upload',
-                      placeholder='Drop a picture here\n- or -\nClick to choose one')
+                      placeholder='Drop a picture here\n- or -\nClick to choose one',
+                      webcam_options=gr.WebcamOptions(
+                          mirror=False, constraints={'video': {'facingMode': 'environment'}}))
     # Gradio would open the file itself, and tell visitors of a broken one with its path here.
     upload.preprocess = lambda payload: payload.path if payload else None  # type: ignore
     gr.Markdown('Your picture stays on the machine that serves this page.')
@@ -201,6 +203,7 @@ def _add_random(streets: Mapping[str, Streets], picture: gr.State):
 
     country = countries(names[0])
     button = gr.Button('Random street', variant='primary')
+    gr.Markdown('Another street with every click.')
     source.change(countries, source, country, show_progress='hidden')
     button.click(draw, [source, country], picture, show_progress_on=button)
 
@@ -209,8 +212,8 @@ def _add_video(models: Models, model: gr.Dropdown):
     gr.Markdown('Upload a clip from a car or a bicycle: its first '
                 f'{clips.MAX_SECONDS:.0f} seconds come back segmented.')
     with gr.Row():
-        clip = gr.Video(sources=['upload'], label='Your clip', height=360, buttons=[])
-        video = gr.Video(label='Input above, segmentation below', interactive=False, height=640,
+        clip = gr.Video(sources=['upload'], label='Your clip', height=560, buttons=[])
+        video = gr.Video(label='Input above, segmentation below', interactive=False, height=560,
                          autoplay=True, loop=True, buttons=['download'], elem_id='segmented')
 
     @_or_warn

@@ -86,7 +86,8 @@ def _legend(result: Result) -> str:
             presence='present' if result.fractions[class_id] else 'absent', id=class_id,
             name=escape(display_name(result.label_set.class_names[class_id])),
             color=', '.join(map(str, result.label_set.colors[class_id])),
-            fraction=result.fractions[class_id], percent=_percent(result.fractions[class_id]))
+            fraction=result.fractions[class_id],
+            percent=escape(_percent(result.fractions[class_id])))
         for class_id in np.argsort(-result.fractions, kind='stable'))
 
 

@@ -1,0 +1,359 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check what the demo page shows, without a browser."""
+
+import base64
+import random
+import re
+import threading
+
+import cv2
+import gradio as gr
+import numpy as np
+from PIL import Image
+import pytest
+import torch
+
+from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.labels import load_label_set
+from segnet_ros.page.clips import segment_clip
+from segnet_ros.page.layout import build_page, serve
+from segnet_ros.page.models import KEPT_SIZES, Models, Result
+from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
+from segnet_ros.page.result_view import render_result, seconds_text
+from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
+from segnet_ros.runtime import choose_precision, prepare
+from segnet_ros.segmenter import Segmenter
+from segnet_ros.sources import open_frames
+from segnet_ros.tools.cli import main
+from segnet_ros.video import VideoWriter
+
+LABELS = load_label_set('camvid11')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> list[str]:
+    """Two tiny networks of different random weights."""
+    paths = []
+    for seed, name in enumerate(('tiny', 'other')):
+        torch.manual_seed(seed)
+        info = ModelInfo(LABELS, width=1 / 16, input_size=(48, 64))
+        paths.append(tmp_path_factory.getbasetemp() / f'{name}.safetensors')
+        save_checkpoint(paths[-1], info.build(), info)
+    return list(map(str, paths))
+
+
+@pytest.fixture(scope='module')
+def models(weights) -> Models:
+    return Models(weights, 'cpu')
+
+
+def street(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
+    """Return an image of large soft blobs, which survive JPEG."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 5, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def near(image: np.ndarray, other: np.ndarray, difference: float = 4) -> bool:
+    return image.shape == other.shape and np.abs(image.astype(int) - other).mean() < difference
+
+
+# Pictures
+
+@pytest.mark.parametrize('orientation, turned', [
+    (1, lambda i: i), (3, lambda i: np.rot90(i, 2)), (6, lambda i: np.rot90(i, -1)),
+    (8, np.rot90)])
+def test_photos_are_shown_upright(tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(street()).save(tmp_path / 'a.jpg', exif=exif, quality=95)
+    assert near(read_picture(tmp_path / 'a.jpg').image, turned(street()))
+
+
+@pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', '1'])
+def test_every_kind_of_png_becomes_rgb(tmp_path, mode):
+    Image.fromarray(street()).convert(mode).save(tmp_path / 'a.png')
+    picture = read_picture(tmp_path / 'a.png')
+    assert picture.image.shape == (60, 80, 3) and picture.image.dtype == np.uint8
+    expected = np.array(Image.fromarray(street()).convert(mode).convert('RGB'))
+    assert near(picture.image, expected) and picture.caption == 'a.png'
+
+
+def test_a_huge_picture_is_scaled_down_and_says_so(tmp_path):
+    Image.fromarray(street(6000, 8000)).save(tmp_path / 'a.jpg')
+    picture = read_picture(tmp_path / 'a.jpg')
+    assert picture.image.shape == (1200, MAX_SIDE, 3)
+    assert picture.caption == 'a.jpg (scaled down from 8000 x 6000)'
+    assert near(picture.image, street(1200, 1600))
+
+
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_a_file_of_too_many_pixels_is_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    Image.new('1', (20_000, 20_000)).save(tmp_path / 'bomb.png')
+    monkeypatch.setattr('segnet_ros.page.pictures.decode_image', None)
+    with pytest.raises(ValueError, match='bomb.png is too large: at most 120 million'):
+        read_picture(tmp_path / 'bomb.png')
+    # Between our limit and Pillow's.
+    Image.new('1', (12_000, 12_000)).save(tmp_path / 'bomb.png')
+    with pytest.raises(ValueError, match='bomb.png is too large'):
+        read_picture(tmp_path / 'bomb.png')
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: b'', lambda data: b'no picture', lambda data: data[:len(data) // 2],
+    lambda data: data[:20]])
+@pytest.mark.parametrize('kind', ['jpg', 'png'])
+def test_a_broken_file_is_named_without_its_folder(tmp_path, kind, damage):
+    path = tmp_path / f'broken.{kind}'
+    Image.fromarray(street(200, 300)).save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match='^broken.* is not a picture that can be read') as caught:
+        read_picture(path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize('size', [(1, 9), (2000, 20)])
+def test_a_strip_is_refused(size):
+    with pytest.raises(ValueError, match='too thin a strip'):
+        fit_picture(np.zeros((*size, 3), np.uint8), 'a.png')
+
+
+@pytest.mark.parametrize('shape', [(5, 7), (5, 7, 3)])
+def test_a_png_data_uri_is_exact(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert np.array_equal(decode_uri(data_uri(image, 'png')), image)
+
+
+def decode_uri(uri: str) -> np.ndarray:
+    data = np.frombuffer(base64.b64decode(uri.partition(',')[2]), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    return image[..., ::-1] if image.ndim == 3 else image
+
+
+# Models
+
+def test_results_are_the_segmenters_own(weights, models):
+    network, info = load_checkpoint(weights[0])
+    dtype = choose_precision('auto', torch.device('cpu'))
+    segmenter = Segmenter(prepare(network, torch.device('cpu'), dtype), info, (60, 80))
+    expected = segmenter.segment(street())
+    result = models.segment('tiny', street())
+    for name in ('label_map', 'confidence', 'color_mask'):
+        assert np.array_equal(getattr(result, name), getattr(expected, name)), name
+    shares = np.bincount(expected.label_map.ravel(), minlength=11) / (60 * 80)
+    assert np.allclose(result.fractions, shares) and result.seconds > 0
+    assert np.array_equal(models.overlay('tiny', street()), expected.overlay)
+
+
+def test_results_stay_valid_while_others_ask(models):
+    images = [street(40 + 8 * (i % 3), 64, seed=i) for i in range(9)]
+    alone = [models.segment('tiny', image).confidence for image in images]
+    together: dict[int, np.ndarray] = {}
+
+    def ask(index):
+        together[index] = models.segment('tiny', images[index]).confidence
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(together[i], alone[i]) for i in range(len(images)))
+    assert len({a.tobytes() for a in alone}) == len(images)
+
+
+def test_few_sizes_are_kept(models):
+    for width in range(64, 64 + 8 * 7, 8):
+        models.segment('tiny', street(48, width))
+    assert len(models._segmenters) == KEPT_SIZES
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 8), (300, 40), (7, 9)])
+def test_odd_sizes_are_segmented(models, size):
+    assert models.segment('tiny', street(*size)).label_map.shape == size
+
+
+def test_missing_weights_are_named(weights):
+    with pytest.raises(CheckpointError, match="no file 'no_such'"):
+        Models(['no_such'])
+    with pytest.raises(ValueError, match='no weights to show'):
+        Models([])
+
+
+# The result's HTML
+
+def result_of(label_map: np.ndarray) -> Result:
+    height, width = label_map.shape
+    fractions = np.bincount(label_map.ravel(), minlength=11)[:11] / label_map.size
+    return Result(street(height, width), label_map, np.full_like(label_map, 200),
+                  LABELS.palette()[label_map], fractions, 0.0634, 'tiny on cpu', LABELS)
+
+
+def test_the_legend_has_every_class_by_share_with_its_colour():
+    label_map = np.repeat(np.uint8([3, 3, 3, 0, 0, 8]), 10).reshape(6, 10)
+    html = render_result(result_of(label_map), 'x')
+    rows = re.findall(r'<li class="(\w+)" data-id="(\d+)" data-name="([^"]+)">\s*'
+                      r'<i style="background: rgb\(([\d, ]+)\)">.*?<em>(.*?)</em>', html, re.S)
+    assert [row[:3] + row[4:] for row in rows[:3]] == [
+        ('present', '3', 'Road', '50.0 %'), ('present', '0', 'Sky', '33.3 %'),
+        ('present', '8', 'Car', '16.7 %')]
+    assert rows[0][3] == ', '.join(map(str, LABELS.colors[3]))
+    assert len(rows) == 11 and all(row[0] == 'absent' for row in rows[3:])
+
+
+def test_a_trace_of_a_class_is_not_shown_as_nothing():
+    label_map = np.zeros((100, 100), np.uint8)
+    label_map[0, 0] = 5
+    assert '&lt; 0.1 %' in render_result(result_of(label_map), 'x')
+
+
+def test_the_html_holds_the_pictures_and_the_downloads():
+    label_map = np.random.default_rng(0).integers(0, 11, (30, 40), np.uint8)
+    html = render_result(result_of(label_map), 'x')
+    mask, = re.findall(r'download="mask.png" href="([^"]+)"', html)
+    assert np.array_equal(decode_uri(mask), label_map)
+    colors, = re.findall(r'download="color_mask.png" href="([^"]+)"', html)
+    assert np.array_equal(decode_uri(colors), LABELS.palette()[label_map])
+    photo, = re.findall(r'class="photo" src="([^"]+)"', html)
+    assert near(decode_uri(photo), street(30, 40))
+    assert 'tiny on cpu, 63 ms' in html
+
+
+def test_captions_cannot_smuggle_html():
+    html = render_result(result_of(np.zeros((8, 8), np.uint8)), '<img src=x onerror=alert(1)>')
+    assert '<img src=x' not in html and '&lt;img src=x' in html
+
+
+def test_durations_are_said_as_people_say_them():
+    assert [seconds_text(s) for s in (0.0634, 0.9, 1.46)] == ['63 ms', '900 ms', '1.5 s']
+
+
+# Samples and random streets
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('Japan/a.png', 'Japan/deep/b.png', 'Peru/c.jpg', 'd.png'):
+        path = tmp_path / 'pictures' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(street()).save(path)
+    (tmp_path / 'pictures' / 'notes.txt').write_text('no picture')
+    return tmp_path / 'pictures'
+
+
+def test_every_picture_of_a_folder_is_a_sample(folder):
+    captions = [load().caption for load in folder_samples(FolderStreets(folder))]
+    assert sorted(captions) == ['a.png', 'b.png', 'c.jpg', 'd.png']
+
+
+def test_countries_are_the_folders_in_the_folder(folder):
+    streets = FolderStreets(folder)
+    assert streets.countries == ('anywhere', 'Japan', 'Peru')
+    rng = random.Random(0)
+    drawn = {country: {streets.random_picture(country, rng).caption for _ in range(40)}
+             for country in streets.countries}
+    assert drawn == {'anywhere': {'a.png', 'b.png', 'c.jpg', 'd.png'},
+                     'Japan': {'a.png', 'b.png'}, 'Peru': {'c.jpg'}}
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='holds no images'):
+        FolderStreets(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no folder'):
+        FolderStreets(tmp_path / 'missing')
+
+
+def test_the_sample_drive_gives_samples_and_random_streets():
+    pictures = [load() for load in drive_samples()]
+    pictures += [DriveStreets().random_picture('anywhere', random.Random(i)) for i in range(2)]
+    assert len({picture.image.tobytes() for picture in pictures}) == len(pictures)
+    assert all('drawn, not photographed' in picture.caption for picture in pictures)
+
+
+# Videos
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / 'clip.mp4'
+    with VideoWriter(path, 5) as video:
+        for index in range(10):
+            video.write(street(48, 64, seed=index))
+    return path
+
+
+def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
+    done = []
+    cut = segment_clip(clip, tmp_path / 'out.mp4', lambda image: 255 - image, done.append)
+    frames = open_frames(tmp_path / 'out.mp4')
+    images = [frame.image for frame in frames]
+    assert not cut and frames.rate == 5 and len(images) == 10
+    inputs = [street(48, 64, seed=i) for i in range(10)]
+    # Twice through a video's coarse colours; other frames are 40 and more away.
+    assert all(near(image, np.vstack((own, 255 - own)), 10)
+               for image, own in zip(images, inputs, strict=True))
+    assert done == sorted(done) and done[-1] == 1
+
+
+def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
+    assert segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, lambda _: None, max_seconds=1)
+    assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
+
+
+def test_a_broken_clip_is_named_without_its_folder(tmp_path):
+    (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    with pytest.raises(ValueError, match='^broken.mp4 is no') as caught:
+        segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, lambda _: None)
+    assert str(tmp_path) not in str(caught.value)
+
+
+# The page
+
+def test_the_page_shows_the_first_sample_that_can_be_read(models, folder):
+    (folder / '0.png').write_bytes(b'broken')
+    samples = folder_samples(FolderStreets(folder))
+    page = build_page(models, samples, {'Samples': FolderStreets(folder)})
+    shown = [block.value for block in page.blocks.values() if isinstance(block, gr.HTML)][1]
+    assert '<small>a.png</small>' in shown
+    assert not page.analytics_enabled
+
+
+def test_a_taken_port_is_named(models, folder):
+    streets = FolderStreets(folder)
+    pages = [build_page(models, folder_samples(streets), {'Samples': streets}) for _ in range(2)]
+    url = serve(pages[0], wait=False)
+    port = int(url.rstrip('/').rpartition(':')[2])
+    try:
+        assert url.startswith('http://127.0.0.1:')
+        with pytest.raises(ValueError, match=f'cannot serve on 127.0.0.1, port {port}'):
+            serve(pages[1], port=port, wait=False)
+    finally:
+        pages[0].close()
+
+
+@pytest.mark.parametrize('key, expected', [
+    (None, ['Samples', 'Sample drive']), ('k', ['Samples', 'Sample drive', 'Street View'])])
+def test_street_view_is_there_with_a_key_alone(monkeypatch, weights, folder, key, expected):
+    seen = {}
+    monkeypatch.setattr('segnet_ros.page.layout.build_page',
+                        lambda models, samples, streets: seen.update(
+                            models=models.names, samples=len(samples), streets=list(streets)))
+    monkeypatch.setattr('segnet_ros.page.layout.serve', lambda page, host, port: seen.update(
+        at=(host, port)))
+    monkeypatch.delenv('GOOGLE_MAPS_API_KEY', raising=False)
+    if key:
+        monkeypatch.setenv('GOOGLE_MAPS_API_KEY', key)
+    assert main(['demo', '--samples', str(folder), '--weights', *weights, '--device', 'cpu',
+                 '--port', '8000']) == 0
+    assert seen == {'models': ['tiny', 'other'], 'samples': 4 + 6, 'streets': expected,
+                    'at': ('127.0.0.1', 8000)}
