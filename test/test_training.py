@@ -491,6 +491,7 @@ def test_two_processes_train_together(data, tmp_path):
         cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': root},
         capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert 'arning' not in done.stderr and 'recommended' not in done.stderr
     # Four frames a process, two at a time: two steps an epoch. One process would take four.
     assert [(r['epoch'], r['step']) for r in rows(tmp_path / 'run') if r['loss']] == [
         ('0', '1'), ('1', '3')]

@@ -64,10 +64,9 @@ class ExportWeights(lightning.Callback):
         module.confusion.reset()
         per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),
                              strict=True))
-        # The confusion matrix is that of all devices, so there is nothing left to average.
         module.log_dict({f'val_{k}': v for k, v in result.items()}, prog_bar=True,
-                        rank_zero_only=True)
-        module.log_dict({f'val_iou_{k}': v for k, v in per_class.items()}, rank_zero_only=True)
+                        sync_dist=True)
+        module.log_dict({f'val_iou_{k}': v for k, v in per_class.items()}, sync_dist=True)
         if trainer.is_global_zero:
             info = replace(self._info, scores=without_nan({
                 'val': {**result, 'per_class_iou': per_class},

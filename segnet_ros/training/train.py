@@ -170,5 +170,6 @@ def _hush_lightning():
     """Keep lightning's advertisements and advice off the console; its errors stay."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec'):
+    for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec',
+                    'Grad strides do not match'):
         warnings.filterwarnings('ignore', message)
