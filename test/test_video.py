@@ -104,10 +104,11 @@ def test_any_strides(tmp_path):
 
 
 def test_what_was_written_before_an_error_is_a_whole_video(tmp_path):
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / 'v.mp4', 15) as video:
-        for image in pictures(5):
-            video.write(image)
+    def interrupted():
+        yield from pictures(5)
         raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / 'v.mp4', interrupted())
     assert len(read(tmp_path / 'v.mp4')) == 5
 
 

@@ -1,0 +1,310 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Check that images, videos, bags and cameras become the files that were asked for."""
+
+import csv
+from pathlib import Path
+import shutil
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segnet_ros.bags import write_bag
+from segnet_ros.checkpoint import ModelInfo, save_checkpoint
+from segnet_ros.inputs import find_inputs
+from segnet_ros.labels import load_label_set
+from segnet_ros.prediction import COLUMNS, predict, Results
+from segnet_ros.predictor import Predictor, SIZES_KEPT
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sources import open_frames
+from segnet_ros.tools.cli import main
+from segnet_ros.video import VideoWriter
+
+torch.set_num_threads(1)
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    info = ModelInfo(load_label_set('camvid11'), width=1 / 16, input_size=SIZE)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_checkpoint(path, info.build(), info)
+    return path
+
+
+@pytest.fixture(scope='module')
+def predictor(weights):
+    return Predictor(weights, 'cpu', 'float32')
+
+
+@pytest.fixture(scope='module')
+def drive():
+    rendered = SampleDrive(0, SIZE)
+    return [rendered.frame(index)[0] for index in range(6)]
+
+
+@pytest.fixture
+def folder(tmp_path, drive):
+    return save(tmp_path / 'drive', {f'{i}.png': image for i, image in enumerate(drive)})
+
+
+def save(folder, images):
+    for name, image in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def picture(path):
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def brightness_differs(one, other):
+    """
+    Return by how much on average, of 255.
+
+    JPEG and H.264 halve the resolution of colours; random weights give every pixel another.
+    """
+    one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(int) for image in (one, other))
+    return np.abs(one - other).mean()
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file())
+
+
+def run(*arguments, weights):
+    return main(['predict', *map(str, arguments), '--weights', str(weights), '--device', 'cpu',
+                 '--precision', 'float32'])
+
+
+def test_pictures_are_what_the_network_says(folder, drive, tmp_path, predictor, weights):
+    kinds = ('mask', 'color_mask', 'overlay', 'confidence')
+    assert run(folder, '-o', tmp_path / 'out', '--write', *kinds, weights=weights) == 0
+    assert files(tmp_path / 'out') == sorted(
+        f'{kind}/{i}.{"jpg" if kind == "overlay" else "png"}' for kind in kinds for i in range(6))
+    for index, image in enumerate(drive):
+        truth = predictor.segment(image)
+        found = {kind: picture(next((tmp_path / 'out' / kind).glob(f'{index}.*')))
+                 for kind in kinds}
+        np.testing.assert_array_equal(found['mask'], truth.label_map)
+        np.testing.assert_array_equal(found['color_mask'], truth.color_mask)
+        np.testing.assert_array_equal(found['confidence'], truth.confidence)
+        assert brightness_differs(found['overlay'], truth.overlay) < 4
+
+
+def test_twice_gives_the_same_bytes(folder, tmp_path, weights):
+    for name in ('one', 'two'):
+        assert run(folder, '-o', tmp_path / name, weights=weights) == 0
+    for file in files(tmp_path / 'one'):
+        assert (tmp_path / 'one' / file).read_bytes() == (tmp_path / 'two' / file).read_bytes()
+    assert files(tmp_path / 'one') == [f'mask/{i}.png' for i in range(6)]
+
+
+def test_statistics_have_a_row_for_each_frame_and_class(folder, tmp_path, weights):
+    table = tmp_path / 'new' / 's.csv'
+    assert run(folder, '-o', tmp_path / 'out', '--statistics', table, '--fps', 8,
+               weights=weights) == 0
+    with table.open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == 6 * 11
+    assert [row['stamp'] for row in rows[::11]] == [f'{i / 8:.9f}' for i in range(6)]
+    for row in rows:
+        mask = picture(tmp_path / 'out' / 'mask' / f'{row["frame"]}.png')
+        assert int(row['pixel_count']) == (mask == int(row['class_id'])).sum()
+        assert float(row['fraction']) == pytest.approx(int(row['pixel_count']) / mask.size,
+                                                       abs=1e-6)
+        assert row['class_name'] == load_label_set('camvid11').class_names[int(row['class_id'])]
+        assert 0 <= float(row['mean_confidence']) <= 1
+
+
+@pytest.mark.parametrize('below', ['color_mask', 'overlay'])
+def test_the_video_shows_every_frame_above_its_segmentation(folder, drive, tmp_path, predictor,
+                                                            weights, below):
+    video = tmp_path / 'v.mp4'
+    assert run(folder, '--video', video, '--below', below, '--fps', 10, weights=weights) == 0
+    assert files(tmp_path) == sorted(['v.mp4', *(f'drive/{i}.png' for i in range(6))])
+    frames = open_frames(video)
+    assert frames.rate == 10
+    shown = [frame.image for frame in frames]
+    assert len(shown) == 6
+    for image, found in zip(drive, shown, strict=True):
+        expected = np.concatenate((image, getattr(predictor.segment(image), below)))
+        assert brightness_differs(expected, found) < 4
+
+
+@pytest.mark.parametrize('kind', ['video', 'bag', 'sample'])
+def test_frames_of_a_recording_go_by_its_name(folder, tmp_path, weights, kind):
+    if kind == 'video':
+        source = tmp_path / 'clip.mp4'
+        with VideoWriter(source, 10) as video:
+            for frame in open_frames(folder):
+                video.write(frame.image)
+    elif kind == 'bag':
+        source = tmp_path / 'clip'
+        write_bag(open_frames(folder), source)
+    else:
+        source = 'sample:3'
+    assert run(source, '-o', tmp_path / 'out', '--limit', 4, weights=weights) == 0
+    name = 'sample3' if kind == 'sample' else 'clip'
+    assert files(tmp_path / 'out') == [f'mask/{name}/{i:06d}.png' for i in range(4)]
+
+
+class Camera:
+    """Stands in for OpenCV's: a camera that gives frames until somebody presses Ctrl-C."""
+
+    def __init__(self, index):
+        assert index == 2
+        self.left = 3
+
+    def isOpened(self):
+        return True
+
+    def get(self, _):
+        return 0.0
+
+    def read(self):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return True, np.full((*SIZE, 3), self.left, np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_a_camera_is_read_until_an_interrupt_and_the_files_are_whole(tmp_path, weights,
+                                                                     monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'VideoCapture', Camera)
+        assert run('camera:2', '-o', tmp_path / 'out', '--video', tmp_path / 'v.mp4',
+                   weights=weights) == 0
+    assert files(tmp_path / 'out') == [f'mask/camera2/{i:06d}.png' for i in range(3)]
+    assert len(list(open_frames(tmp_path / 'v.mp4'))) == 3
+
+
+def test_no_such_camera(tmp_path, weights, capsys):
+    assert run('camera:77', '-o', tmp_path / 'out', weights=weights) == 1
+    assert 'camera:77: OpenCV cannot open /dev/video77' in capsys.readouterr().err
+    assert run('camera:front', '-o', tmp_path / 'out', weights=weights) == 1
+    assert 'such as camera:0' in capsys.readouterr().err
+
+
+def test_broken_files_are_named_and_left_out(folder, tmp_path, weights, capsys):
+    (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:200])
+    (folder / '4.png').write_text('no image')
+    (tmp_path / 'clip.mp4').write_text('no video')
+    assert run(folder, tmp_path / 'clip.mp4', '-o', tmp_path / 'out', weights=weights) == 3
+    assert files(tmp_path / 'out') == [f'mask/{i}.png' for i in (0, 1, 3, 5)]
+    said = capsys.readouterr()
+    assert '4 frames segmented, 3 left out' in said.out
+    for name in ('2.png', '4.png', 'clip.mp4'):
+        assert f'left out: {tmp_path}' in said.err and name in said.err
+
+
+def test_nothing_done_is_an_error(tmp_path, weights, capsys):
+    (tmp_path / 'a.png').write_text('no image')
+    assert run(tmp_path / 'a.png', '-o', tmp_path / 'out', weights=weights) == 1
+    assert run(tmp_path / 'no.png', '-o', tmp_path / 'out', weights=weights) == 1
+    assert "no file or folder '" in capsys.readouterr().err
+    assert run(tmp_path / 'a.png', weights=weights) == 1
+    assert 'nothing to write' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive, tmp_path,
+                                                                   weights, capsys):
+    save(folder, {'3.png': drive[3][:32]})
+    assert run(folder, '-o', tmp_path / 'out', '--video', tmp_path / 'v.mp4',
+               weights=weights) == 3
+    assert picture(tmp_path / 'out' / 'mask' / '3.png').shape == (32, 64)
+    assert len(list(open_frames(tmp_path / 'v.mp4'))) == 5
+    assert '3 is not in the video' in capsys.readouterr().err
+
+
+def names(*arguments):
+    return [item.name for item in find_inputs(map(str, arguments))]
+
+
+def test_names(tmp_path, drive):
+    image = drive[0]
+    save(tmp_path, {'a/x.png': image, 'b/x.png': image, 'b/y.png': image, 'c/z.png': image})
+    assert names(tmp_path / 'b', tmp_path / 'c') == ['x', 'y', 'z']
+    assert names(tmp_path / 'a', tmp_path / 'b') == ['a/x', 'b/x', 'b/y']
+    assert names(tmp_path / '**' / 'x.png') == ['a/x', 'b/x']
+    assert names(tmp_path / '?') == ['a/x', 'b/x', 'b/y', 'c/z']
+    # The same file twice is one.
+    assert names(tmp_path / 'a', tmp_path / 'a' / '*.png') == ['x']
+    save(tmp_path, {'a/x.jpg': image})
+    assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
+    shutil.copytree(tmp_path / 'a', tmp_path / '[a]')
+    assert names(tmp_path / '[a]' / 'x.png') == ['x']
+
+
+def test_colliding_names_keep_all_pictures(tmp_path, drive, predictor):
+    save(tmp_path, {'a/x.png': drive[0], 'b/x.png': drive[5]})
+    predict([str(tmp_path / '?')], predictor, Results(tmp_path / 'out'))
+    assert files(tmp_path / 'out') == ['mask/a/x.png', 'mask/b/x.png']
+    for name, image in (('a', drive[0]), ('b', drive[5])):
+        np.testing.assert_array_equal(picture(tmp_path / 'out' / 'mask' / name / 'x.png'),
+                                      predictor.segment(image).label_map)
+
+
+def test_any_number_of_frames_in_constant_memory(tmp_path, folder, predictor):
+    results = Results(tmp_path / 'out', ('mask', 'overlay'), statistics=tmp_path / 's.csv')
+    for number in range(120):
+        Path(folder, f'more{number}.png').symlink_to(folder / '0.png')
+    predict([str(folder)], predictor, results, limit=20)
+    tracemalloc.start()
+    try:
+        predict([str(folder)], predictor, results, limit=20)
+        few = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        predict([str(folder)], predictor, results)
+        many = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Had they all been kept, it would be 106 images more.
+    assert many - few < 10 * SIZE[0] * SIZE[1] * 3
+
+
+def test_segmenters_are_kept_for_the_last_sizes_only(weights, monkeypatch):
+    made = []
+    real = Predictor.segment.__globals__['Segmenter']
+
+    def counting(network, info, size):
+        made.append(size)
+        return real(network, info, size)
+    monkeypatch.setitem(Predictor.segment.__globals__, 'Segmenter', counting)
+    predictor = Predictor(weights, 'cpu', 'float32')
+    sizes = [(16 + 8 * i, 32) for i in range(SIZES_KEPT + 1)]
+
+    def use(*numbers):
+        for number in numbers:
+            label_map = predictor.segment(np.zeros((*sizes[number], 3), np.uint8)).label_map
+            assert label_map.shape == sizes[number]
+    use(0, 0, 1, 0, 2, 3)
+    assert made == sizes[:4]
+    use(4)  # takes the place of 1, which is the longest unused
+    use(0, 2, 3)
+    assert made == sizes
+    use(1)
+    assert made == [*sizes, sizes[1]]
