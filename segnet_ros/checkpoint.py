@@ -91,6 +91,8 @@ def save_checkpoint(path: str | Path, network: EncoderDecoder, info: ModelInfo):
                for name, t in network.state_dict().items()
                if not name.endswith('num_batches_tracked')}
     save_file(tensors, path, metadata={'format': FORMAT, 'info': info.to_json()})
+    # safetensors leaves files that only their owner may read; weights are for every user's node.
+    Path(path).chmod(0o644)
 
 
 def find_weights(name_or_path: str) -> Path:

@@ -53,25 +53,31 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False) -> np.ndarray:
         a camera's messages, which its calibration describes as they are.
     :raises ValueError: where the data are no whole image.
     """
-    data = np.frombuffer(data, np.uint8)
+    data = bytes(data)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = None
-    if data.size and not is_cut_jpeg(data):
+    if is_whole_image(data):
         # OpenCV tells most bad data by None, some by an error.
         with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(data, flags)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
-        raise ValueError(f'the {data.size} bytes are not a whole image that OpenCV can read')
+        raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
 
 
-def is_cut_jpeg(data: np.ndarray) -> bool:
+def is_whole_image(data: bytes) -> bool:
     """
-    Tell whether a JPEG's last scan (FF DA) lacks the end marker (FF D9).
+    Tell whether encoded data reach from their signature to their end marker.
 
-    OpenCV 4.6 (Ubuntu 24.04) fills the missing part with grey instead of failing.
+    OpenCV is shown no others: 4.6 (Ubuntu 24.04) fills with grey what a cut JPEG lacks, and 4.11
+    sets gigabytes aside for a PNG whose chunk lengths are garbage. BMP has no end to look for.
     """
-    if data[:2].tobytes() != b'\xff\xd8':
-        return False
-    stream = data.tobytes()
-    return stream.rfind(b'\xff\xd9') < stream.rfind(b'\xff\xda')
+    if data.startswith(b'\xff\xd8'):
+        # The last scan (FF DA) needs an end (FF D9) after it; a thumbnail's own end comes before.
+        return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+        chunk = 8
+        while data[chunk:chunk + 8] != b'\0\0\0\0IEND' and chunk < len(data):
+            chunk += 12 + int.from_bytes(data[chunk:chunk + 4], 'big')
+        return chunk < len(data)
+    return data.startswith(b'BM') or (data.startswith(b'RIFF') and data[8:12] == b'WEBP')

@@ -100,6 +100,8 @@ def changed(**changes):
     (changed(classes=None), 'needs .name. and .classes'),
     (changed(void={'color': [0, 0, 300]}), 'not a colour'),
     (changed(void=3), 'needs .name. and .classes'),
+    (changed(void={'file_id': 1}), 'beside the classes'),
+    (changed(void={'file_id': 256}), 'beside the classes'),
     ({'classes': OWN['classes']}, "'name'"),
     ({'name': 'x'}, "'classes'"),
     (['road', 'car'], 'needs .name. and .classes'),

@@ -30,6 +30,8 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from segnet_ros.frames import is_whole_image
+
 # Encodings with whole pixels in one plane: name -> (channels, OpenCV's code to RGB).
 # ROS names a Bayer mosaic after its first 2x2 pixels, OpenCV after those one row and column on.
 # 8UC3 and 8UC4 leave the order open: they are read as BGR(A), as OpenCV keeps and RViz shows them.
@@ -125,7 +127,7 @@ def image_from_compressed(msg: CompressedImage) -> np.ndarray:
     flags = cv2.IMREAD_COLOR if bayer_code is None else cv2.IMREAD_GRAYSCALE
     data = bytes(msg.data)
     image = None
-    if _is_whole(data):
+    if not data.startswith(b'BM') and is_whole_image(data):
         # OpenCV tells most bad data by None, some by an error.
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(data, np.uint8),
@@ -199,24 +201,6 @@ def _to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
         larger = cv2.copyMakeBorder(pixels, 2, 2, 2, 2, cv2.BORDER_REFLECT_101)
         return cv2.cvtColor(larger, code)[2:-2, 2:-2]
     return cv2.cvtColor(pixels, code)
-
-
-def _is_whole(data: bytes) -> bool:
-    """
-    Tell whether the data look like a jpeg, png or webp file from the signature to the end marker.
-
-    OpenCV is shown no others: 4.6 (Ubuntu 24.04) fills with grey what a cut JPEG lacks, and 4.11
-    sets gigabytes aside for a PNG whose chunk lengths are garbage.
-    """
-    if data.startswith(b'\xff\xd8'):
-        # The last scan (FF DA) needs an end (FF D9) after it; a thumbnail's own end comes before.
-        return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
-    if data.startswith(b'\x89PNG\r\n\x1a\n'):
-        chunk = 8
-        while data[chunk:chunk + 8] != b'\0\0\0\0IEND' and chunk < len(data):
-            chunk += 12 + int.from_bytes(data[chunk:chunk + 4], 'big')
-        return chunk < len(data)
-    return data.startswith(b'RIFF') and data[8:12] == b'WEBP'
 
 
 def _ask_cv_bridge(msg: Image) -> np.ndarray:
