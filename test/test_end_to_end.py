@@ -93,20 +93,32 @@ def test_the_report_is_whole(drive, summary):
     assert summary['fps'] == pytest.approx(RATE, rel=0.1)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_the_node_s_process_ends_well(tmp_path, number):
+@pytest.mark.parametrize('numbers', [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 3],
+                         ids=['SIGINT', 'SIGTERM', 'SIGINT as launch sends it'])
+def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    environment = {**os.environ, 'ROS_DOMAIN_ID': free_domain()}
     node = subprocess.Popen(
         [sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '-p', f'weights:={weights}'],
-        env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, text=True, stderr=subprocess.PIPE)
-    heard = ''
-    while 'active after' not in heard:
-        heard += node.stderr.readline()
-        assert node.poll() is None, heard
-    time.sleep(0.3)  # into the executor's spin
-    node.send_signal(number)
-    _, rest = node.communicate(timeout=20)
-    assert node.returncode == 0
+        env=environment, text=True, stderr=subprocess.PIPE)
+    player = subprocess.Popen(
+        [sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', 'sample', '--rate', '4',
+         '--loop', '--topic', 'image'], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        heard = ''
+        while 'active after' not in heard:
+            line = node.stderr.readline()
+            assert line, heard
+            heard += line
+        time.sleep(2)  # into the midst of the player's frames
+        for number in numbers:
+            node.send_signal(number)
+            time.sleep(0.02)
+        _, rest = node.communicate(timeout=20)
+    finally:
+        player.kill()
+        player.wait()
+    assert node.returncode == 0, heard + rest
     assert 'Traceback' not in heard + rest
 
 

@@ -16,6 +16,7 @@
 
 from functools import wraps
 import resource
+import signal
 import sys
 import threading
 import time
@@ -24,8 +25,9 @@ import traceback
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 import torch
 
@@ -41,6 +43,7 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
+SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
 
 
 def _transition(method):
@@ -261,11 +264,16 @@ def _memory() -> str:
 def main(args=None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit code."""
     use_large_image_profile()
+    # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
+    # own handlers would end the context under the worker's hands, and Python's would raise
+    # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     started = time.monotonic()
-    rclpy.init(args=args)
-    node = None
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node = SegNetNode()
     try:
-        node = SegNetNode()
         if node.get_parameter('autostart').value:
             for trigger in (node.trigger_configure, node.trigger_activate):
                 if trigger() != TransitionCallbackReturn.SUCCESS:
@@ -273,12 +281,10 @@ def main(args=None) -> int:
             node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_PERIOD)
     finally:
-        if node is not None:
-            node.destroy_node()
+        node.destroy_node()
         rclpy.try_shutdown()
     return 0
 
