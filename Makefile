@@ -28,7 +28,7 @@ KEEP :=
 endif
 
 # $(call install,WHAT): pip without its chatter, with its errors.
-install = $(BIN)/python -m pip install -q --disable-pip-version-check $(1) $(KEEP) 2>&1 \
+install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --disable-pip-version-check $(1) $(KEEP) 2>&1 \
 	| sed '/^WARNING: Location/d'
 
 .PHONY: help
