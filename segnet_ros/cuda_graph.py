@@ -50,6 +50,8 @@ class CudaGraph:
 
     def run(self, before: Callable[[], None], after: Callable[[], None]):
         """Enqueue copies in, the graph and copies out, in order, and wait for the last."""
+        # What the caller has set since (palette, threshold) was enqueued on its own stream.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             before()
             self._graph.replay()

@@ -33,7 +33,7 @@ from ros_fixtures import free_domain, write_small_checkpoint
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
 # Slow enough for two busy cores, so that every frame is segmented and none gives way to a newer.
-RATE = 4.0
+RATE = 2.5
 
 
 def run_segnet(*arguments, timeout=240):

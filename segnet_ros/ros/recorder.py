@@ -70,7 +70,7 @@ class Recorder(Node):
     def __init__(self, image_topic: str, namespace: str,
                  on_frame: Callable[[RecordedFrame], None], compressed: bool = False, **kwargs):
         super().__init__('segnet_recorder', **kwargs)
-        self._on_frame = on_frame
+        self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
@@ -82,6 +82,10 @@ class Recorder(Node):
     def _listen(self, topic: str, message_type, name: str):
         self.counts[topic] = 0
         self.create_subscription(message_type, name, lambda msg: self._take(topic, msg), DEPTH)
+
+    def finds_results(self) -> bool:
+        """Tell whether a node publishes all the results."""
+        return all(self.count_publishers(f'{self._namespace}/{topic}') for topic in self.RESULTS)
 
     def _take(self, topic: str, msg):
         self.last_arrival = time.monotonic()

@@ -133,10 +133,11 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
     try:
-        with _process(node_command) as node, _process(player_command,
-                                                      stdout=subprocess.PIPE) as player:
-            _spin(recorder, node, player)
-            printed = player.stdout.read()
+        with _process(node_command) as node:
+            _wait_for_results(recorder, node)
+            with _process(player_command, stdout=subprocess.PIPE) as player:
+                _spin(recorder, node, player)
+                printed = player.stdout.read()
     finally:
         progress.close()
         counts, unmatched = recorder.counts, recorder.unmatched_results()
@@ -156,13 +157,28 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
     }
 
 
+def _wait_for_results(recorder, node: subprocess.Popen):
+    """Wait until the node offers its results; a frame before that would be lost on the recorder."""
+    import rclpy
+    end = time.monotonic() + START_TIMEOUT
+    while not recorder.finds_results():
+        rclpy.spin_once(recorder, timeout_sec=0.1)
+        _check_alive(node)
+        if time.monotonic() > end:
+            raise ValueError(f'the node offers no results after {START_TIMEOUT:.0f} s')
+
+
+def _check_alive(node: subprocess.Popen):
+    if node.poll() is not None:
+        raise ValueError(f'the node ended with code {node.returncode}; see its message above')
+
+
 def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
     """Record until the player is done and nothing more comes."""
     import rclpy
     while True:
         rclpy.spin_once(recorder, timeout_sec=0.2)
-        if node.poll() is not None:
-            raise ValueError(f'the node ended with code {node.returncode}; see its message above')
+        _check_alive(node)
         if player.poll() is not None:
             if player.returncode:
                 raise ValueError(f'the player ended with code {player.returncode}')
