@@ -142,7 +142,10 @@ def _start_ray() -> Any:
     except ImportError as error:
         raise ValueError('more than one worker needs ray: '
                          "pip install 'segnet_ros[ray]', or leave out --workers") from error
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        raise ValueError(f'ray cannot be started or joined: {error}') from error
     return ray
 
 

@@ -38,6 +38,7 @@ from segnet_ros.sources import OnError
 from segnet_ros.split_bag import read_entry, SplitBag
 
 FILE_FRAMES = 1000  # a file of the new bag; so much is done again after a kill
+DECODERS = 4  # threads; large images take longer to decode than a GPU to segment
 DECODED_AHEAD = 8  # messages in memory while the network works
 
 Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
@@ -116,7 +117,7 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
     check_names(source, topics)
     read = [*cameras, *(topic.name for topic in copied)]
     with SplitBag(out, topics, made_by, options.storage) as bag, \
-            ThreadPoolExecutor(1) as pool, \
+            ThreadPoolExecutor(DECODERS) as pool, \
             tqdm(total=sum(t.count for t in chosen), desc=Path(source).name, unit='frame',
                  disable=not progress) as bar:
         run = _Run(bag, cameras, predictor, on_error)

@@ -122,11 +122,10 @@ class SplitBag:
 
     def complete(self):
         """Join the files' metadata and give the folder its name."""
-        if not self._metadata_file.exists():
-            new = self.partial / 'metadata.yaml.new'
-            new.write_text(yaml.safe_dump({ROOT: self._joined()}, sort_keys=False))
-            new.rename(self._metadata_file)
-        # From here on a killed run has only this to do again.
+        new = self.partial / 'metadata.yaml.new'
+        new.write_text(yaml.safe_dump({ROOT: self._joined()}, sort_keys=False))
+        new.rename(self._metadata_file)
+        # A run that is killed from here on is found done, and does but this again.
         shutil.rmtree(self.partial / 'writing', ignore_errors=True)
         for path in self.partial.glob('*' + PART):
             path.unlink()

@@ -303,7 +303,7 @@ def mixed(tmp_path):
 
 def test_cameras_of_different_sizes_and_all_that_is_beside_them(mixed, tmp_path, predictor):
     outcome = segment_bag(mixed, tmp_path / 'out', predictor, BagOptions(file_frames=3))
-    assert outcome.frames == 8
+    assert (outcome.frames, outcome.left_out) == (8, 0)
     results = {m.topic for m in read_messages(tmp_path / 'out')} \
         - {m.topic for m in read_messages(mixed)}
     assert results == {f'/{side}/segmentation/{name}' for side in ('left', 'right')
