@@ -35,6 +35,7 @@ from std_srvs.srv import SetBool
 
 from segnet_ros.checkpoint import load_checkpoint
 from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
 
 IMAGES = {'mask': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8', 'overlay': 'rgb8'}
@@ -229,8 +230,44 @@ def test_lifecycle_can_go_round_and_round(bench):
         assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
         assert node._network is None and not node._cameras
         bench.spin_until(lambda: not node.count_publishers('/segmentation/mask'))
-    assert node._state_machine.current_state[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
     assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+
+
+def state_of(node):
+    return node._state_machine.current_state[0]
+
+
+def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monkeypatch):
+    node = bench.start_node(activate=False)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(Camera, 'start', lambda *_: 1 / 0)
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert state_of(node) == State.PRIMARY_STATE_INACTIVE
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+
+
+def test_an_error_while_deactivating_gives_everything_back(bench):
+    node = bench.start_node()
+    camera = node._cameras[0]
+    stop, errors = camera.stop, [RuntimeError('a cable came loose')]
+
+    def stop_with_an_error_the_first_time():
+        if errors:
+            raise errors.pop()
+        stop()
+
+    camera.stop = stop_with_an_error_the_first_time
+    assert node.trigger_deactivate() == TransitionCallbackReturn.ERROR
+    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
+    assert node._network is None and not node._cameras and node._worker is None
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
 @pytest.mark.parametrize('parameter,value', [
@@ -241,7 +278,7 @@ def test_a_wrong_parameter_fails_configure_and_a_right_one_mends_it(bench, weigh
                                                                     value):
     node = bench.start_node(activate=False, **{parameter: value})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    assert node._state_machine.current_state[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
     right = {'weights': weights, 'device': 'cpu', 'precision': 'auto', 'network_size': 'auto',
              'output_size': 'input', 'camera_names': [''], 'input_transport': 'raw',
              'statistics_roi': [0.0, 0.0, 1.0, 1.0]}[parameter]

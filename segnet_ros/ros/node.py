@@ -46,21 +46,30 @@ WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
 SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
 
 
-def _transition(method):
-    """Log what a transition raises, undo it and return FAILURE; rclpy 7.1 would swallow it."""
-    @wraps(method)
-    def wrapper(self, state):
-        try:
-            method(self)
-        except (CheckpointError, ValueError, OSError) as error:
-            self.get_logger().error(f'{method.__name__[3:]} failed: {error}')
-        except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
-            self.get_logger().error(f'{method.__name__[3:]} failed:\n{traceback.format_exc()}')
-        else:
-            return TransitionCallbackReturn.SUCCESS
-        self._release()
-        return TransitionCallbackReturn.FAILURE
-    return wrapper
+def _transition(undo: str = ''):
+    """
+    Log what a transition raises, which rclpy 7.1 would swallow, and say how it ended.
+
+    :param undo: the method that takes back what was begun, so that the transition fails and the
+        node stays in the state that it had; without it the node goes through error processing.
+    """
+    def decorate(method):
+        @wraps(method)
+        def wrapper(self, state):
+            try:
+                method(self)
+                return TransitionCallbackReturn.SUCCESS
+            except (CheckpointError, ValueError, OSError) as error:
+                reason = str(error)
+            except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
+                reason = '\n' + traceback.format_exc()
+            self.get_logger().error(f'{method.__name__[3:]} failed: {reason}')
+            if not undo:
+                return TransitionCallbackReturn.ERROR
+            getattr(self, undo)()
+            return TransitionCallbackReturn.FAILURE
+        return wrapper
+    return decorate
 
 
 class SegNetNode(LifecycleNode):
@@ -88,7 +97,7 @@ class SegNetNode(LifecycleNode):
     def _value(self, name: str):
         return self.get_parameter(name).value
 
-    @_transition
+    @_transition(undo='_release')
     def on_configure(self):
         """Load the network, declare what its classes need, set the topics up."""
         for name in self._specs:
@@ -121,7 +130,7 @@ class SegNetNode(LifecycleNode):
             f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
             f'weights {path}')
 
-    @_transition
+    @_transition(undo='_stop')
     def on_activate(self):
         """Latch names and legend, then take frames."""
         self._frames = NewestFrames()
@@ -135,22 +144,22 @@ class SegNetNode(LifecycleNode):
             self._timers_running.append(
                 self.create_timer(self._value('diagnostics_period'), self._diagnose))
 
-    @_transition
+    @_transition()
     def on_deactivate(self):
         """Take no more frames."""
         self._stop()
 
-    @_transition
+    @_transition()
     def on_cleanup(self):
         """Give the network, the buffers and the topics back."""
         self._release()
 
-    @_transition
+    @_transition()
     def on_shutdown(self):
         """Stop and give everything back, from any state."""
         self._release()
 
-    @_transition
+    @_transition()
     def on_error(self):
         """Come back to unconfigured with nothing held."""
         self._release()
