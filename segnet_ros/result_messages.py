@@ -112,15 +112,9 @@ class CameraResults:
         title = self.prefix.lstrip('/')
         statuses = []
         for class_id, name in enumerate(self._label_set.class_names):
-            count = int(statistics.pixel_counts[class_id])
-            fraction = statistics.fractions[class_id]
-            box = ' '.join(map(str, statistics.bounding_boxes[class_id])) if count else ''
-            centroid = '{:.1f} {:.1f}'.format(*statistics.centroids[class_id]) if count else ''
-            values = {'class_id': class_id, 'pixel_count': count, 'fraction': f'{fraction:.6f}',
-                      'mean_confidence': f'{statistics.mean_confidence[class_id]:.4f}',
-                      'bounding_box': box, 'centroid': centroid}
-            statuses.append(make(make.OK, f'{title}: {name}', f'{100 * fraction:.2f} %', title,
-                                 [pair(key, str(value)) for key, value in values.items()]))
+            values = [pair(*item) for item in statistics.values(class_id).items()]
+            message = f'{100 * statistics.fractions[class_id]:.2f} %'
+            statuses.append(make(make.OK, f'{title}: {name}', message, title, values))
         return statuses
 
 

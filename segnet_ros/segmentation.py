@@ -42,6 +42,23 @@ class ClassStatistics:
         """Return each class's share of all pixels, void ones among them, (C,) float64."""
         return self.pixel_counts / (self.pixel_counts.sum() + self.void_count)
 
+    def values(self, class_id: int) -> dict[str, str]:
+        """
+        Return one class's numbers as the `statistics` topic spells them.
+
+        Keys: class_id, pixel_count, fraction (of all pixels), mean_confidence (0 to 1),
+        bounding_box 'x y width height' and centroid 'x y' in pixels, both empty for a class
+        without pixels.
+        """
+        count = int(self.pixel_counts[class_id])
+        return {
+            'class_id': str(class_id), 'pixel_count': str(count),
+            'fraction': f'{self.fractions[class_id]:.6f}',
+            'mean_confidence': f'{self.mean_confidence[class_id]:.4f}',
+            'bounding_box': ' '.join(map(str, self.bounding_boxes[class_id])) if count else '',
+            'centroid': '{:.1f} {:.1f}'.format(*self.centroids[class_id]) if count else '',
+        }
+
 
 @dataclass(frozen=True)
 class Segmentation:

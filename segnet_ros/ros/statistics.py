@@ -24,31 +24,22 @@ from segnet_ros.segmentation import ClassStatistics
 def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dict[str, float],
                    prefix: str) -> list[DiagnosticStatus]:
     """
-    Return one status a class, in id order.
-
-    Values: class_id, pixel_count, fraction (of all pixels), mean_confidence (0 to 1), bounding_box
-    'x y width height' and centroid 'x y' in pixels, both empty for a class that is not there.
+    Return one status a class, in id order, with the values of ClassStatistics.values.
 
     :param alerts: by class name, the fraction above which a status is WARN.
     :param prefix: stands before the class in the status's name, e.g. 'segmentation/front'.
     """
     statuses = []
     for class_id, name in enumerate(label_set.class_names):
-        count = int(statistics.pixel_counts[class_id])
         fraction = float(statistics.fractions[class_id])
-        box = ' '.join(map(str, statistics.bounding_boxes[class_id])) if count else ''
-        centroid = '{:.1f} {:.1f}'.format(*statistics.centroids[class_id]) if count else ''
         alert = fraction > alerts.get(name, 1.0)
         message = f'{100 * fraction:.2f} %'
         if alert:
             message += f' is above {100 * alerts[name]:.2f} %'
-        values = {'class_id': class_id, 'pixel_count': count, 'fraction': f'{fraction:.6f}',
-                  'mean_confidence': f'{statistics.mean_confidence[class_id]:.4f}',
-                  'bounding_box': box, 'centroid': centroid}
         statuses.append(DiagnosticStatus(
             level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK,
             name=f'{prefix}: {name}', message=message, hardware_id=prefix,
-            values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]))
+            values=[KeyValue(key=k, value=v) for k, v in statistics.values(class_id).items()]))
     return statuses
 
 

@@ -158,7 +158,7 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
 
 
 def _wait_for_results(recorder, node: subprocess.Popen):
-    """Wait until the node offers its results; a frame before that would be lost on the recorder."""
+    """Wait until the node offers its results; masks before that would miss the recorder."""
     import rclpy
     end = time.monotonic() + START_TIMEOUT
     while not recorder.finds_results():
