@@ -43,13 +43,9 @@ OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--n
            '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
 PHONE = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}
 LABELS = load_label_set('camvid11')
+expect.set_options(timeout=20_000)  # a busy machine is slow, and that is no failure
 BLOBS = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8), (160, 120),
                    interpolation=cv2.INTER_CUBIC)
-
-if not CHROMIUM.exists():
-    if os.environ.get('CI'):
-        raise RuntimeError(f'{CHROMIUM} is missing: apt-get install chromium (see .ci/run)')
-    pytest.skip(f'{CHROMIUM} is missing: apt-get install chromium', allow_module_level=True)
 
 
 @pytest.fixture(scope='module')
@@ -85,23 +81,28 @@ def url(models, folder):
 
 
 @pytest.fixture(scope='module')
-def browser():
+def windows():
+    """Return a desktop's and a phone's window, kept for their caches: loading takes longest."""
+    if not CHROMIUM.exists():
+        # CI installs it: a test left out there would go unnoticed.
+        give_up = pytest.fail if os.environ.get('CI') else pytest.skip
+        give_up(f'{CHROMIUM} is missing: apt-get install chromium')
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
+        yield {'desktop': browser.new_context(viewport={'width': 1280, 'height': 900}),
+               'phone': browser.new_context(**PHONE)}
         browser.close()
 
 
 @pytest.fixture
-def visit(browser, url):
+def visit(windows, url):
     """Return a function that opens the page; whatever it loads must come from this machine."""
-    contexts, addresses, errors = [], [], []
+    pages, addresses, errors = [], [], []
 
-    def open_page(**options):
-        context = browser.new_context(accept_downloads=True, **options)
-        contexts.append(context)
-        context.set_default_timeout(15_000)
-        page = context.new_page()
+    def open_page(window: str):
+        page = windows[window].new_page()
+        pages.append(page)
+        page.set_default_timeout(20_000)
         page.on('request', lambda request: addresses.append(request.url))
         page.on('pageerror', lambda error: errors.append(str(error)))
         page.goto(url)
@@ -109,8 +110,8 @@ def visit(browser, url):
         page.wait_for_function('document.querySelector(".backdrop")?.src')
         return page
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     hosts = {urlsplit(address).hostname for address in addresses if address.startswith('http')}
     assert hosts == {'127.0.0.1'}
     assert not errors
@@ -118,7 +119,7 @@ def visit(browser, url):
 
 @pytest.fixture
 def page(visit):
-    return visit(viewport={'width': 1280, 'height': 900})
+    return visit('desktop')
 
 
 def caption(page):
@@ -183,9 +184,12 @@ def test_a_sample_is_shown_where_it_is_clicked(page):
     shares = page.locator('.segnet-legend em').all_inner_texts()
     numbers = [float(re.search(r'[\d.]+', share)[0]) for share in shares]
     assert abs(sum(numbers) - 100) < 1 and numbers == sorted(numbers, reverse=True)
+    samples.nth(3).click()
+    expect(page.get_by_text('broken.jpg is not a picture that can be read')).to_be_visible()
+    expect(caption(page)).to_have_text('lima.png')
 
 
-def test_an_uploaded_photo_is_shown_upright_and_another_can_follow(page, tmp_path):
+def test_uploaded_photos_are_shown_upright_and_huge_ones_smaller(page, tmp_path):
     exif = Image.Exif()
     exif[274] = 6
     for name in ('photo.jpg', 'again.jpg'):
@@ -195,9 +199,6 @@ def test_an_uploaded_photo_is_shown_upright_and_another_can_follow(page, tmp_pat
         box = page.locator('.segnet-output .segnet-frame').bounding_box()
         assert abs(box['width'] / box['height'] - 120 / 160) < 0.01
         expect(page.get_by_text('Drop a picture here')).to_be_visible()
-
-
-def test_a_huge_photo_is_scaled_down(page, tmp_path):
     Image.fromarray(cv2.resize(BLOBS, (8000, 1200))).save(tmp_path / 'wide.jpg')
     upload(page, tmp_path / 'wide.jpg')
     expect(caption(page)).to_have_text('wide.jpg (scaled down from 8000 x 1200)')
@@ -211,12 +212,6 @@ def test_a_broken_file_is_told_and_the_page_goes_on(page, tmp_path):
     Image.fromarray(BLOBS).save(tmp_path / 'whole.png')
     upload(page, tmp_path / 'whole.png')
     expect(caption(page)).to_have_text('whole.png')
-
-
-def test_a_broken_sample_is_told(page):
-    page.locator('.segnet-samples button img').nth(3).click()
-    expect(page.get_by_text('broken.jpg is not a picture that can be read')).to_be_visible()
-    expect(caption(page)).to_have_text('kyoto.png')
 
 
 def test_a_picture_of_the_webcam(page):
@@ -255,26 +250,23 @@ def test_overlay_and_confidence_ask_the_server_nothing(page):
     page.get_by_role('button', name='Classes').click()
     expect(colors).to_be_visible()
     assert not asked
-
-
-def test_the_overlay_chosen_stays_for_the_next_picture(page):
-    page.get_by_label('Overlay').fill('25')
+    # What was chosen stays for the next picture.
     page.locator('.segnet-samples button img').nth(2).click()
     expect(caption(page)).to_have_text('lima.png')
     expect(page.locator('.colors')).to_have_css('opacity', '0.25')
 
 
-@pytest.mark.parametrize('figure', ['input', 'output'])
-def test_the_class_under_the_pointer_is_named(page, figure):
+def test_the_class_under_the_pointer_is_named(page):
     name, x, y = pixel_of_most_frequent_class(page)
-    frame = page.locator(f'.segnet-{figure} .segnet-frame')
-    frame.scroll_into_view_if_needed()
-    box = frame.bounding_box()
-    page.mouse.move(box['x'] + x * box['width'], box['y'] + y * box['height'])
-    expect(frame.locator('output')).to_have_text(re.compile(f'^{name} · [0-9]+ % sure$'))
-    expect(page.locator('.segnet-legend .here')).to_have_attribute('data-name', name)
-    page.mouse.move(1, 1)
-    expect(frame.locator('output')).to_be_hidden()
+    for figure in ('input', 'output'):
+        frame = page.locator(f'.segnet-{figure} .segnet-frame')
+        frame.scroll_into_view_if_needed()
+        box = frame.bounding_box()
+        page.mouse.move(box['x'] + x * box['width'], box['y'] + y * box['height'])
+        expect(frame.locator('output')).to_have_text(re.compile(f'^{name} · [0-9]+ % sure$'))
+        expect(page.locator('.segnet-legend .here')).to_have_attribute('data-name', name)
+        page.mouse.move(1, 1)
+        expect(frame.locator('output')).to_be_hidden()
 
 
 def test_downloads_hold_what_is_shown(page):
@@ -319,15 +311,18 @@ def test_a_broken_clip_is_told(page, tmp_path):
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):
-    page = visit(**PHONE)
+    page = visit('phone')
     assert page.get_by_role('tab').count() == 5  # none of them in a menu
     for name in ('Samples', 'Upload', 'Random', 'Video'):
         tab(page, name)
         assert page.evaluate('[document.documentElement.scrollWidth, innerWidth]') == [390, 390]
+        # Nor is anything cut off at the edge.
+        assert page.evaluate("""Math.max(...[...document.querySelectorAll('.segnet-header *, '
+            + '.segnet-result *')].map((e) => e.getBoundingClientRect().right))""") <= 390
 
 
 def test_on_a_phone_a_tap_brings_the_result_and_names_the_class(visit):
-    page = visit(**PHONE)
+    page = visit('phone')
     page.locator('.segnet-samples button img').nth(2).tap()
     expect(caption(page)).to_have_text('lima.png')
     expect(caption(page)).to_be_in_viewport()

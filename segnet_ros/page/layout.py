@@ -116,7 +116,7 @@ def _or_warn(function: Callable) -> Callable:
         try:
             return function(*args, **kwargs)
         except ValueError as error:
-            gr.Warning(str(error), title='That did not work')
+            gr.Warning(str(error))
             return gr.skip()
     return warning
 
@@ -212,7 +212,8 @@ def _add_video(models: Models, model: gr.Dropdown):
     gr.Markdown('Upload a clip from a car or a bicycle: its first '
                 f'{clips.MAX_SECONDS:.0f} seconds come back segmented.')
     with gr.Row():
-        clip = gr.Video(sources=['upload'], label='Your clip', height=560, buttons=[])
+        clip = gr.Video(sources=['upload'], label='Your clip', height=560, buttons=[],
+                        elem_classes='segnet-clip')
         video = gr.Video(label='Input above, segmentation below', interactive=False, height=560,
                          autoplay=True, loop=True, buttons=['download'], elem_id='segmented')
 
