@@ -41,12 +41,12 @@ ROS = [
 # Folders of bags on several machines.
 RAY = ['ray']
 
-TRAIN = ['lightning>=2.4', 'matplotlib', 'torchmetrics>=1.4']
+TRAIN = ['lightning>=2.6', 'matplotlib', 'torchmetrics>=1.4']
 
 # H.264, which OpenCV's wheels cannot write.
 VIDEO = ['av']
 
-DEMO = [*VIDEO, 'gradio>=5', 'pillow']
+DEMO = [*VIDEO, 'gradio>=6.31,<7', 'pillow']
 
 TEST = [
     *RAY,
