@@ -55,8 +55,8 @@ failing = { output=$$($(1) 2>&1) || { echo "$$output"; false; }; }
 
 .PHONY: bench
 bench: $(VENV)/.run  ## measure the network and the whole path on this machine
-	@mkdir -p bench_output
-	@$(BIN)/segnet bench --json bench_output/bench.json
+	@$(BIN)/python -c 'import matplotlib' 2> /dev/null || $(call install,matplotlib)
+	@$(BIN)/segnet bench --json bench_output/bench.json --plot bench_output/bench.png
 
 .PHONY: venv
 venv: $(VENV)/.test  ## .venv with all that development needs

@@ -1,0 +1,132 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The network by itself: ours against straightforward PyTorch, and against the machine's limit.
+
+Straightforward is what the paper's layers give when written down: float32, channels first, torch's
+own max pooling and unpooling, batch normalisation as it was trained.
+"""
+
+from collections.abc import Callable
+import copy
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from segnet_ros.bench.plan import Plan, Size, size_name
+from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
+from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.cuda_graph import CudaGraph
+from segnet_ros.labels import load_label_set
+from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.runtime import prepare
+
+
+def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
+    """
+    Time the network at each width, straightforward and ours in turns.
+
+    Returns the machine's FLOP/s in a large matrix product, and for each width both medians, their
+    ratio, and what share of those FLOP/s ours reaches.
+    """
+    peak = matrix_flops(plan)
+    progress()
+    return {'size': size_name(plan.network_size), 'matrix_product_flops': peak,
+            'widths': {f'{width:g}': _measure_width(plan, width, peak, progress)
+                       for width in plan.widths}}
+
+
+def _measure_width(plan: Plan, width: float, peak: float, progress) -> dict:
+    torch.manual_seed(0)
+    info = ModelInfo(label_set=load_label_set('camvid11'), width=width)
+    plain = info.build().eval().requires_grad_(False)
+    ours = prepare(copy.deepcopy(plain), plan.device, plan.dtype)
+    plain.to(plan.device)
+    flops = count_flops(plain, plan.network_size, plan.device)
+    image = torch.randn(1, 3, *plan.network_size, device=plan.device)
+    run_ours = own_runner(ours, image, plan)
+    times = time_in_turns({'straightforward': eager_runner(plain, image, plan.device),
+                           'ours': run_ours}, plan.rounds, progress)
+    with torch.inference_mode():
+        same = (plain(image).argmax(1) == run_ours().argmax(1)).float().mean()
+    median = milliseconds(times['ours'])
+    return {
+        'parameters': sum(p.numel() for p in plain.parameters()), 'flops': flops,
+        'straightforward_ms': milliseconds(times['straightforward']), 'ours_ms': median,
+        'speedup': ratio(times['straightforward'], times['ours']),
+        'share_of_matrix_product': flops / (median * 1e-3) / peak,
+        'same_labels': float(same)}
+
+
+def eager_runner(network: EncoderDecoder, image: torch.Tensor,
+                 device: torch.device) -> Callable[[], torch.Tensor]:
+    """Return a function that runs the network as it is and returns its logits when done."""
+    @torch.inference_mode()
+    def run():
+        logits = network(image)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        return logits
+    return run
+
+
+def own_runner(network: EncoderDecoder, image: torch.Tensor,
+               plan: Plan) -> Callable[[], torch.Tensor]:
+    """Return a function that runs a prepared network as the segmenter does: on CUDA as a graph."""
+    ready = image.to(plan.dtype).contiguous(memory_format=torch.channels_last)
+    if plan.device.type != 'cuda':
+        return eager_runner(network, ready, plan.device)
+    kept: list[torch.Tensor] = []
+
+    def stage():
+        kept[:] = [network(ready)]
+
+    with torch.inference_mode():
+        graph = CudaGraph(stage, plan.device)
+
+    @torch.inference_mode()
+    def run():
+        graph.run(lambda: None, lambda: None)
+        return kept[0]
+    return run
+
+
+def network_runner(plan: Plan, size: Size) -> Callable[[], torch.Tensor]:
+    """Return a function that runs the plan's network, bare, on one image of this size."""
+    network = prepare(plan.info.build(), plan.device, plan.dtype)
+    return own_runner(network, torch.randn(1, 3, *size, device=plan.device), plan)
+
+
+def count_flops(network: EncoderDecoder, size: Size, device: torch.device) -> int:
+    """Return the floating point operations for one image; a multiply-add is two."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *size, device=device))
+    return counter.get_total_flops()
+
+
+def matrix_flops(plan: Plan) -> float:
+    """Return the FLOP/s of a large matrix product in the network's precision."""
+    side = plan.matrix_side
+    a, b = (torch.randn(side, side, device=plan.device).to(plan.dtype) for _ in range(2))
+    product = torch.empty_like(a)
+
+    @torch.inference_mode()
+    def multiply():
+        torch.mm(a, b, out=product)
+        if plan.device.type == 'cuda':
+            torch.cuda.synchronize(plan.device)
+
+    times = time_in_turns({'product': multiply}, plan.rounds)
+    return 2 * side**3 / (milliseconds(times['product']) * 1e-3)

@@ -1,0 +1,140 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The segmenter: array in, arrays out; as a whole, stage by stage, and over many frames."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+import gc
+import resource
+from statistics import median
+import time
+
+import numpy as np
+import torch
+
+from segnet_ros.bench.networks import network_runner
+from segnet_ros.bench.plan import Plan, size_name, street
+from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
+from segnet_ros.segmenter import OUTPUTS, Segmenter
+
+STAGES = ('preprocess', 'network', 'classify', 'count', 'spread', 'paint', 'overlay')
+SOAK_MARGIN = 16 * 2**20  # bytes; allocators breathe
+
+
+def measure_segmenters(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
+    """For each camera size, time the bare network and segment() in turns, then the stages."""
+    results = {}
+    for size in plan.camera_sizes:
+        segmenter, image = plan.segmenter(size), street(size)
+        times = time_in_turns({
+            'network': network_runner(plan, segmenter.network_size),
+            'segment': partial(segmenter.segment, image)}, plan.rounds, progress)
+        results[size_name(size)] = {
+            'network_size': size_name(segmenter.network_size),
+            'network_ms': milliseconds(times['network']),
+            'segment_ms': milliseconds(times['segment']),
+            'network_share': ratio(times['network'], times['segment']),
+            'stages_ms': stage_times(segmenter, image, plan.rounds)}
+        progress()
+    return results
+
+
+def stage_times(segmenter: Segmenter, image: np.ndarray, rounds: int) -> dict[str, float]:
+    """
+    Return the median milliseconds of each stage of segment(), with all outputs.
+
+    The stages run one by one, on CUDA outside of the graph, each waited for: there the sum is more
+    than segment() takes. 'other' is what lies between the stages.
+    """
+    rows = defaultdict(list)
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for stage, seconds in _timed_frame(segmenter, image).items():
+                rows[stage].append(seconds)
+    return {stage: 1e3 * median(seconds[1:]) for stage, seconds in rows.items()}
+
+
+def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
+    on_cuda = segmenter.device.type == 'cuda'
+    spent = dict.fromkeys(('copy in', *STAGES, 'copy out', 'statistics', 'other'), 0.0)
+
+    def timed(stage, function):
+        def run(*args, **kwargs):
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            if on_cuda:
+                torch.cuda.synchronize(segmenter.device)
+            spent[stage] += time.perf_counter() - start
+            return result
+        return run
+
+    def copy_in():
+        np.copyto(segmenter._host_image_array, image)
+        if on_cuda:
+            segmenter._image.copy_(segmenter._host_image)
+
+    timed('copy in', copy_in)()
+    own = dict(vars(segmenter))
+    try:
+        for stage in STAGES:
+            setattr(segmenter, '_' + stage, timed(stage, getattr(segmenter, '_' + stage)))
+        start = time.perf_counter()
+        segmenter._stages(OUTPUTS)
+        whole = time.perf_counter() - start
+    finally:
+        vars(segmenter).clear()
+        vars(segmenter).update(own)
+    spent['other'] = whole - sum(spent[stage] for stage in STAGES)
+    if on_cuda:
+        timed('copy out', segmenter._copy_back)(OUTPUTS)
+    else:
+        del spent['copy out']  # the results are where they are read
+    timed('statistics', segmenter._statistics)()
+    return spent
+
+
+def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lambda: None) -> dict:
+    """Segment so many frames of the main size; see soak()."""
+    segmenter, image = plan.segmenter(plan.main_size), street(plan.main_size)
+    return soak(lambda: segmenter.segment(image), frames, progress)
+
+
+def soak(step: Callable[[], object], frames: int, progress: Callable[[], object] = lambda: None,
+         margin: int = SOAK_MARGIN) -> dict:
+    """
+    Run a step so many times; tell whether this process grew by more than `margin` bytes.
+
+    The first tenth, at most 100, is not looked at: then allocators still fill their pools.
+    """
+    warm_up = min(100, max(1, frames // 10))
+    for _ in range(warm_up):
+        step()
+        progress()
+    gc.collect()
+    start = resident_bytes()
+    for _ in range(frames - warm_up):
+        step()
+        progress()
+    gc.collect()
+    end = resident_bytes()
+    return {'frames': frames, 'start_mib': start / 2**20, 'end_mib': end / 2**20,
+            'margin_mib': margin / 2**20, 'passed': end - start <= margin}
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has resident."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,38 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Run a command beside, and see it gone in the end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import signal
+import subprocess
+
+END_TIMEOUT = 10.0  # seconds
+
+
+@contextmanager
+def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
+    """Run a command beside the block; at its end interrupt it, and kill what does not end."""
+    process = subprocess.Popen(command, text=True, **kwargs)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,146 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+How many raw camera images arrive in another process, by Fast DDS's settings and reliability.
+
+Run as a module it is one of the two processes: `... receive` or `... send`.
+"""
+
+import argparse
+from collections.abc import Callable
+import contextlib
+import json
+import os
+import signal
+from statistics import median
+import subprocess
+import sys
+import time
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from segnet_ros.bench.plan import Plan, Size
+from segnet_ros.ros.bench_node import measure_reception
+from segnet_ros.ros.conversions import preallocated_image
+from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
+from segnet_ros.ros.replay import wait_for_subscribers
+
+RATE = 30.0  # frames a second
+TOPIC = '/bench/delivery'
+CAMERA_DEPTH = 5  # as camera drivers keep (SensorDataQoS); the node's subscription keeps one
+DISCOVERY = 0.5  # seconds that the receiver may need longer than the sender to know the other
+SETTLE = 1.0  # seconds for the last frames
+
+
+def measure_delivery(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
+    """
+    Share of frames that arrive, and their median age, by settings and reliability.
+
+    In a process that does nothing else, and last in the node while it segments.
+    """
+    results = {}
+    for settings in ('large_images', 'defaults'):
+        for reliability in ('best_effort', 'reliable'):
+            results[f'{settings} {reliability}'] = deliver(
+                settings, reliability, plan.main_size, round(RATE * plan.seconds))
+            progress()
+    results['node, large_images reliable'] = measure_reception(plan)
+    progress()
+    return results
+
+
+def deliver(settings: str, reliability: str, size: Size, frames: int) -> dict:
+    """
+    Send frames from one process to another at RATE; return what arrived.
+
+    :param settings: 'large_images' for the package's profile on both sides, 'defaults' for none.
+    """
+    environment = {k: v for k, v in os.environ.items()
+                   if k not in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')}
+    command = [sys.executable, '-m', __name__, '--settings', settings,
+               '--reliability', reliability, '--frames', str(frames),
+               '--size', *map(str, size)]
+    receiver = subprocess.Popen([*command, 'receive'], env=environment, text=True,
+                                stdout=subprocess.PIPE)
+    try:
+        subprocess.run([*command, 'send'], env=environment, check=True,
+                       timeout=60 + 4 * frames / RATE)
+        time.sleep(SETTLE)
+        receiver.send_signal(signal.SIGINT)
+        ages = json.loads(receiver.communicate(timeout=20)[0])
+    finally:
+        receiver.kill()
+        receiver.wait()
+    return {'sent': frames, 'received': len(ages), 'share': len(ages) / frames,
+            'age_ms': median(ages) * 1e3 if ages else None}
+
+
+def _receive(node, qos: QoSProfile):
+    """Note the age of each frame until interrupted, then print them all."""
+    ages = []
+
+    def hear(msg: Image):
+        stamp = msg.header.stamp
+        # The monotonic clock is the same for all processes of a machine.
+        ages.append(time.monotonic() - stamp.sec - stamp.nanosec * 1e-9)
+
+    node.create_subscription(Image, TOPIC, hear, qos)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+    print(json.dumps(ages))
+
+
+def _send(node, qos: QoSProfile, size: Size, frames: int):
+    """Send frames at RATE, each stamped with the time."""
+    publisher = node.create_publisher(Image, TOPIC, qos)
+    msg, _ = preallocated_image('rgb8', *size)
+    wait_for_subscribers([publisher], 1)
+    start = time.monotonic() + DISCOVERY
+    for index in range(frames):
+        time.sleep(max(0.0, start + index / RATE - time.monotonic()))
+        msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(time.monotonic_ns(), 10**9)
+        publisher.publish(msg)
+    time.sleep(SETTLE)
+
+
+def main():
+    """Be the sender or the receiver."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('role', choices=('send', 'receive'))
+    parser.add_argument('--settings', choices=('large_images', 'defaults'))
+    parser.add_argument('--reliability', choices=('best_effort', 'reliable'))
+    parser.add_argument('--frames', type=int)
+    parser.add_argument('--size', type=int, nargs=2)
+    args = parser.parse_args()
+    if args.settings == 'large_images':
+        use_large_image_profile()
+    rclpy.init()
+    node = rclpy.create_node(f'bench_{args.role}')
+    reliability = ReliabilityPolicy[args.reliability.upper()]
+    try:
+        if args.role == 'receive':
+            _receive(node, QoSProfile(depth=1, reliability=reliability))
+        else:
+            _send(node, QoSProfile(depth=CAMERA_DEPTH, reliability=reliability), tuple(args.size),
+                  args.frames)
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,184 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The whole node, measured from outside: images over DDS in, all its results over DDS out.
+
+The node runs in a process of its own, as a robot starts it; what it is compared with runs in turns
+with it, in this process.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+import subprocess
+import sys
+
+from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+
+from segnet_ros.bench.networks import network_runner
+from segnet_ros.bench.plan import Plan, Size, size_name, street
+from segnet_ros.bench.timing import latency_summary, time_in_turns
+from segnet_ros.processes import running
+from segnet_ros.ros.bench_peer import Peer
+from segnet_ros.ros.large_images import use_large_image_profile
+
+CAMERAS = ('front', 'rear', 'left', 'right')
+CAMERA_RATE = 30.0  # frames a second of an ordinary camera
+
+Progress = Callable[[], object]
+
+
+def _nothing():
+    pass
+
+
+@contextmanager
+def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
+                  compressed: bool = False, diagnostics_period: float = 0.0) -> Iterator[Peer]:
+    """Start a node in the namespace /bench/NAME; give the peer that has found it."""
+    use_large_image_profile()
+    namespace = f'/bench/{name}'
+    command = [
+        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '--log-level', 'warn',
+        '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
+        '-p', f'device:={plan.device}', '-p', f'camera_names:={list(cameras)}',
+        '-p', f'input_transport:={"compressed" if compressed else "raw"}',
+        # Nodes that wait for their turn have no reason to complain.
+        '-p', 'no_image_warning_period:=0.0',
+        '-p', f'diagnostics_period:={diagnostics_period}']
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        with running(command) as process:
+            peer = Peer(context, namespace, cameras, compressed, lambda: _check_alive(process))
+            try:
+                yield peer
+            finally:
+                peer.destroy()
+    finally:
+        rclpy.try_shutdown(context=context)
+
+
+def _check_alive(process: subprocess.Popen):
+    if process.poll() is not None:
+        raise ValueError(f'the node ended with code {process.returncode}; see its message above')
+
+
+def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
+    """
+    For each camera size: frames a second of the bare network, of segment() and of the node.
+
+    The network runs at the size that the node runs it at; segment() and node give all outputs.
+    """
+    results = {}
+    with node_and_peer(plan, 'node') as peer:
+        for size in plan.camera_sizes:
+            results[size_name(size)] = _node_at(plan, peer, size, progress)
+    return results
+
+
+def _node_at(plan: Plan, peer: Peer, size: Size, progress: Progress) -> dict:
+    image, segmenter = street(size), plan.segmenter(size)
+    network = network_runner(plan, segmenter.network_size)
+    peer.show(image)
+    sides = {'network': network, 'segment': partial(segmenter.segment, image)}
+    rates: dict[str, list[float]] = {'network': [], 'segment': [], 'node': []}
+    for _ in range(plan.node_rounds):
+        for side, seconds in time_in_turns(sides, max(2, plan.node_frames // 4)).items():
+            rates[side].append(1 / median(seconds))
+        rates['node'].append(peer.saturate(plan.node_frames))
+        progress()
+    fps = {side: median(values) for side, values in rates.items()}
+    return {'network_size': size_name(segmenter.network_size),
+            **{f'{side}_fps': value for side, value in fps.items()},
+            'node_per_network': fps['node'] / fps['network'],
+            'node_per_segment': fps['node'] / fps['segment'],
+            'lost': peer.streams[0].lost}
+
+
+def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:
+    """Frames a second of one node, all cameras together, with one to four of them sending."""
+    rates: dict[int, list[float]] = {n: [] for n in range(1, len(CAMERAS) + 1)}
+    with node_and_peer(plan, 'cameras', CAMERAS) as peer:
+        peer.show(street(plan.main_size))
+        for _ in range(plan.node_rounds):
+            for count, values in rates.items():
+                values.append(peer.saturate(plan.node_frames, count))
+                progress()
+    total = {count: median(values) for count, values in rates.items()}
+    return {str(count): {'total_fps': fps, 'per_one_camera': fps / total[1]}
+            for count, fps in total.items()}
+
+
+def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
+    """Frames a second with raw and with jpeg images, by two nodes in turns."""
+    rates: dict[str, list[float]] = {'raw': [], 'compressed': []}
+    image = street(plan.main_size)
+    with (node_and_peer(plan, 'raw') as raw,
+          node_and_peer(plan, 'compressed', compressed=True) as compressed):
+        peers = {'raw': raw, 'compressed': compressed}
+        for peer in peers.values():
+            peer.show(image)
+        for _ in range(plan.node_rounds):
+            for name, peer in peers.items():
+                rates[name].append(peer.saturate(plan.node_frames))
+                progress()
+    fps = {name: median(values) for name, values in rates.items()}
+    return {'raw_fps': fps['raw'], 'compressed_fps': fps['compressed'],
+            'compressed_per_raw': fps['compressed'] / fps['raw']}
+
+
+def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
+    """
+    Milliseconds from the image's sending to the mask's arrival, at half of the highest rate.
+
+    Frames that got lost have none; they are counted.
+    """
+    with node_and_peer(plan, 'latency') as peer:
+        peer.show(street(plan.main_size))
+        peak = median(peer.saturate(plan.node_frames) for _ in range(plan.node_rounds))
+        progress()
+        stream = peer.pace(plan.latency_frames, peak / 2)
+        progress()
+    return {'peak_fps': peak, 'rate': peak / 2, 'sent': plan.latency_frames, 'lost': stream.lost,
+            **latency_summary(stream.mask_latencies)}
+
+
+def measure_reception(plan: Plan, progress: Progress = _nothing) -> dict:
+    """
+    Share of frames that reach the busy node's subscription, by its own count in /diagnostics.
+
+    It segments what it can meanwhile and drops the rest, which it has received too.
+    """
+    counts = []
+    sent = round(CAMERA_RATE * plan.seconds)
+    with node_and_peer(plan, 'reception', diagnostics_period=0.5) as peer:
+        peer.node.create_subscription(
+            DiagnosticArray, '/diagnostics', lambda msg: counts.append(_received(msg)), 10)
+        peer.show(street(plan.main_size))
+        peer.hear_next(counts)
+        before = counts[-1]
+        peer.pace(sent, CAMERA_RATE)
+        # One may be under way; the next but one was made after the last frame.
+        peer.hear_next(counts, 2)
+    progress()
+    received = counts[-1] - before
+    return {'sent': sent, 'received': received, 'share': received / sent}
+
+
+def _received(msg: DiagnosticArray) -> int:
+    return int(next(v.value for v in msg.status[0].values if v.key == 'received'))

@@ -1,0 +1,103 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet bench`: measure the network, the segmenter and the whole node on this machine."""
+
+import argparse
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import tempfile
+
+SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds')
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.add_argument('--json', type=Path, metavar='OUT', help='write all that was measured')
+    parser.add_argument('--plot', type=Path, metavar='OUT.png', help='draw it')
+    parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS, metavar='PART',
+                        help=f"some of {', '.join(SECTIONS)}; network and segment need no ROS")
+    parser.add_argument('--quick', action='store_true',
+                        help='a few frames each: to see that it runs, not for numbers')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--weights', help='of the network that segmenters and nodes run, by name '
+                                          'or path; random ones of half width if left out')
+    parser.add_argument('--soak', type=int, metavar='N',
+                        help='only segment N frames, and fail where memory grows')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure, print the tables, write the files; fail where a soak found memory growing."""
+    if not os.environ.get('ROS_DOMAIN_ID'):
+        # The nodes that are measured must not meet the robots on this network.
+        os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    from segnet_ros.bench.environment import describe
+    from segnet_ros.bench.plan import make_plan
+    from segnet_ros.bench.report import headline, report
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = make_plan(args.weights, args.device, Path(scratch), args.quick)
+        results = {'environment': describe(plan)}
+        results |= _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
+    results['headline'] = headline(results)
+    print(report(results))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(results, indent=2) + '\n')
+        print(args.json)
+    if args.plot:
+        from segnet_ros.bench.plot import save_plot
+        save_plot(results, args.plot)
+        print(args.plot)
+    return 0 if results.get('soak', {}).get('passed', True) else 1
+
+
+def _soak(plan, frames: int) -> dict:
+    from segnet_ros.bench.segmenters import soak_segmenter
+    from tqdm import tqdm
+    with tqdm(total=frames, desc='soak', unit='frame') as bar:
+        return {'soak': soak_segmenter(plan, frames, bar.update)}
+
+
+def _measure(plan, only: tuple[str, ...]) -> dict:
+    from tqdm import tqdm
+    results = {}
+    bar = tqdm([name for name in SECTIONS if name in only], unit='part')
+    for name in bar:
+        bar.set_description(name)
+        steps = 0
+
+        def progress(name=name):
+            nonlocal steps
+            steps += 1
+            bar.set_postfix_str(f'step {steps}')
+
+        results[name] = _measure_of(name)(plan, progress)
+    return results
+
+
+def _measure_of(section: str) -> Callable:
+    """Return the function that measures a section; those with nodes import ROS."""
+    if section == 'network':
+        from segnet_ros.bench.networks import measure_networks
+        return measure_networks
+    if section == 'segment':
+        from segnet_ros.bench.segmenters import measure_segmenters
+        return measure_segmenters
+    if section == 'dds':
+        from segnet_ros.ros.bench_delivery import measure_delivery
+        return measure_delivery
+    from segnet_ros.ros import bench_node
+    return getattr(bench_node, f'measure_{section}')
