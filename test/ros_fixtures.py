@@ -14,7 +14,6 @@
 
 """What tests of the node share: a small checkpoint, a ROS context of their own, a listener."""
 
-import os
 import time
 
 import numpy as np
@@ -22,6 +21,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_domain import free_domain
 import torch
 from vision_msgs_build import import_vision_msgs
 
@@ -41,11 +41,6 @@ def write_small_checkpoint(path, input_size=(48, 64)):
     info = ModelInfo(label_set=load_label_set('camvid11'), width=1 / 32, input_size=input_size)
     save_checkpoint(path, info.build(), info)
     return str(path)
-
-
-def free_domain() -> str:
-    """Return a ROS_DOMAIN_ID that other test processes here are unlikely to use."""
-    return str(1 + (os.getpid() * 7) % 100)
 
 
 class Bench:

@@ -29,7 +29,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from ros_fixtures import free_domain, write_small_checkpoint
+from ros_domain import free_domain
+from ros_fixtures import write_small_checkpoint
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
 # Slow enough for two busy cores, so that every frame is segmented and none gives way to a newer.

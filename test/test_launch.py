@@ -26,6 +26,7 @@ import subprocess
 import time
 
 import pytest
+from ros_domain import free_domain
 import yaml
 
 from segnet_ros.resources import share_directory
@@ -33,7 +34,7 @@ from segnet_ros.resources import share_directory
 LAUNCH = share_directory() / 'launch'
 CONFIG = share_directory() / 'config'
 FILES = sorted(path.name for path in LAUNCH.glob('*.launch.py'))
-DOMAIN = 43
+DOMAIN = int(free_domain())
 
 
 def declared(file: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_domain import free_domain
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
     QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -42,7 +43,7 @@ from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profi
 from segnet_ros.ros.replay import Player, Programme
 
 ROOT = Path(__file__).parents[1]
-DOMAIN = 1 + os.getpid() % 100  # of our own, so that no other test's nodes are met
+DOMAIN = int(free_domain())
 MAIN = 'import sys; from segnet_ros.tools.cli import main; sys.exit(main())'
 START = 1_700_000_000_900_000_000
 LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -25,6 +25,7 @@ import traceback
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -139,10 +140,11 @@ class SegNetNode(LifecycleNode):
             camera.start(self._frames)
         self._worker = threading.Thread(target=self._work, args=(self._frames,), daemon=True)
         self._worker.start()
-        self._timers_running = [self.create_timer(WATCH_PERIOD, self._watch)]
-        if self._value('diagnostics_period'):
-            self._timers_running.append(
-                self.create_timer(self._value('diagnostics_period'), self._diagnose))
+        periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}
+        # Steady time: a paused bag or a clock that jumps must not silence the node.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers_running = [self.create_timer(period, callback, clock=steady)
+                                for callback, period in periods.items() if period]
 
     @_transition()
     def on_deactivate(self):
