@@ -107,6 +107,15 @@ def test_statistics_describe_the_label_map_exactly(info, size, threshold):
         assert statistics.mean_confidence[class_id] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize('size', [(1, 1), (1, 7), (2, 900), (1080, 1920)])
+def test_cameras_of_any_size(info, size):
+    result = build_segmenter(info, size).segment(random_image(size))
+    assert result.label_map.shape == result.confidence.shape == size
+    assert result.color_mask.shape == result.overlay.shape == (*size, 3)
+    counts = np.bincount(result.label_map.ravel(), minlength=11)
+    assert (result.statistics.pixel_counts == counts).all()
+
+
 def test_color_mask_and_overlay_follow_palette_and_alpha(info):
     segmenter = build_segmenter(info, (60, 80))
     image = random_image((60, 80))
