@@ -18,6 +18,8 @@ Make a trained network ready to run: device, precision, folded batch normalisati
 Knows torch and the networks, nothing of images, labels or ROS.
 """
 
+import resource
+
 import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
@@ -45,6 +47,19 @@ def choose_device(name: str = 'auto') -> torch.device:
         raise ValueError(f"device '{name}' is not there: torch {torch.__version__} sees "
                          f'{torch.cuda.device_count()} CUDA devices')
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device in words: 'cuda:0 (NVIDIA H100)', 'cpu (8 threads)'."""
+    if device.type == 'cuda':
+        return f'{device} ({torch.cuda.get_device_name(device)})'
+    return f'cpu ({torch.get_num_threads()} threads)'
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, in bytes."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

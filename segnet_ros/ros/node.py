@@ -15,7 +15,6 @@
 """SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
 from functools import wraps
-import resource
 import signal
 import sys
 import threading
@@ -40,7 +39,8 @@ from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
     class_specs, declare, PARAMETERS, parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
-from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.runtime import (
+    choose_device, choose_precision, device_name, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
@@ -113,7 +113,7 @@ class SegNetNode(LifecycleNode):
         # The first run of a network is slow; better here than on the first camera frame, which
         # the next ones would overtake. If the camera has this size, it is the one that is used.
         self._spare = self._build_segmenter(self._info.input_size)
-        self._facts = {'device': _device_name(device), 'precision': str(dtype).split('.')[1],
+        self._facts = {'device': device_name(device), 'precision': str(dtype).split('.')[1],
                        'weights': str(path)}
         label_set = self._info.label_set
         specs = class_specs(label_set.class_names, label_set.colors)
@@ -257,19 +257,11 @@ class SegNetNode(LifecycleNode):
         super().destroy_node()
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == 'cuda':
-        return f'{device} ({torch.cuda.get_device_name(device)})'
-    return f'cpu ({torch.get_num_threads()} threads)'
-
-
 def _memory() -> str:
-    with open('/proc/self/statm') as file:
-        resident = int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    resident = f'{resident_bytes() / 2**20:.0f} MiB resident'
     if torch.cuda.is_initialized():
-        return (f'{resident:.0f} MiB resident, '
-                f'{torch.cuda.memory_allocated() / 2**20:.0f} MiB of the GPU')
-    return f'{resident:.0f} MiB resident'
+        return f'{resident}, {torch.cuda.memory_allocated() / 2**20:.0f} MiB of the GPU'
+    return resident
 
 
 def main(args=None) -> int:
