@@ -15,11 +15,9 @@
 """`segnet drive`: a recording through the real node, each in its own process, and a report."""
 
 import argparse
-from contextlib import contextmanager
 import os
 from pathlib import Path
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -62,11 +60,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _drive(args: argparse.Namespace, scratch: Path) -> dict:
+    from tqdm import tqdm
+
     from segnet_ros.bags import image_topic, is_bag, write_bag
     from segnet_ros.checkpoint import find_weights, read_info
     from segnet_ros.drive_report import DriveReport
     from segnet_ros.sources import open_frames, open_labels
-    from tqdm import tqdm
     label_set = read_info(find_weights(args.weights)).label_set
     frames = open_frames(args.source, args.fps, args.topic)
     truths = open_labels(args.source, label_set)
@@ -104,9 +103,10 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
     counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
     """
     import rclpy
-
-    from segnet_ros.ros.recorder import Recorder
     from tqdm import tqdm
+
+    from segnet_ros.processes import running
+    from segnet_ros.ros.recorder import Recorder
     rclpy.init()
     progress = tqdm(total=count, desc='driving', unit='frame')
     matched = []
@@ -133,9 +133,9 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
     try:
-        with _process(node_command) as node:
+        with running(node_command) as node:
             _wait_for_results(recorder, node)
-            with _process(player_command, stdout=subprocess.PIPE) as player:
+            with running(player_command, stdout=subprocess.PIPE) as player:
                 _spin(recorder, node, player)
                 printed = player.stdout.read()
     finally:
@@ -184,22 +184,6 @@ def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
                 raise ValueError(f'the player ended with code {player.returncode}')
             if time.monotonic() - (recorder.last_arrival or 0.0) > SETTLE:
                 return
-
-
-@contextmanager
-def _process(command: list[str], **kwargs):
-    """Run a command beside; in the end interrupt it and see it gone."""
-    process = subprocess.Popen(command, text=True, **kwargs)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _print_table(summary: dict, output: Path):
