@@ -21,10 +21,12 @@ own max pooling and unpooling, batch normalisation as it was trained.
 
 from collections.abc import Callable
 import copy
+from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from segnet_ros.bench.openvino_network import openvino_is_installed, openvino_runner
 from segnet_ros.bench.plan import Plan, Size, size_name
 from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
 from segnet_ros.checkpoint import ModelInfo
@@ -36,38 +38,39 @@ from segnet_ros.runtime import prepare
 
 def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Time the network at each width, straightforward and ours in turns.
+    Time the network at each width: straightforward, ours and, where there is one, OpenVINO's.
 
-    Returns the machine's FLOP/s in a large matrix product, and for each width both medians, their
-    ratio, and what share of those FLOP/s ours reaches.
+    Each in turns with a large matrix product in the same precision, which stands for what the
+    machine can do: share_of_matrix_product is what ours reaches of its FLOP/s.
     """
-    peak = matrix_flops(plan)
-    progress()
-    return {'size': size_name(plan.network_size), 'matrix_product_flops': peak,
-            'widths': {f'{width:g}': _measure_width(plan, width, peak, progress)
+    return {'size': size_name(plan.network_size), 'matrix_side': plan.matrix_side,
+            'widths': {f'{width:g}': _measure_width(plan, width, progress)
                        for width in plan.widths}}
 
 
-def _measure_width(plan: Plan, width: float, peak: float, progress) -> dict:
+def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> dict:
     torch.manual_seed(0)
     info = ModelInfo(label_set=load_label_set('camvid11'), width=width)
-    plain = info.build().eval().requires_grad_(False)
+    plain = info.build().eval().requires_grad_(False).to(plan.device)
     ours = prepare(copy.deepcopy(plain), plan.device, plan.dtype)
-    plain.to(plan.device)
     flops = count_flops(plain, plan.network_size, plan.device)
     image = torch.randn(1, 3, *plan.network_size, device=plan.device)
-    run_ours = own_runner(ours, image, plan)
-    times = time_in_turns({'straightforward': eager_runner(plain, image, plan.device),
-                           'ours': run_ours}, plan.rounds, progress)
-    with torch.inference_mode():
-        same = (plain(image).argmax(1) == run_ours().argmax(1)).float().mean()
-    median = milliseconds(times['ours'])
+    sides: dict[str, Callable[[], object]] = {
+        'straightforward': eager_runner(plain, image, plan.device),
+        'ours': own_runner(ours, image, plan)}
+    # OpenVINO has no part in what runs on a GPU.
+    if plan.device.type == 'cpu' and openvino_is_installed():
+        sides['openvino'] = openvino_runner(plain, image, plan.dtype)
+    times = time_in_turns({**sides, 'matrix product': matrix_product(plan)}, plan.rounds, progress)
+    own_rate = flops / median(times['ours'])
+    peak_rate = 2 * plan.matrix_side**3 / median(times['matrix product'])
     return {
         'parameters': sum(p.numel() for p in plain.parameters()), 'flops': flops,
-        'straightforward_ms': milliseconds(times['straightforward']), 'ours_ms': median,
+        **{f'{side}_ms': milliseconds(times[side]) for side in sides},
         'speedup': ratio(times['straightforward'], times['ours']),
-        'share_of_matrix_product': flops / (median * 1e-3) / peak,
-        'same_labels': float(same)}
+        'openvino_ratio': ratio(times['openvino'], times['ours']) if 'openvino' in sides else None,
+        'matrix_product_flops_per_second': peak_rate,
+        'share_of_matrix_product': own_rate / peak_rate}
 
 
 def eager_runner(network: EncoderDecoder, image: torch.Tensor,
@@ -116,8 +119,8 @@ def count_flops(network: EncoderDecoder, size: Size, device: torch.device) -> in
     return counter.get_total_flops()
 
 
-def matrix_flops(plan: Plan) -> float:
-    """Return the FLOP/s of a large matrix product in the network's precision."""
+def matrix_product(plan: Plan) -> Callable[[], torch.Tensor]:
+    """Return a function that multiplies two large matrices in the network's precision."""
     side = plan.matrix_side
     a, b = (torch.randn(side, side, device=plan.device).to(plan.dtype) for _ in range(2))
     product = torch.empty_like(a)
@@ -127,6 +130,5 @@ def matrix_flops(plan: Plan) -> float:
         torch.mm(a, b, out=product)
         if plan.device.type == 'cuda':
             torch.cuda.synchronize(plan.device)
-
-    times = time_in_turns({'product': multiply}, plan.rounds)
-    return 2 * side**3 / (milliseconds(times['product']) * 1e-3)
+        return product
+    return multiply

@@ -41,7 +41,7 @@ def _bars(axes: Axes, groups: list[str], sides: dict[str, list[float]], ylabel: 
     places, wide = np.arange(len(groups)), 0.8 / len(sides)
     for index, (side, values) in enumerate(sides.items()):
         bars = axes.bar(places + (index - (len(sides) - 1) / 2) * wide, values, wide, label=side)
-        axes.bar_label(bars, fmt='%.3g', fontsize=8)
+        axes.bar_label(bars, fmt='{:.4g}', fontsize=8)
     axes.set_xticks(places, groups)
     axes.set_ylabel(ylabel)
     if len(sides) > 1:
@@ -52,7 +52,8 @@ def _networks(axes: Axes, result: dict):
     widths = result['widths']
     _bars(axes, [f'width {w}\n{r["speedup"]:.2f}x' for w, r in widths.items()],
           {side: [r[f'{side}_ms'] for r in widths.values()]
-           for side in ('straightforward', 'ours')}, 'ms')
+           for side in ('straightforward', 'ours', 'openvino')
+           if all(f'{side}_ms' in r for r in widths.values())}, 'ms')
     axes.set_yscale('log')
     axes.set_title(f"Network at {result['size']}")
 

@@ -19,7 +19,6 @@ Run as a module it is one of the two processes: `... receive` or `... send`.
 """
 
 import argparse
-from collections.abc import Callable
 import contextlib
 import json
 import os
@@ -34,41 +33,23 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from segnet_ros.bench.plan import Plan, Size
-from segnet_ros.ros.bench_node import measure_reception
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
 from segnet_ros.ros.replay import wait_for_subscribers
 
-RATE = 30.0  # frames a second
+RATE = 30.0  # frames a second of an ordinary camera
 TOPIC = '/bench/delivery'
 CAMERA_DEPTH = 5  # as camera drivers keep (SensorDataQoS); the node's subscription keeps one
 DISCOVERY = 0.5  # seconds that the receiver may need longer than the sender to know the other
 SETTLE = 1.0  # seconds for the last frames
 
 
-def measure_delivery(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
-    """
-    Share of frames that arrive, and their median age, by settings and reliability.
-
-    In a process that does nothing else, and last in the node while it segments.
-    """
-    results = {}
-    for settings in ('large_images', 'defaults'):
-        for reliability in ('best_effort', 'reliable'):
-            results[f'{settings} {reliability}'] = deliver(
-                settings, reliability, plan.main_size, round(RATE * plan.seconds))
-            progress()
-    results['node, large_images reliable'] = measure_reception(plan)
-    progress()
-    return results
-
-
-def deliver(settings: str, reliability: str, size: Size, frames: int) -> dict:
+def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int) -> dict:
     """
     Send frames from one process to another at RATE; return what arrived.
 
     :param settings: 'large_images' for the package's profile on both sides, 'defaults' for none.
+    :param size: (height, width) of the frames, rgb8.
     """
     environment = {k: v for k, v in os.environ.items()
                    if k not in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')}
@@ -105,7 +86,7 @@ def _receive(node, qos: QoSProfile):
     print(json.dumps(ages))
 
 
-def _send(node, qos: QoSProfile, size: Size, frames: int):
+def _send(node, qos: QoSProfile, size: tuple[int, int], frames: int):
     """Send frames at RATE, each stamped with the time."""
     publisher = node.create_publisher(Image, TOPIC, qos)
     msg, _ = preallocated_image('rgb8', *size)

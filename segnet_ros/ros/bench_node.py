@@ -33,11 +33,11 @@ from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, Size, size_name, street
 from segnet_ros.bench.timing import latency_summary, time_in_turns
 from segnet_ros.processes import running
+from segnet_ros.ros.bench_delivery import deliver, RATE
 from segnet_ros.ros.bench_peer import Peer
 from segnet_ros.ros.large_images import use_large_image_profile
 
 CAMERAS = ('front', 'rear', 'left', 'right')
-CAMERA_RATE = 30.0  # frames a second of an ordinary camera
 
 Progress = Callable[[], object]
 
@@ -53,12 +53,10 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     use_large_image_profile()
     namespace = f'/bench/{name}'
     command = [
-        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '--log-level', 'warn',
+        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '--log-level', 'error',
         '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
         '-p', f'device:={plan.device}', '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',
-        # Nodes that wait for their turn have no reason to complain.
-        '-p', 'no_image_warning_period:=0.0',
         '-p', f'diagnostics_period:={diagnostics_period}']
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -158,24 +156,40 @@ def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
             **latency_summary(stream.mask_latencies)}
 
 
-def measure_reception(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:
+    """
+    Share of raw frames that arrive, and their median age, by DDS settings and reliability.
+
+    In a process that does nothing else, and last in the node while it segments.
+    """
+    results = {}
+    for settings in ('large_images', 'defaults'):
+        for reliability in ('best_effort', 'reliable'):
+            results[f'{settings} {reliability}'] = deliver(
+                settings, reliability, plan.main_size, round(RATE * plan.seconds))
+            progress()
+    results['node, large_images reliable'] = measure_reception(plan)
+    progress()
+    return results
+
+
+def measure_reception(plan: Plan) -> dict:
     """
     Share of frames that reach the busy node's subscription, by its own count in /diagnostics.
 
     It segments what it can meanwhile and drops the rest, which it has received too.
     """
     counts = []
-    sent = round(CAMERA_RATE * plan.seconds)
+    sent = round(RATE * plan.seconds)
     with node_and_peer(plan, 'reception', diagnostics_period=0.5) as peer:
         peer.node.create_subscription(
             DiagnosticArray, '/diagnostics', lambda msg: counts.append(_received(msg)), 10)
         peer.show(street(plan.main_size))
         peer.hear_next(counts)
         before = counts[-1]
-        peer.pace(sent, CAMERA_RATE)
+        peer.pace(sent, RATE)
         # One may be under way; the next but one was made after the last frame.
         peer.hear_next(counts, 2)
-    progress()
     received = counts[-1] - before
     return {'sent': sent, 'received': received, 'share': received / sent}
 

@@ -96,8 +96,5 @@ def _measure_of(section: str) -> Callable:
     if section == 'segment':
         from segnet_ros.bench.segmenters import measure_segmenters
         return measure_segmenters
-    if section == 'dds':
-        from segnet_ros.ros.bench_delivery import measure_delivery
-        return measure_delivery
     from segnet_ros.ros import bench_node
     return getattr(bench_node, f'measure_{section}')

@@ -1,0 +1,231 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet bench` measures what it says, on fake clocks, planted leaks and a tiny network."""
+
+from dataclasses import replace
+import json
+
+import numpy as np
+import pytest
+from ros_fixtures import free_domain, write_small_checkpoint
+import torch
+from torch import nn
+
+from segnet_ros.bench import segmenters, timing
+from segnet_ros.bench.networks import count_flops, measure_networks
+from segnet_ros.bench.openvino_network import ExportableNetwork
+from segnet_ros.bench.plan import make_plan, Plan, QUICK, street
+from segnet_ros.bench.report import headline, report, table
+from segnet_ros.networks.build import build_network
+from segnet_ros.resources import share_directory
+from segnet_ros.ros.bench_delivery import deliver
+from segnet_ros.ros.bench_node import measure_node, node_and_peer
+from segnet_ros.ros.large_images import PROFILE_VARIABLES
+from segnet_ros.tools import cli
+
+CAMERA = (48, 64)
+HEADLINE = {'full_width_speedup', 'openvino_ratio', 'node_throughput_ratio',
+            'latency_p99_over_p50', 'delivered_720p30'}
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    return write_small_checkpoint(tmp_path_factory.mktemp('bench') / 'small.safetensors')
+
+
+@pytest.fixture
+def plan(weights, tmp_path) -> Plan:
+    return replace(make_plan(weights, 'cpu', tmp_path, quick=True), camera_sizes=(CAMERA,),
+                   main_size=CAMERA, network_size=(32, 64), widths=(1 / 32,), matrix_side=64)
+
+
+@pytest.fixture
+def own_domain(monkeypatch):
+    """Keep what the measured nodes need in the environment to this test."""
+    monkeypatch.setenv('ROS_DOMAIN_ID', free_domain())
+    profile = str(share_directory() / 'config' / 'fastdds_large_images.xml')
+    for name in PROFILE_VARIABLES:
+        monkeypatch.setenv(name, profile)
+
+
+def test_sides_take_turns_and_have_their_own_times(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setattr(timing.time, 'perf_counter', lambda: now[0])
+
+    def side(name, seconds):
+        waits = iter(seconds)
+
+        def run():
+            order.append(name)
+            now[0] += next(waits)
+        return run
+
+    times = timing.time_in_turns({'slow': side('slow', [9, 3, 4, 20]),
+                                  'fast': side('fast', [9, 1, 2, 2])}, rounds=3)
+    assert order == ['slow', 'fast'] * 4
+    assert times == {'slow': [3, 4, 20], 'fast': [1, 2, 2]}, 'the first run is not measured'
+    assert timing.milliseconds(times['slow']) == 4000
+    assert timing.ratio(times['slow'], times['fast']) == 2
+
+
+def test_latency_percentiles():
+    summary = timing.latency_summary([ms / 1000 for ms in range(101)])
+    assert summary == pytest.approx({'p50_ms': 50, 'p95_ms': 95, 'p99_ms': 99,
+                                     'p99_over_p50': 1.98, 'frames': 101})
+
+
+def test_flops_are_two_for_each_multiply_add_of_the_convolutions():
+    network = build_network('segnet', 11, 1 / 16).eval()
+    counted = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda conv, _, out: counted.append(
+                2 * out.numel() * conv.weight[0].numel()))
+    assert count_flops(network, (32, 64), torch.device('cpu')) == sum(counted) > 0
+
+
+def test_networks(plan):
+    measured = measure_networks(plan)['widths']['0.03125']
+    assert measured['speedup'] == pytest.approx(
+        measured['straightforward_ms'] / measured['ours_ms'])
+    own_rate = measured['flops'] / measured['ours_ms'] * 1e3
+    assert measured['share_of_matrix_product'] == pytest.approx(
+        own_rate / measured['matrix_product_flops_per_second'])
+
+
+def test_the_network_that_is_exported_is_the_same():
+    torch.manual_seed(0)
+    network = build_network('segnet', 11, 1 / 16).eval()
+    # Flat areas give ties, which an inexact unpooling would put in all four places.
+    image = torch.randn(1, 3, 8, 16).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    with torch.inference_mode():
+        assert torch.equal(ExportableNetwork(network)(image), network(image))
+
+
+def test_a_slow_stage_shows_and_the_segmenter_is_left_as_it_was(plan, monkeypatch):
+    segmenter, image = plan.segmenter(CAMERA), street(CAMERA)
+    paint = segmenter._paint
+
+    def slow_paint():
+        segmenters.time.sleep(0.05)
+        paint()
+
+    before = segmenter.segment(image).color_mask.copy()
+    segmenter._paint = slow_paint
+    own = dict(vars(segmenter))
+    stages = segmenters.stage_times(segmenter, image, rounds=2)
+    assert vars(segmenter) == own
+    assert stages.pop('paint') > 50
+    assert set(stages) == {'copy in', 'preprocess', 'network', 'classify', 'count', 'spread',
+                           'overlay', 'statistics', 'other'}
+    assert all(ms > 0 for ms in stages.values()), stages
+    assert np.array_equal(segmenter.segment(image).color_mask, before)
+
+
+@pytest.mark.parametrize('leaking', [False, True])
+def test_soak_finds_a_leak(leaking):
+    kept = []
+
+    def step():
+        kept.append(b'x' * 3 * 2**20)
+        if not leaking:
+            kept.clear()
+
+    result = segmenters.soak(step, 60)
+    assert result['passed'] is not leaking
+    assert (result['end_mib'] - result['start_mib'] > result['margin_mib']) is leaking
+
+
+def test_soak_s_verdict_is_the_exit_code(weights, monkeypatch, capsys):
+    monkeypatch.setitem(QUICK, 'main_size', CAMERA)
+    arguments = ['bench', '--quick', '--soak', '30', '--weights', weights, '--device', 'cpu']
+    assert cli.main(arguments) == 0
+    assert 'after 30 frames' in capsys.readouterr().out
+    monkeypatch.setattr(segmenters, 'soak_segmenter', lambda plan, frames, progress: {
+        'frames': frames, 'start_mib': 1, 'end_mib': 99, 'margin_mib': 16, 'passed': False})
+    assert cli.main(arguments) == 1
+    assert 'FAILED' in capsys.readouterr().out
+
+
+def test_headline_is_taken_from_where_it_was_measured():
+    results = {
+        'network': {'widths': {'1': {'speedup': 3.3, 'openvino_ratio': 1.1},
+                               '0.5': {'speedup': 2.0, 'openvino_ratio': 0.9}}},
+        'node': {'640x480': {'node_per_network': 0.5}, '1280x720': {'node_per_network': 0.92}},
+        'latency': {'p99_over_p50': 1.2},
+        'dds': {'large_images best_effort': {'share': 0.98}, 'large_images reliable': {'share': 1},
+                'defaults best_effort': {'share': 0.1}, 'node, large_images': {'share': 0.5}}}
+    assert headline(results) == {
+        'full_width_speedup': 3.3, 'openvino_ratio': 1.1, 'node_throughput_ratio': 0.92,
+        'latency_p99_over_p50': 1.2, 'delivered_720p30': 0.98}
+    assert headline({}) == dict.fromkeys(HEADLINE)
+
+
+def test_the_command_writes_numbers_and_picture_and_prints_a_table(weights, tmp_path, capsys,
+                                                                   monkeypatch):
+    monkeypatch.setitem(QUICK, 'camera_sizes', (CAMERA,))
+    out, picture = tmp_path / 'new' / 'bench.json', tmp_path / 'bench.png'
+    assert cli.main(['bench', '--quick', '--only', 'segment', '--weights', weights, '--device',
+                     'cpu', '--json', str(out), '--plot', str(picture)]) == 0
+    results = json.loads(out.read_text())
+    assert set(results) == {'environment', 'segment', 'headline'}
+    assert set(results['headline']) == HEADLINE
+    assert {'device', 'precision', 'cpu', 'cores', 'torch', 'numpy', 'cv2', 'rclpy',
+            'load_average', 'busy'} <= set(results['environment'])
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    printed = capsys.readouterr().out
+    assert f"{results['segment']['64x48']['segment_ms']:.2f}" in printed
+    assert f"torch {results['environment']['torch']}" in printed
+
+
+def test_a_busy_machine_is_told(weights, tmp_path, monkeypatch):
+    from segnet_ros.bench import environment
+    for load, busy in ((50.0, True), (0.0, False)):
+        monkeypatch.setattr(environment.os, 'getloadavg', lambda value=load: (value, 0, 0))
+        facts = environment.describe(make_plan(weights, 'cpu', tmp_path))
+        assert ('WARNING' in report({'environment': facts, 'headline': {}})) is busy
+
+
+def test_table_lines_up():
+    assert table('T', ['name', 'ms'], [['a', '1.5'], ['long name', '10.25']]).splitlines() == [
+        'T', '  name          ms', '  a            1.5', '  long name  10.25']
+
+
+def test_the_node_is_measured_beside_the_bare_network(plan, own_domain):
+    measured = measure_node(plan)['64x48']
+    assert measured['network_size'] == '64x48'
+    assert measured['node_fps'] > 0
+    assert measured['node_per_network'] == pytest.approx(
+        measured['node_fps'] / measured['network_fps'])
+
+
+def test_every_frame_is_complete_or_lost(plan, own_domain):
+    with node_and_peer(plan, 'test', ('left', 'right')) as peer:
+        peer.show(street(CAMERA))
+        assert peer.saturate(6) > 0
+        assert [s.lost for s in peer.streams] == [0, 0], 'one of each is on the way, none more'
+        assert all(len(s.completions) >= 2 for s in peer.streams), 'both had their turn'
+        stream = peer.pace(8, 20.0)
+        assert (len(stream.mask_latencies), stream.lost) == (8, 0)
+        assert all(0 < seconds < 5 for seconds in stream.mask_latencies)
+        flood = peer.pace(300, 1e5)
+        assert flood.lost > 0
+        assert len(flood.completions) + flood.lost == 300
+
+
+def test_small_frames_are_delivered(own_domain):
+    result = deliver('large_images', 'reliable', CAMERA, 15)
+    assert (result['sent'], result['received'], result['share']) == (15, 15, 1.0)
+    assert 0 < result['age_ms'] < 1000
