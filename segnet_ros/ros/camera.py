@@ -60,7 +60,8 @@ class Camera:
         self._frames = frames
         self._started, self._warned = time.monotonic(), False
         self._info_subscription = self._node.create_subscription(
-            CameraInfo, self._prefix + 'camera_info', self._on_camera_info, 1)
+            CameraInfo, self._prefix + 'camera_info', self._on_camera_info, 1,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._subscribe(self._choose_reliability())
 
     def stop(self):

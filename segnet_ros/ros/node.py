@@ -27,6 +27,7 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 import torch
@@ -124,7 +125,9 @@ class SegNetNode(LifecycleNode):
                          for name in parse_camera_names(self._value('camera_names'))]
         if LabelInfo is None:
             self.get_logger().warn('vision_msgs is not installed: no label_info is published')
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, '/diagnostics', 10,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._configured = True
         self.get_logger().info(
             f'{self._info.architecture} of width {self._info.width} with '
