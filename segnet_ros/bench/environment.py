@@ -22,6 +22,7 @@ import platform
 import torch
 
 from segnet_ros.bench.plan import Plan
+from segnet_ros.runtime import device_name
 
 BUSY = 0.3  # of the cores, by the load average; more disturbs the times
 
@@ -32,7 +33,7 @@ def describe(plan: Plan) -> dict:
     cores = len(os.sched_getaffinity(0))
     on_cuda = plan.device.type == 'cuda'
     return {
-        'device': torch.cuda.get_device_name(plan.device) if on_cuda else 'cpu',
+        'device': device_name(plan.device),
         'precision': str(plan.dtype).removeprefix('torch.'),
         'cpu': _cpu_model(), 'cores': cores, 'torch_threads': torch.get_num_threads(),
         'load_average': load, 'busy': load > BUSY * cores,

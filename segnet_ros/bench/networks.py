@@ -61,12 +61,12 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
     # OpenVINO has no part in what runs on a GPU.
     if plan.device.type == 'cpu' and openvino_is_installed():
         sides['openvino'] = openvino_runner(plain, image, plan.dtype)
-    times = time_in_turns({**sides, 'matrix product': matrix_product(plan)}, plan.rounds, progress)
+    times = time_in_turns({**sides, 'matrix_product': matrix_product(plan)}, plan.rounds, progress)
     own_rate = flops / median(times['ours'])
-    peak_rate = 2 * plan.matrix_side**3 / median(times['matrix product'])
+    peak_rate = 2 * plan.matrix_side**3 / median(times['matrix_product'])
     return {
         'parameters': sum(p.numel() for p in plain.parameters()), 'flops': flops,
-        **{f'{side}_ms': milliseconds(times[side]) for side in sides},
+        **{f'{side}_ms': milliseconds(times[side]) for side in times},
         'speedup': ratio(times['straightforward'], times['ours']),
         'openvino_ratio': ratio(times['openvino'], times['ours']) if 'openvino' in sides else None,
         'matrix_product_flops_per_second': peak_rate,

@@ -73,8 +73,8 @@ def table(title: str, head: list[str], rows: Iterable[list[str]]) -> str:
 def _environment(facts: dict) -> str:
     versions = ', '.join(f'{name} {facts[name]}' for name in
                          ('torch', 'numpy', 'cv2', 'openvino', 'rclpy') if facts[name])
-    lines = [f"{facts['device']} in {facts['precision']}; {facts['cpu']}, {facts['cores']} cores, "
-             f"{facts['torch_threads']} threads", versions,
+    lines = [f"{facts['device']} in {facts['precision']}; {facts['cpu']}, {facts['cores']} cores",
+             versions,
              f"segmenters and nodes run {facts['network']}"]
     if facts['busy']:
         lines.append(f"WARNING: the machine was busy (load average {facts['load_average']:.1f} on "

@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 import gc
-import resource
 from statistics import median
 import time
 
@@ -28,6 +27,7 @@ import torch
 from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, size_name, street
 from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
+from segnet_ros.runtime import resident_bytes
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
 STAGES = ('preprocess', 'network', 'classify', 'count', 'spread', 'paint', 'overlay')
@@ -132,9 +132,3 @@ def soak(step: Callable[[], object], frames: int, progress: Callable[[], object]
     end = resident_bytes()
     return {'frames': frames, 'start_mib': start / 2**20, 'end_mib': end / 2**20,
             'margin_mib': margin / 2**20, 'passed': end - start <= margin}
-
-
-def resident_bytes() -> int:
-    """Return how much memory this process has resident."""
-    with open('/proc/self/statm') as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
