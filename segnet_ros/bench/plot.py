@@ -20,13 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+COLUMNS = 3
+
 
 def save_plot(results: dict, path: str | Path):
     """Draw what was measured, a panel for each section, into a PNG."""
     panels = [(name, draw) for name, draw in _PANELS.items() if name in results]
-    figure = Figure(figsize=(5.2 * max(1, len(panels)), 4), layout='constrained')
-    for axes, (name, draw) in zip(np.ravel(figure.subplots(1, max(1, len(panels)))), panels,
-                                  strict=False):
+    rows = -(-len(panels) // COLUMNS)
+    figure = Figure(figsize=(5.6 * COLUMNS, 0.5 + 4 * rows), layout='constrained')
+    for place, (name, draw) in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, COLUMNS, place)
         draw(axes, results[name])
     facts = results['environment']
     title = f"{facts['device']} ({facts['cpu']}, {facts['cores']} cores), {facts['precision']}, " \
