@@ -22,25 +22,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_domain import free_domain
-import torch
 from vision_msgs_build import import_vision_msgs
 
-from segnet_ros.checkpoint import ModelInfo, save_checkpoint
-from segnet_ros.labels import load_label_set
 from segnet_ros.ros.conversions import preallocated_image
 
 import_vision_msgs()  # before the node's modules look for them
 from segnet_ros.ros.node import SegNetNode  # noqa: E402,I100,I202
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-def write_small_checkpoint(path, input_size=(48, 64)):
-    """Write a network of random weights that runs in milliseconds; return its path as text."""
-    torch.manual_seed(0)
-    info = ModelInfo(label_set=load_label_set('camvid11'), width=1 / 32, input_size=input_size)
-    save_checkpoint(path, info.build(), info)
-    return str(path)
 
 
 class Bench:

@@ -20,7 +20,7 @@ import json
 import numpy as np
 import pytest
 from ros_domain import free_domain
-from ros_fixtures import write_small_checkpoint
+from small_network import write_small_checkpoint
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import pytest
 from ros_domain import free_domain
-from ros_fixtures import write_small_checkpoint
+from small_network import write_small_checkpoint
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
 # Slow enough for two busy cores, so that every frame is segmented and none gives way to a newer.

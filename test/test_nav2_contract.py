@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_fixtures import Bench, image_message, write_small_checkpoint
+from ros_fixtures import Bench, image_message
 from sensor_msgs.msg import Image, PointCloud2
+from small_network import write_small_checkpoint
 import yaml
 
 from segnet_ros.labels import load_label_set

@@ -23,10 +23,10 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+from small_network import write_small_checkpoint
 import torch
 
 from segnet_ros.bags import write_bag
-from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.inputs import find_inputs
 from segnet_ros.labels import load_label_set
 from segnet_ros.prediction import COLUMNS, predict, Results
@@ -42,11 +42,8 @@ SIZE = (48, 64)
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    info = ModelInfo(load_label_set('camvid11'), width=1 / 16, input_size=SIZE)
-    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    save_checkpoint(path, info.build(), info)
-    return path
+    return write_small_checkpoint(
+        tmp_path_factory.mktemp('weights') / 'tiny.safetensors', 1 / 16, SIZE)
 
 
 @pytest.fixture(scope='module')

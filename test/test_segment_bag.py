@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from small_network import write_small_checkpoint
 import torch
 
 from segnet_ros.bag_cameras import result_prefixes
@@ -34,7 +35,6 @@ from segnet_ros.bag_folder import find_jobs, segment_bags
 from segnet_ros.bag_segmentation import BagOptions, segment_bag
 from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, read_messages, TYPES, \
     write_bag
-from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
@@ -54,11 +54,8 @@ STORE.register({
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    info = ModelInfo(load_label_set('camvid11'), width=1 / 16, input_size=SIZE)
-    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    save_checkpoint(path, info.build(), info)
-    return path
+    return write_small_checkpoint(
+        tmp_path_factory.mktemp('weights') / 'tiny.safetensors', 1 / 16, SIZE)
 
 
 @pytest.fixture(scope='module')
