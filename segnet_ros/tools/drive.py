@@ -137,6 +137,7 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
             _wait_for_results(recorder, node)
             with running(player_command, stdout=subprocess.PIPE) as player:
                 _spin(recorder, node, player)
+                assert player.stdout is not None
                 printed = player.stdout.read()
     finally:
         progress.close()
