@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
     parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')
     parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
-                                                   'rendered drive 0.4)')
+                                                   'rendered drive a third)')
     parser.add_argument('--topic', help="which of a bag's image topics")
 
 
@@ -72,7 +72,7 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     source, rate = args.source, args.rate or 1.0
     if str(source).startswith('sample'):
         # Rendered before it is played, so that the drive's times are the node's alone.
-        source, rate = str(scratch / 'sample_drive'), args.rate or 0.4
+        source, rate = str(scratch / 'sample_drive'), args.rate or 1 / 3
         bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
         write_bag(bar, source, IMAGE_TOPIC)
     compressed = is_bag(source) and image_topic(source, args.topic).type_name.endswith(
