@@ -290,6 +290,9 @@ def main(args=None) -> int:
         while not stop.is_set():
             executor.spin_once(timeout_sec=SIGNAL_PERIOD)
     finally:
+        # Python gives its handlers up before its process ends; a late signal would kill it then.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
