@@ -77,27 +77,25 @@ class Camera:
         self.outputs.destroy()
         self._segmenter = None
 
-    @property
-    def _compressed(self) -> bool:
-        return self._node.get_parameter('input_transport').value == 'compressed'
+    def _input(self) -> tuple[type, str]:
+        """Return message type and topic of the frames."""
+        if self._node.get_parameter('input_transport').value == 'compressed':
+            return CompressedImage, self._prefix + 'image/compressed'
+        return Image, self._prefix + 'image'
 
     def _subscribe(self, reliability: ReliabilityPolicy):
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
         self._reliability = reliability
-        message_type, topic = ((CompressedImage, 'image/compressed') if self._compressed
-                               else (Image, 'image'))
+        message_type, topic = self._input()
         self._subscription = self._node.create_subscription(
-            message_type, self._prefix + topic, self._on_image,
+            message_type, topic, self._on_image,
             QoSProfile(depth=1, reliability=reliability),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=_OVERRIDES)
 
     def _publishers(self):
-        # topic_name is as resolved, remappings included.
-        topic = self._subscription.topic_name if self._subscription else (
-            self._node.resolve_topic_name(
-                self._prefix + ('image/compressed' if self._compressed else 'image')))
+        topic = self._node.resolve_topic_name(self._input()[1])  # remappings included
         return topic, self._node.get_publishers_info_by_topic(topic)
 
     def _choose_reliability(self) -> ReliabilityPolicy:
