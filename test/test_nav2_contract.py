@@ -120,6 +120,8 @@ def test_the_layer_buffers_every_frame_and_reports_no_error(bench, late):
     camera = bench.publisher(Image)
     points = bench.peer.create_publisher(PointCloud2, '/camera/depth/points', 5)
     bench.connected(camera)
+    # With no frame sent yet: it must come by itself, before the first mask.
+    bench.spin_until(lambda: layer.label_messages)
     for number in range(1, 6):
         image = image_message(seed=number, stamp=(number, 0))
         points.publish(cloud_for(image))
@@ -150,6 +152,8 @@ def test_the_played_layer_notices_what_the_real_one_would(bench):
     camera = bench.publisher(Image)
     points = bench.peer.create_publisher(PointCloud2, '/camera/depth/points', 5)
     bench.connected(camera)
+    # With no frame sent yet: it must come by itself, before the first mask.
+    bench.spin_until(lambda: layer.label_messages)
     image = image_message()
     points.publish(cloud_for(image))
     camera.publish(image)
