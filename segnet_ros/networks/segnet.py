@@ -20,6 +20,8 @@ the decoder unpools to exactly those places and convolves the sparse map dense a
 connections, no learned upsampling.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -72,7 +74,10 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, num_classes, H, W)."""
-        return self.forward_stages(x)[-1]
+        # One at a time: what is held no longer than needed is still in the cache when reused.
+        for output in self._stages(x):
+            logits = output
+        return logits
 
     def forward_stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """
@@ -80,20 +85,22 @@ class EncoderDecoder(nn.Module):
 
         Training hangs its auxiliary heads on them (deep supervision, arXiv 1409.5185).
         """
+        return list(self._stages(x))
+
+    def _stages(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
         pooled = []
         for stage in self.encoder:
             x = stage(x)
             size = x.shape[-2:]
             x, indices = functional.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
             pooled.append((indices, size))
-        outputs = [x]
+        yield x
         for stage in self.decoder:
             indices, size = pooled.pop()
             x = functional.max_unpool2d(x, indices, (2, 2), output_size=size)
             x = stage(x)
-            outputs.append(x)
-        outputs.append(self.classifier(x))
-        return outputs
+            yield x
+        yield self.classifier(x)
 
 
 class SegNet(EncoderDecoder):
