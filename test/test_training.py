@@ -31,7 +31,7 @@ from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training import train as train_module
-from segnet_ros.training.augmentation import augment
+from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.dataset import (
@@ -211,8 +211,8 @@ def checkerboard():
 
 @pytest.mark.parametrize('seed', range(8))
 def test_crop_of_image_and_labels_is_the_same(seed):
-    image, label_map = augment(*checkerboard(), Phase(1, (64, 96), (0.6, 1.6)), 0.0,
-                               np.random.default_rng(seed))
+    image, label_map = random_crop(*checkerboard(), Phase(1, (64, 96), (0.6, 1.6)),
+                                   np.random.default_rng(seed))
     assert image.shape == (64, 96, 3) and label_map.shape == (64, 96)
     assert set(np.unique(label_map)) <= {*range(11), VOID}
     # Between two squares the image is interpolated, the labels are not.
@@ -226,38 +226,69 @@ def test_crops_are_flipped_scaled_and_moved():
     frame = checkerboard()
     mirrored = moved = 0
     for seed in range(40):
-        label_map = augment(*frame, Phase(1, (80, 112), (1.0, 1.0)), 0.0,
-                            np.random.default_rng(seed))[1]
+        label_map = random_crop(*frame, Phase(1, (80, 112), (1.0, 1.0)),
+                                np.random.default_rng(seed))[1]
         mirrored += np.array_equal(label_map, frame[1][:, ::-1])
         moved += np.array_equal(label_map, frame[1])
     assert mirrored + moved == 40 and 8 < mirrored < 32
-    places = {augment(*frame, Phase(1, (32, 32), (0.7, 1.4)), 0.0,
-                      np.random.default_rng(seed))[1].tobytes() for seed in range(10)}
+    places = {random_crop(*frame, Phase(1, (32, 32), (0.7, 1.4)),
+                          np.random.default_rng(seed))[1].tobytes() for seed in range(10)}
     assert len(places) == 10
 
 
 def test_small_frames_are_padded_with_void():
-    image, label_map = augment(*checkerboard(), Phase(1, (128, 160), (1.0, 1.0)), 0.0,
-                               np.random.default_rng(0))
+    image, label_map = random_crop(*checkerboard(), Phase(1, (128, 160), (1.0, 1.0)),
+                                   np.random.default_rng(0))
     assert (label_map != VOID).sum() == 80 * 112
     # But for the seam, where the image is interpolated.
     outside = cv2.erode((label_map == VOID).astype(np.uint8), np.ones((3, 3))) == 1
     assert outside.any() and (image[outside] == (124, 116, 104)).all()
 
 
-def test_jitter_changes_colours_and_no_labels():
-    phase = Phase(1, (80, 112), (1.0, 1.0))
-    plain, labels = augment(*checkerboard(), phase, 0.0, np.random.default_rng(3))
-    jittered, same = augment(*checkerboard(), phase, 0.3, np.random.default_rng(3))
-    assert np.array_equal(labels, same)
-    assert jittered.dtype == np.uint8 and not np.array_equal(plain, jittered)
+def test_jitter_changes_colours():
+    image, _ = checkerboard()
+    jittered = recolor(image, 0.3, np.random.default_rng(3))
+    assert jittered.shape == image.shape and jittered.dtype == np.uint8
+    assert not np.array_equal(jittered, image)
+    assert np.array_equal(recolor(image, 0.0, np.random.default_rng(3)), image)
+
+
+def test_pasted_classes_bring_image_and_labels():
+    image, label_map = checkerboard()
+    other = np.full_like(image, 7), np.full_like(label_map, 3)
+    other[1][:40], other[1][70:] = 9, VOID
+    rare = np.arange(256) == 9
+    pasted_image, pasted_labels = paste_classes((image, label_map), other, rare)
+    assert (pasted_image[:40] == 7).all() and (pasted_labels[:40] == 9).all()
+    assert np.array_equal(pasted_image[40:], image[40:])
+    assert np.array_equal(pasted_labels[40:], label_map[40:])
+
+
+def test_rare_things_of_near_frames_are_pasted_in_place():
+    common = np.zeros((64, 96), np.uint8)
+    rare = common.copy()
+    rare[20:30, 40:50] = 8
+    frames = [(np.repeat(m[..., None] * 20, 3, 2), m) for m in (common, rare)]
+    shares = np.zeros(11)
+    shares[0] = 1.0
+    config = TrainConfig(phases=(Phase(1, (64, 96), (1.0, 1.0)),), jitter=0.0, paste=1.0)
+    seen = 0
+    for epoch in range(20):
+        image, label_map = TrainingFrames(frames, shares, config, epoch)[0]
+        seen += bool((label_map == 8).any())
+        assert torch.equal(image[0], label_map * 20), 'the image comes with its labels'
+    assert 2 < seen < 20, 'now the frame with the rare thing, now itself'
+    plain = TrainingFrames(frames, shares, replace(config, paste=0.0), 0)
+    assert not (plain[0][1] == 8).any()
 
 
 def test_items_depend_on_seed_epoch_and_index_alone(data):
     frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
 
     def items(seed, epoch):
-        crops = TrainingFrames(frames, 2, Phase(1, (32, 32), (0.8, 1.2)), 0.2, seed, epoch)
+        config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),), jitter=0.2, paste=0.5,
+                             sample_drive_frames=2, seed=seed)
+        crops = TrainingFrames(frames, np.zeros(11), config, epoch)
         assert len(crops) == 10
         return [tuple(t.numpy().tobytes() for t in crops[i]) for i in (0, 3, 9)]
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random scale, crop, flip and colour jitter of an image and its label map, in one warp."""
+"""Random scale, crop and flip in one warp; things of another crop pasted in; colour jitter."""
 
 import cv2
 import numpy as np
@@ -24,10 +24,10 @@ from segnet_ros.training.config import Phase
 _OUTSIDE = (124, 116, 104)
 
 
-def augment(image: np.ndarray, label_map: np.ndarray, phase: Phase, jitter: float,
-            rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
+                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return a random crop of a randomly scaled, flipped and recoloured frame.
+    Return a random crop of a randomly scaled and flipped frame.
 
     :param image: (H, W, 3) uint8 RGB.
     :param label_map: (H, W) uint8 class ids, VOID where there is none.
@@ -40,7 +40,24 @@ def augment(image: np.ndarray, label_map: np.ndarray, phase: Phase, jitter: floa
                            borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
     label_map = cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
                                borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
-    return _recolor(image, jitter, rng), label_map
+    return image, label_map
+
+
+def paste_classes(crop: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray],
+                  classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the crop with all pixels of some classes of another crop pasted over it, where they are.
+
+    Street scenes are alike enough that a pole or a pedestrian stands where one might stand; so
+    rare classes are seen oftener (ClassMix, arXiv 2007.07936; copy-paste, arXiv 2012.07177).
+
+    :param crop: (h, w, 3) uint8 RGB and (h, w) uint8 class ids.
+    :param other: the same of another frame.
+    :param classes: (256,) bool, true at the ids to paste.
+    """
+    pasted = classes[other[1]]
+    return (np.where(pasted[..., None], other[0], crop[0]),
+            np.where(pasted, other[1], crop[1]))
 
 
 def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
@@ -55,8 +72,12 @@ def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
     return np.array([[x_scale, 0, x_shift], [0, scale, -top]], np.float32)
 
 
-def _recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and white balance by up to the share `jitter`."""
+def recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Change brightness, contrast, saturation and white balance by up to the share `jitter`.
+
+    :param image: (H, W, 3) uint8 RGB.
+    """
     if not jitter:
         return image
     brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, 3)

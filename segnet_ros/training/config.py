@@ -49,6 +49,8 @@ class TrainConfig:
     :param phases: none stands for one of 20 epochs of whole frames.
     :param sample_drive_frames: rendered frames an epoch, mixed among the real ones; they know
         camvid11's classes only.
+    :param paste: share of the crops that get the rare things of another crop pasted over them.
+    :param rare_share: classes with less than this share of the pixels are rare.
     :param batch_size: crops a step, on each device.
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
         (ENet, arXiv 1606.02147); less means that rare classes weigh more.
@@ -66,6 +68,8 @@ class TrainConfig:
     input_size: tuple[int, int] = (360, 480)
     phases: tuple[Phase, ...] = ()
     sample_drive_frames: int = 0
+    paste: float = 0.0
+    rare_share: float = 0.02
     batch_size: int = 8
     lr: float = 1e-3
     weight_decay: float = 0.02

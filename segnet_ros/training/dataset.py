@@ -24,10 +24,12 @@ from tqdm import tqdm
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.training.augmentation import augment
-from segnet_ros.training.config import Phase
+from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
+from segnet_ros.training.config import TrainConfig
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
+# How far off, in frames, the frame may stand whose rare things are pasted in.
+_NEAR = 20
 Frame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, label map (H, W) uint8
 
 
@@ -113,30 +115,44 @@ class TrainingFrames(Dataset):
 
     The rendered frames come after the real ones; which are rendered changes every epoch. An item
     depends only on seed, epoch and index, so a resumed run sees what it would have seen.
+
+    :param shares: (num_classes,) each class's share of the pixels; says which classes are rare.
+    :param epoch: from 0.
     """
 
-    def __init__(self, frames: list[Frame], rendered: int, phase: Phase, jitter: float,
-                 seed: int, epoch: int):
-        self._frames, self._rendered = frames, rendered
-        height, width = frames[0][1].shape
-        self._size = height, width
-        self._phase, self._jitter = phase, jitter
-        self._seed, self._epoch = seed, epoch
+    def __init__(self, frames: list[Frame], shares: np.ndarray, config: TrainConfig, epoch: int):
+        self._frames = frames
+        self._config, self._epoch = config, epoch
+        self._rare = np.zeros(256, bool)
+        self._rare[:len(shares)] = shares < config.rare_share
 
     def __len__(self) -> int:
         """Return the number of crops in an epoch."""
-        return len(self._frames) + self._rendered
+        return len(self._frames) + self._config.sample_drive_frames
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return one crop."""
-        rng = np.random.default_rng((self._seed, self._epoch, index))
+        rng = np.random.default_rng((self._config.seed, self._epoch, index, 1))
+        crop = self._crop(index, index, rng)
+        if rng.random() < self._config.paste:
+            # Frames that stand near are of the same drive: the same light, the same streets.
+            near = (index + int(rng.integers(-_NEAR, _NEAR + 1))) % len(self)
+            crop = paste_classes(crop, self._crop(near, index, rng), self._rare)
+        image, label_map = crop
+        image = recolor(image, self._config.jitter, rng)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
+
+    def _crop(self, index: int, place: int, rng: np.random.Generator) -> Frame:
+        """Return a crop of a frame; one `place` stands for one scale, place and flip."""
         if index < len(self._frames):
             frame = self._frames[index]
         else:
-            drive = SampleDrive(seed=int(rng.integers(2**31)), size=self._size)
+            height, width = self._frames[0][1].shape
+            drive = SampleDrive(seed=int(rng.integers(2**31)), size=(height, width))
             frame = drive.frame(int(rng.integers(150)))
-        image, label_map = augment(*frame, self._phase, self._jitter, rng)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
+        config = self._config
+        return random_crop(*frame, config.phase(self._epoch),
+                           np.random.default_rng((config.seed, self._epoch, place)))
 
 
 class ScoringFrames(Dataset):

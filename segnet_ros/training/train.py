@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set
 from segnet_ros.networks.segnet import EncoderDecoder
-from segnet_ros.runtime import choose_precision
+from segnet_ros.runtime import choose_precision, keep_freed_memory
 from segnet_ros.training.callbacks import average_weights, ExportWeights, MetricsFile
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
@@ -69,6 +69,7 @@ class TrainingData(lightning.LightningDataModule):
             held = frame_paths(config.data, config.val_split)
         size = config.input_size
         self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
+        self.shares = class_shares(self.train_frames, len(self.label_set))
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
 
     def train_dataloader(self) -> DataLoader:
@@ -76,8 +77,7 @@ class TrainingData(lightning.LightningDataModule):
         config, trainer = self.config, self.trainer
         assert trainer is not None
         epoch = trainer.current_epoch
-        frames = TrainingFrames(self.train_frames, config.sample_drive_frames,
-                                config.phase(epoch), config.jitter, config.seed, epoch)
+        frames = TrainingFrames(self.train_frames, self.shares, config, epoch)
         if len(frames) < config.batch_size * trainer.world_size:
             raise ValueError(
                 f'{len(frames)} training frames do not fill one step: batch_size is '
@@ -104,12 +104,13 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     :raises FileNotFoundError, ValueError: where data or settings cannot be used.
     """
     _hush_lightning()
+    keep_freed_memory()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = TrainingData(config)
     info = ModelInfo(label_set=data.label_set, architecture=config.architecture,
                      width=config.width, input_size=config.input_size, made_by=config.to_dict())
-    shares = class_shares(data.train_frames, len(data.label_set))
-    module = SegmentationModule(config, info, class_weights(shares, config.class_weight_offset))
+    weights_of_classes = class_weights(data.shares, config.class_weight_offset)
+    module = SegmentationModule(config, info, weights_of_classes)
     if config.init:
         _start_from(config.init, module.network, info)
     output.mkdir(parents=True, exist_ok=True)
