@@ -14,13 +14,21 @@
 
 """The segmenter against plain NumPy and torch, on a small network with random weights."""
 
+import copy
+from dataclasses import replace
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from segnet_ros import runtime
 from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.onednn import PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
 
@@ -169,10 +177,42 @@ def test_only_what_is_asked_for_comes_out(info):
 def test_buffers_stay_where_they_are(info):
     segmenter = build_segmenter(info, (48, 64))
     addresses = set()
-    for seed in range(20):
+    for seed in range(100):
         result = segmenter.segment(random_image((48, 64), seed))
         addresses.add(tuple(getattr(result, name).ctypes.data for name in OUTPUTS[:4]))
     assert len(addresses) == 1
+
+
+def test_stages_allocate_nothing(info):
+    segmenter = build_segmenter(info, (120, 200))
+    segmenter.segment(random_image((120, 200)))
+    with torch.inference_mode():
+        logits = segmenter._network(segmenter._input.permute(2, 0, 1)[None])
+    segmenter._network = lambda _: logits  # its feature maps are the allocator's
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        segmenter.segment(random_image((120, 200), 1))
+    smallest_map = 48 * 64
+    held = [(e.name, e.cpu_parent.name if e.cpu_parent else '', e.self_cpu_memory_usage)
+            for e in profiler.events() if e.self_cpu_memory_usage >= smallest_map]
+    # torch's antialiased resize frees its scratch itself; no other operator may need any.
+    assert {parent for _, parent, _ in held} <= {'aten::_upsample_bilinear2d_aa'}, held
+
+
+def test_frames_leave_no_memory_behind(info):
+    segmenter = build_segmenter(info, (120, 200))
+    images = [random_image((120, 200), seed) for seed in range(2)]
+
+    def held_after(frames: int) -> int:
+        for frame in range(frames):
+            segmenter.segment(images[frame % 2])
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        growth = -held_after(100) + held_after(200)
+    finally:
+        tracemalloc.stop()
+    assert growth < 48 * 64, 'not a byte a pixel of the smallest map in 200 frames'
 
 
 def test_frames_with_strides_and_the_caller_s_memory_left_alone(info):
@@ -210,6 +250,41 @@ def test_folding_changes_nothing_but_rounding(info):
         after = prepare(network, torch.device('cpu'), torch.float32)(x)
     assert torch.allclose(before, after, atol=1e-4)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('architecture', ['segnet', 'segnet_basic'])
+def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeypatch):
+    network = build_network(replace(info, architecture=architecture))
+    packed = prepare(copy.deepcopy(network), torch.device('cpu'), dtype)
+    assert any(isinstance(m, PackedConvolution) for m in packed.modules())
+    assert not any(isinstance(m, torch.nn.Conv2d) for m in packed.modules())
+    monkeypatch.setattr(runtime, 'onednn_is_available', lambda _: False)
+    plain = prepare(network, torch.device('cpu'), dtype)
+    assert any(isinstance(m, torch.nn.Conv2d) for m in plain.modules())
+    for size in SIZES:
+        x = torch.randn(1, 3, *size).to(dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            torch.testing.assert_close(packed(x), plain(x), rtol=0,
+                                       atol=1e-4 if dtype == torch.float32 else 0)
+
+
+def test_freed_memory_is_kept():
+    program = """
+import resource, sys
+import torch
+from segnet_ros.runtime import keep_freed_memory
+if sys.argv[1] == 'keep':
+    keep_freed_memory()
+faults = []
+for _ in range(40):
+    torch.zeros(40 * 2**20, dtype=torch.uint8)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[-10])  # by then it has settled
+"""
+    faults = {mode: int(subprocess.check_output([sys.executable, '-c', program, mode]))
+              for mode in ('keep', 'default')}
+    assert faults['keep'] < 100 < 1000 < faults['default']
 
 
 def test_device_and_precision_names():
