@@ -44,7 +44,9 @@ class CudaGraph:
             for _ in range(WARM_UP_RUNS):
                 stages()
             self._stream.synchronize()
-            with torch.cuda.graph(self._graph, stream=self._stream):
+            # Other threads may work on the device meanwhile.
+            with torch.cuda.graph(self._graph, stream=self._stream,
+                                  capture_error_mode='thread_local'):
                 # Tensors made during capture live in the graph's pool: keep what is returned.
                 self._kept = stages()
 

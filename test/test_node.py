@@ -113,12 +113,19 @@ def test_every_output_has_the_frame_s_header_and_size(bench):
                                 'bounding_box', 'centroid'}
 
 
+def the_segmenter(bench):
+    """Return the segmenter that the node's next frame of 48x64 will use."""
+    segmenters = bench.node._cameras[0]._segmenters
+    with segmenters.lend((48, 64), bench.node.settings) as segmenter:
+        return segmenter
+
+
 def test_nothing_is_computed_that_nobody_subscribes_to(bench):
     bench.start_node()
     camera = bench.publisher(Image)
     bench.connected(camera)
     asked = []
-    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    segmenter = the_segmenter(bench)
     run = segmenter.segment
     segmenter.segment = lambda image, outputs: asked.append(outputs) or run(image, outputs)
     camera.publish(image_message())
@@ -180,7 +187,7 @@ def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch
     bench.listen('mask', Image)
     camera = bench.publisher(Image)
     bench.connected(camera)
-    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    segmenter = the_segmenter(bench)
     with monkeypatch.context() as patch:
         patch.setattr(segmenter, 'segment', lambda *_: 1 / 0)
         camera.publish(image_message())
@@ -194,7 +201,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted(bench):
     bench.listen('mask', Image)
     camera = bench.publisher(Image, qos=10)
     bench.connected(camera)
-    segmenter = bench.node._cameras[0]._segmenter_for((48, 64), bench.node.settings)
+    segmenter = the_segmenter(bench)
     run, all_sent = segmenter.segment, threading.Event()
 
     def slow(image, outputs):
@@ -254,6 +261,62 @@ def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monke
     bench.spin_until(lambda: bench.heard['mask'])
 
 
+def test_frames_in_work_at_the_same_time_overlap(bench):
+    bench.start_node(parallel_frames=2)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image, qos=10)
+    bench.connected(camera)
+    started = threading.Barrier(2)  # broken unless both are in work at the same time
+    segmenters = bench.node._cameras[0]._segmenters
+    build = segmenters._build
+
+    def build_one_that_waits(size):
+        segmenter = build(size)
+        run = segmenter.segment
+        segmenter.segment = lambda *args: started.wait(20) is None or run(*args)
+        return segmenter
+
+    segmenters._build = build_one_that_waits
+    for number in (1, 2):
+        camera.publish(image_message(stamp=(number, 0)))
+        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
+        bench.spin_until(lambda: not bench.node._frames._order, what='no worker takes it')
+    bench.spin_until(lambda: counts(bench)['processed'] + counts(bench)['dropped'] == 2)
+    bench.spin_for(0.2)
+    assert counts(bench)['failed'] == 0
+    # Whichever is ready first: the older one is not published after the newer.
+    assert [m.header.stamp.sec for m in bench.heard['mask']] in ([1, 2], [2])
+
+
+def test_a_frame_that_was_overtaken_is_dropped(bench):
+    bench.start_node(parallel_frames=2)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image, qos=10)
+    bench.connected(camera)
+    newer_is_out = threading.Event()
+    segmenters = bench.node._cameras[0]._segmenters
+    build = segmenters._build
+    slow = []
+
+    def build_a_slow_one_first(size):
+        segmenter = build(size)
+        if not slow:
+            slow.append(segmenter)
+            run = segmenter.segment
+            segmenter.segment = lambda *args: newer_is_out.wait(20) and run(*args)
+        return segmenter
+
+    segmenters._build = build_a_slow_one_first
+    camera.publish(image_message(stamp=(1, 0)))
+    bench.spin_until(lambda: slow)
+    camera.publish(image_message(stamp=(2, 0)))
+    bench.spin_until(lambda: bench.heard['mask'])
+    newer_is_out.set()
+    bench.spin_until(lambda: counts(bench)['dropped'] == 1)
+    bench.spin_for(0.2)
+    assert [m.header.stamp.sec for m in bench.heard['mask']] == [2]
+
+
 def test_an_error_while_deactivating_gives_everything_back(bench):
     node = bench.start_node()
     camera = node._cameras[0]
@@ -267,7 +330,7 @@ def test_an_error_while_deactivating_gives_everything_back(bench):
     camera.stop = stop_with_an_error_the_first_time
     assert node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
-    assert node._network is None and not node._cameras and node._worker is None
+    assert node._network is None and not node._cameras and not node._workers
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera: its subscription, its segmenter, its outputs; message in, messages out."""
+"""One camera: its subscription, its segmenters, its outputs; message in, messages out."""
 
+import threading
 import time
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -27,6 +28,7 @@ from segnet_ros.ros.conversions import (
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.outputs import Outputs
+from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.settings import Settings
 
 # Reliability is not among the overrides: input_reliability and what publishers offer decide it.
@@ -38,17 +40,20 @@ class Camera:
     Takes one camera's frames from the topic to the results.
 
     :param name: '' for the only camera, else the prefix of its topics.
-    :param build_segmenter: (height, width) -> Segmenter; called once for each new resolution.
+    :param build_segmenter: (height, width) -> Segmenter; called for each new resolution, once for
+        each frame that is in work at the same time.
     """
 
     def __init__(self, node, name: str, label_set, build_segmenter):
         self._node, self.name = node, name
         self._prefix = name + '/' if name else ''
-        self._build_segmenter = build_segmenter
+        self._segmenters = Segmenters(
+            build_segmenter, lambda *sizes: self._say_sizes(*sizes))
         self.outputs = Outputs(node, self._prefix, label_set)
         self.monitor = StreamMonitor()
-        self._segmenter = None
-        self._applied: Settings | None = None
+        # What is published is one frame's, whole, and never older than what was before.
+        self._publishing = threading.Lock()
+        self._newest_published = 0.0
         self._subscription = self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._due = 0.0
@@ -75,7 +80,7 @@ class Camera:
         """Give back topics and buffers."""
         self.stop()
         self.outputs.destroy()
-        self._segmenter = None
+        self._segmenters.clear()
 
     def _input(self) -> tuple[type, str]:
         """Return message type and topic of the frames."""
@@ -164,15 +169,20 @@ class Camera:
         try:
             image = (image_from_compressed(msg) if isinstance(msg, CompressedImage)
                      else image_from_message(msg))
-            converted = time.monotonic()
-            segmentation = self._segmenter_for(image.shape[:2], settings).segment(image, wanted)
         except ImageConversionError as error:
             self.monitor.count('failed', str(error))
             self._node.get_logger().warn(
                 f'frame dropped: {error}', throttle_duration_sec=1.0)
             return
-        segmented = time.monotonic()
-        self.outputs.publish(msg.header, segmentation, settings, self._camera_info)
+        converted = time.monotonic()
+        with self._segmenters.lend(image.shape[:2], settings) as segmenter:
+            segmentation = segmenter.segment(image, wanted)
+            segmented = time.monotonic()
+            with self._publishing:
+                if received < self._newest_published:
+                    return self.monitor.count('dropped')
+                self._newest_published = received
+                self.outputs.publish(msg.header, segmentation, settings, self._camera_info)
         self.monitor.processed([received, begun, converted, segmented, time.monotonic()])
 
     def _is_stale(self, msg, settings: Settings) -> bool:
@@ -183,22 +193,10 @@ class Camera:
         # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
         return age.nanoseconds * 1e-9 > settings.max_frame_age
 
-    def _segmenter_for(self, size: tuple[int, int], settings: Settings):
-        if self._segmenter is None or self._segmenter.camera_size != size:
-            self._segmenter = None  # first give back the buffers of the old resolution
-            self._segmenter = self._build_segmenter(size)
-            self._applied = None
-            network = self._segmenter.network_size
-            self._node.get_logger().info(
-                f'{self.name or "camera"}: {size[1]}x{size[0]} frames, network at '
-                f'{network[1]}x{network[0]}, results {self._segmenter.output_size[1]}x'
-                f'{self._segmenter.output_size[0]}')
-        if settings is not self._applied:
-            self._segmenter.set_confidence_threshold(settings.confidence_threshold)
-            self._segmenter.set_overlay_alpha(settings.overlay_alpha)
-            self._segmenter.set_palette(settings.palette)
-            self._applied = settings
-        return self._segmenter
+    def _say_sizes(self, *sizes: tuple[int, int]):
+        camera, network, output = (f'{width}x{height}' for height, width in sizes)
+        self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
+                                     f'{network}, results {output}')
 
 
 def _offers(publishers) -> str:

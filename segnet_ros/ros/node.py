@@ -79,7 +79,8 @@ class SegNetNode(LifecycleNode):
     Segments the images of one or several cameras with one network.
 
     Images are received in the executor's thread and segmented in a worker's, so that the newest
-    frame is always the one that is taken next.
+    frame is always the one that is taken next. Several workers overlap: while one computes,
+    another decodes, copies or publishes.
     """
 
     def __init__(self, **kwargs):
@@ -89,7 +90,9 @@ class SegNetNode(LifecycleNode):
         self._configured = False
         self._enabled = True
         self._cameras: list[Camera] = []
-        self._network = self._info = self._spare = self._worker = self._frames = None
+        self._network = self._info = self._spare = self._frames = None
+        self._spare_lock = threading.Lock()
+        self._workers: list[threading.Thread] = []
         self.settings: Settings | None = None
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -141,8 +144,14 @@ class SegNetNode(LifecycleNode):
         for camera in self._cameras:
             camera.outputs.publish_latched(self.settings)
             camera.start(self._frames)
-        self._worker = threading.Thread(target=self._work, args=(self._frames,), daemon=True)
-        self._worker.start()
+        parallel = self._value('parallel_frames')
+        # Together they use as many threads of the CPU as one worker would.
+        threads = max(1, torch.get_num_threads() // parallel)
+        self._workers = [
+            threading.Thread(target=self._work, args=(self._frames, threads), daemon=True)
+            for _ in range(parallel)]
+        for worker in self._workers:
+            worker.start()
         periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}
         # Steady time: a paused bag or a clock that jumps must not silence the node.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -175,10 +184,11 @@ class SegNetNode(LifecycleNode):
         self._timers_running = []
         for camera in self._cameras:
             camera.stop()
-        if self._worker is not None:
+        if self._workers:
             self._frames.close()
-            self._worker.join()
-            self._worker = None
+            for worker in self._workers:
+                worker.join()
+            self._workers = []
 
     def _release(self):
         self._stop()
@@ -193,7 +203,8 @@ class SegNetNode(LifecycleNode):
             torch.cuda.empty_cache()
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
-        spare, self._spare = self._spare, None
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
         if spare is not None and spare.camera_size == camera_size:
             return spare
         network_size = (parse_size(self._value('network_size'), ('auto',))
@@ -203,8 +214,9 @@ class SegNetNode(LifecycleNode):
                        else parse_size(output, ('input',)) or camera_size)
         return Segmenter(self._network, self._info, camera_size, network_size, output_size)
 
-    def _work(self, frames: NewestFrames):
-        """Segment the waiting frames, until the store is closed."""
+    def _work(self, frames: NewestFrames, threads: int):
+        """Segment the waiting frames with so many threads, until the store is closed."""
+        torch.set_num_threads(threads)
         while (taken := frames.take()) is not None:
             camera, (msg, received) = taken
             try:

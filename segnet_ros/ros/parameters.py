@@ -71,6 +71,9 @@ PARAMETERS = (
                                           'WIDTHxHEIGHT.'),
     ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
                                           'network or WIDTHxHEIGHT.'),
+    ParameterSpec('parallel_frames', 1, 'Frames in work at the same time. More give more frames a '
+                                        'second, each of them later: the threads of the CPU are '
+                                        'shared out among them.', bounds=(1, 16)),
     ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
                                         'empty name is one camera with plain topic names.'),
     ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
