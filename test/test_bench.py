@@ -38,7 +38,7 @@ from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.tools import cli
 
 CAMERA = (48, 64)
-HEADLINE = {'full_width_speedup', 'openvino_ratio', 'node_throughput_ratio',
+HEADLINE = {'full_width_speedup', 'openvino_ratio', 'node_throughput_ratio', 'node_default_ratio',
             'latency_p99_over_p50', 'delivered_720p30'}
 
 
@@ -168,12 +168,14 @@ def test_headline_is_taken_from_where_it_was_measured():
     results = {
         'network': {'widths': {'1': {'speedup': 3.3, 'openvino_ratio': 1.1},
                                '0.5': {'speedup': 2.0, 'openvino_ratio': 0.9}}},
-        'node': {'640x480': {'node_per_network': 0.5}, '1280x720': {'node_per_network': 0.92}},
+        'node': {'640x480': {'parallel_per_network': 0.5, 'node_per_network': 0.4},
+                 '1280x720': {'parallel_per_network': 0.92, 'node_per_network': 0.8}},
         'latency': {'p99_over_p50': 1.2},
         'dds': {'large_images best_effort': {'share': 0.98}, 'large_images reliable': {'share': 1},
                 'defaults best_effort': {'share': 0.1}, 'node, large_images': {'share': 0.5}}}
     assert headline(results) == {
         'full_width_speedup': 3.3, 'openvino_ratio': 1.1, 'node_throughput_ratio': 0.92,
+        'node_default_ratio': 0.8,
         'latency_p99_over_p50': 1.2, 'delivered_720p30': 0.98}
     assert headline({}) == dict.fromkeys(HEADLINE)
 
@@ -211,9 +213,10 @@ def test_table_lines_up():
 def test_the_node_is_measured_beside_the_bare_network(plan, own_domain):
     measured = measure_node(plan)['64x48']
     assert measured['network_size'] == '64x48'
-    assert measured['node_fps'] > 0
-    assert measured['node_per_network'] == pytest.approx(
-        measured['node_fps'] / measured['network_fps'])
+    for node in ('node', 'parallel'):
+        assert measured[f'{node}_fps'] > 0
+        assert measured[f'{node}_per_network'] == pytest.approx(
+            measured[f'{node}_fps'] / measured['network_fps'])
 
 
 def test_every_frame_is_complete_or_lost(plan, own_domain):

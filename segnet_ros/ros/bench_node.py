@@ -48,7 +48,8 @@ def _nothing():
 
 @contextmanager
 def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
-                  compressed: bool = False, diagnostics_period: float = 0.0) -> Iterator[Peer]:
+                  compressed: bool = False, diagnostics_period: float = 0.0,
+                  parallel_frames: int = 1) -> Iterator[Peer]:
     """Start a node in the namespace /bench/NAME; give the peer that has found it."""
     use_large_image_profile()
     namespace = f'/bench/{name}'
@@ -57,12 +58,14 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
         '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
         '-p', f'device:={plan.device}', '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',
-        '-p', f'diagnostics_period:={diagnostics_period}']
+        '-p', f'diagnostics_period:={diagnostics_period}',
+        '-p', f'parallel_frames:={parallel_frames}']
     context = rclpy.Context()
     rclpy.init(context=context)
     try:
         with running(command) as process:
-            peer = Peer(context, namespace, cameras, compressed, lambda: _check_alive(process))
+            peer = Peer(context, namespace, cameras, compressed, parallel_frames,
+                        lambda: _check_alive(process))
             try:
                 yield peer
             finally:
@@ -78,34 +81,39 @@ def _check_alive(process: subprocess.Popen):
 
 def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    For each camera size: frames a second of the bare network, of segment() and of the node.
+    For each camera size: frames a second of the bare network, of segment() and of two nodes.
 
-    The network runs at the size that the node runs it at; segment() and node give all outputs.
+    The network runs at the size that the nodes run it at; segment() and nodes give all outputs.
+    'node' is as people start it, which gives each frame the whole machine; 'parallel' has two
+    frames in work at a time, so that what is not the network finds a core beside it.
     """
     results = {}
-    with node_and_peer(plan, 'node') as peer:
+    with (node_and_peer(plan, 'node') as node,
+          node_and_peer(plan, 'parallel', parallel_frames=2) as parallel):
         for size in plan.camera_sizes:
-            results[size_name(size)] = _node_at(plan, peer, size, progress)
+            results[size_name(size)] = _nodes_at(
+                plan, {'node': node, 'parallel': parallel}, size, progress)
     return results
 
 
-def _node_at(plan: Plan, peer: Peer, size: Size, progress: Progress) -> dict:
+def _nodes_at(plan: Plan, peers: dict[str, Peer], size: Size, progress: Progress) -> dict:
     image, segmenter = street(size), plan.segmenter(size)
     network = network_runner(plan, segmenter.network_size)
-    peer.show(image)
+    for peer in peers.values():
+        peer.show(image)
     sides = {'network': network, 'segment': partial(segmenter.segment, image)}
-    rates: dict[str, list[float]] = {'network': [], 'segment': [], 'node': []}
+    rates: dict[str, list[float]] = {side: [] for side in (*sides, *peers)}
     for _ in range(plan.node_rounds):
         for side, seconds in time_in_turns(sides, max(2, plan.node_frames // 4)).items():
             rates[side].append(1 / median(seconds))
-        rates['node'].append(peer.saturate(plan.node_frames))
+        for name, peer in peers.items():
+            rates[name].append(peer.saturate(plan.node_frames))
         progress()
     fps = {side: median(values) for side, values in rates.items()}
     return {'network_size': size_name(segmenter.network_size),
             **{f'{side}_fps': value for side, value in fps.items()},
-            'node_per_network': fps['node'] / fps['network'],
-            'node_per_segment': fps['node'] / fps['segment'],
-            'lost': peer.streams[0].lost}
+            **{f'{name}_per_network': fps[name] / fps['network'] for name in peers},
+            'lost': sum(peer.streams[0].lost for peer in peers.values())}
 
 
 def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:

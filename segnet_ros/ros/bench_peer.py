@@ -40,6 +40,9 @@ DEPTH = 10
 START_TIMEOUT = 120.0  # seconds for a node to load and be found
 FRAME_TIMEOUT = 60.0  # seconds for a frame; Full HD on a small CPU takes its time
 DRAIN_TIMEOUT = 5.0
+# Between looks at the clock when nothing arrives. Each look costs a quarter of a millisecond of a
+# CPU that the node needs.
+POLL_PERIOD = 0.02
 FIRST_FRAMES = 3  # before anything is measured, one by one: the node allocates for a new size
 
 
@@ -115,12 +118,14 @@ class Peer:
 
     :param namespace: of the node.
     :param cameras: names of its cameras, '' for the only one.
+    :param parallel_frames: the node's parameter.
     :param alive: raises where the node's process has ended.
     """
 
     def __init__(self, context: rclpy.Context, namespace: str, cameras: tuple[str, ...] = ('',),
-                 compressed: bool = False, alive: Callable[[], object] = lambda: None):
-        self._alive = alive
+                 compressed: bool = False, parallel_frames: int = 1,
+                 alive: Callable[[], object] = lambda: None):
+        self._alive, self._parallel_frames = alive, parallel_frames
         self.node = rclpy.create_node('bench_peer', context=context, namespace=namespace)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
@@ -141,14 +146,14 @@ class Peer:
                 stream.forget()
                 stream.send()
                 self._spin_until(lambda s=stream: s.completions)
-            self._gap = stream.mask_latencies[0] / 4
+            self._gap = stream.mask_latencies[0] / 4 / self._parallel_frames
 
     def saturate(self, frames: int, cameras: int | None = None) -> float:
         """
         Send as fast as the node takes them; return complete frames a second, all cameras together.
 
-        So many frames are on the way that one waits while another is segmented, and no more: with
-        one camera two, with several one of each, since a newer frame would replace the older.
+        So many frames are on the way that one waits while others are segmented, and no more: with
+        several cameras one of each, since a newer frame would replace the older.
         """
         active = self.streams[:cameras]
         for stream in active:
@@ -163,7 +168,7 @@ class Peer:
 
     def _refill(self, active: list[Stream]) -> int:
         """Send what the node can take; return how many frames are complete."""
-        depth = 2 if len(active) == 1 else 1
+        depth = 1 + self._parallel_frames if len(active) == 1 else 1
         for stream in active:
             # The node needs a moment to take the frame before, or would drop it for this one.
             if (len(stream.on_the_way) < depth
@@ -203,7 +208,7 @@ class Peer:
                     what: str = 'the node sends no results'):
         end = time.monotonic() + timeout
         while not condition():
-            self._spin(0.005)
+            self._spin(POLL_PERIOD)
             self._alive()
             if time.monotonic() > end:
                 raise ValueError(f'{what} within {timeout:.0f} s')
