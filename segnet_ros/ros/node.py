@@ -41,7 +41,7 @@ from segnet_ros.ros.parameters import (
     class_specs, declare, PARAMETERS, parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.runtime import (
-    choose_device, choose_precision, device_name, prepare, resident_bytes)
+    choose_device, choose_precision, device_name, keep_freed_memory, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
@@ -282,6 +282,7 @@ def _memory() -> str:
 def main(args=None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit code."""
     use_large_image_profile()
+    keep_freed_memory()
     # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
     # own handlers would end the context under the worker's hands, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
