@@ -38,7 +38,8 @@ ROSDEP_KEYS = {
     'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'rosbags': 'python3-rosbags-pip',
     'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
     'safetensors': None, **dict.fromkeys(
-        ('av', 'gradio', 'lightning', 'matplotlib', 'PIL', 'ray', 'torchmetrics'))}
+        ('av', 'gradio', 'lightning', 'matplotlib', 'PIL', 'pytorch_optimizer', 'ray',
+         'torchmetrics'))}
 
 
 @pytest.fixture(scope='module')

@@ -20,13 +20,14 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from segnet_ros.checkpoint import load_checkpoint
+from segnet_ros.checkpoint import load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
@@ -36,7 +37,7 @@ from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
-from segnet_ros.training.module import class_weights
+from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
 
 torch.set_num_threads(1)
@@ -437,7 +438,7 @@ def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch):
 def test_going_on_with_another_recipe_is_refused(data, tmp_path):
     config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),))
     train(config, tmp_path, 'cpu')
-    with pytest.raises(ValueError, match='lr = 0.001, now it is 0.5.*--output'):
+    with pytest.raises(ValueError, match='lr = 0.003, now it is 0.5.*--output'):
         train(replace(config, lr=0.5), tmp_path, 'cpu')
 
 
@@ -455,7 +456,8 @@ def test_state_is_loaded_without_running_code(data, tmp_path):
 
 def test_run_may_start_from_weights(data, tmp_path):
     first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
-    second = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), lr=0.0),
+    second = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), lr=0.0,
+                          muon_lr=0.0),
                    tmp_path / 'b', 'cpu')
     torch.testing.assert_close(weights_of(second)['classifier.weight'],
                                weights_of(first)['classifier.weight'], rtol=1e-3, atol=1e-4)
@@ -467,7 +469,8 @@ def test_run_for_other_classes_keeps_all_but_the_classifier(data, tmp_path):
     labels = tmp_path / 'more.yaml'
     labels.write_text('name: more\nclasses:\n' + ''.join(
         f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in range(12)))
-    second = train(recipe(data, phases=short, init=str(first), lr=0.0, label_set=str(labels)),
+    second = train(recipe(data, phases=short, init=str(first), lr=0.0, muon_lr=0.0,
+                          label_set=str(labels)),
                    tmp_path / 'b', 'cpu')
     before, after = weights_of(first), weights_of(second)
     assert after['classifier.weight'].shape[0] == 12
@@ -527,3 +530,18 @@ def test_two_processes_train_together(data, tmp_path):
     assert [(r['epoch'], r['step']) for r in rows(tmp_path / 'run') if r['loss']] == [
         ('0', '1'), ('1', '3')]
     assert load_checkpoint(tmp_path / 'run' / 'weights.safetensors')[1].scores['epoch'] == 2
+
+
+def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
+    config = recipe(data)
+    module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    groups = module.configure_optimizers()['optimizer'].param_groups
+    names = {id(p): n for n, p in module.named_parameters()}
+    grouped = [[names[id(p)] for p in group['params']] for group in groups]
+    assert sorted(sum(grouped, [])) == sorted(names.values())
+    assert [group['use_muon'] for group in groups] == [True, False, False]
+    muon, heads, norms = grouped
+    assert all(n.endswith('conv.weight') for n in muon) and len(muon) == 25
+    assert {n.split('.')[-2] for n in norms} == {'bn'} and groups[2]['weight_decay'] == 0
+    assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}

@@ -52,6 +52,8 @@ class TrainConfig:
     :param paste: share of the crops that get the rare things of another crop pasted over them.
     :param rare_share: classes with less than this share of the pixels are rare.
     :param batch_size: crops a step, on each device.
+    :param lr: peak of AdamW's learning rate: batch normalisation, classifier, auxiliary heads.
+    :param muon_lr: peak of Muon's learning rate: all other convolutions.
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
         (ENet, arXiv 1606.02147); less means that rare classes weigh more.
     :param aux_weight: weight of the mean loss of the auxiliary heads; 0 trains without them.
@@ -71,8 +73,9 @@ class TrainConfig:
     paste: float = 0.0
     rare_share: float = 0.02
     batch_size: int = 8
-    lr: float = 1e-3
-    weight_decay: float = 0.02
+    lr: float = 3e-3
+    muon_lr: float = 0.06
+    weight_decay: float = 0.1
     warmup_steps: int = 200
     ema_decay: float = 0.998
     gradient_clip: float = 5.0

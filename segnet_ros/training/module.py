@@ -18,6 +18,7 @@ import math
 
 import lightning
 import numpy as np
+from pytorch_optimizer import Muon
 import torch
 from torch import nn
 from torch.nn import functional
@@ -105,12 +106,24 @@ class SegmentationModule(lightning.LightningModule):
                     f'{ours.get(name)}; go on with the same settings or give another --output')
 
     def configure_optimizers(self):
-        """Return AdamW (decay on convolution weights only) with warm-up and cosine."""
-        decayed = [p for p in self.parameters() if p.ndim == 4]
-        others = [p for p in self.parameters() if p.ndim != 4]
-        optimizer = torch.optim.AdamW([{'params': decayed},
-                                       {'params': others, 'weight_decay': 0.0}],
-                                      lr=self.config.lr, weight_decay=self.config.weight_decay)
+        """
+        Return Muon for the convolutions and AdamW for all else, with warm-up and cosine.
+
+        Muon orthogonalises each update, so that the rare directions of a filter bank learn as
+        fast as the common ones (Jordan et al. 2024, kellerjordan.github.io/posts/muon): at equal
+        time on two cores it takes a SegNet from random weights much further than AdamW does.
+        """
+        config = self.config
+        convolutions = [p for n, p in self.network.named_parameters()
+                        if p.ndim == 4 and not n.startswith('classifier.')]
+        heads = [*self.network.classifier.parameters(), *self.aux_heads.parameters()]
+        norms = [p for n, p in self.network.named_parameters() if '.bn.' in n]
+        optimizer = Muon([
+            {'params': convolutions, 'use_muon': True, 'lr': config.muon_lr,
+             'weight_decay': config.weight_decay},
+            {'params': heads, 'use_muon': False, 'lr': config.lr,
+             'weight_decay': config.weight_decay},
+            {'params': norms, 'use_muon': False, 'lr': config.lr}])
         total = self.trainer.estimated_stepping_batches
         warmup = min(self.config.warmup_steps, total // 4)
 
