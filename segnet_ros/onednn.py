@@ -23,6 +23,11 @@ results are the same: in bfloat16 bit for bit, in float32 up to rounding.
 import torch
 from torch import nn
 
+# The activation that is fused in, and its numbers.
+Activation = tuple[str, *tuple[float, ...]]
+NO_ACTIVATION: Activation = ('none',)
+RELU: Activation = ('relu',)
+
 
 def onednn_is_available(dtype: torch.dtype) -> bool:
     """Tell whether this build of torch has oneDNN's packed convolution for this dtype on CPUs."""
@@ -30,18 +35,25 @@ def onednn_is_available(dtype: torch.dtype) -> bool:
             and hasattr(torch.ops.mkldnn, '_convolution_pointwise'))
 
 
+def onednn_has_int8() -> bool:
+    """Tell whether this CPU has 8-bit products (VNNI) and this torch oneDNN's convolution."""
+    # Without VNNI the products are added in 16 bits, where large ones are cut off.
+    return (onednn_is_available(torch.float32) and torch.cpu._is_vnni_supported()
+            and hasattr(torch.ops.onednn, 'qconv2d_pointwise'))
+
+
 class PackedConvolution(nn.Module):
     """
-    A convolution of stride 1, its bias and, if asked for, ReLU.
+    A convolution of stride 1, its bias and what is fused in behind it.
 
     :param conv: what it computes; left as it is, its bias shared.
-    :param relu: whether what comes out is cut off below zero.
+    :param activation: e.g. RELU.
     """
 
-    def __init__(self, conv: nn.Conv2d, relu: bool):
+    def __init__(self, conv: nn.Conv2d, activation: Activation):
         super().__init__()
         self._padding = list(conv.padding)
-        self._activation = 'relu' if relu else 'none'
+        self._activation, self._numbers = activation[0], list(activation[1:])
         self.bias = conv.bias
         # Not a buffer: it is opaque, and good for nothing but this operator.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
@@ -50,5 +62,46 @@ class PackedConvolution(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolved (N, C, H, W) map, channels last where `x` is."""
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self.bias, self._padding, [1, 1], [1, 1], 1, self._activation, [],
-            '')
+            x, self._weight, self.bias, self._padding, [1, 1], [1, 1], 1, self._activation,
+            self._numbers, '')
+
+
+class QuantizedConvolution(nn.Module):
+    """
+    A convolution of stride 1 that takes uint8 maps, multiplies int8 weights and adds in int32.
+
+    :param conv: what it computes, float32; its weights are rounded to 127 levels each way, with a
+        scale for each output channel.
+    :param in_steps: (in channels,) the value that one level of each input channel stands for.
+    :param out_steps: likewise of the output, which is then cut off below 0 and above 255 levels;
+        None for plain values, as of a classifier.
+    :param out_dtype: uint8, or a floating dtype: then the levels are not rounded, but lie 0.5
+        higher, so that cutting off rounds them.
+    """
+
+    def __init__(self, conv: nn.Conv2d, in_steps: torch.Tensor, out_steps: torch.Tensor | None,
+                 out_dtype: torch.dtype):
+        super().__init__()
+        assert conv.bias is not None
+        weight, bias = conv.weight * in_steps[:, None, None], conv.bias.clone()
+        self._activation: Activation = NO_ACTIVATION
+        if out_steps is not None:
+            weight, bias = weight / out_steps[:, None, None, None], bias / out_steps
+            self._activation = RELU
+            if out_dtype != torch.uint8:
+                bias += 0.5
+                self._activation = ('hardtanh', 0.0, 255.0)
+        self._padding, self._out_dtype = list(conv.padding), out_dtype
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self._scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
+        self._zero_points = torch.zeros(len(bias), dtype=torch.int32)
+        whole = (weight / self._scale[:, None, None, None]).round().to(torch.int8)
+        self._weight = torch.ops.onednn.qconv_prepack(
+            whole, self._scale, 1.0, 0, [1, 1], self._padding, [1, 1], 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolved (N, C, H, W) map; `x` in levels, 0 to 255, of any dtype."""
+        name, *numbers = self._activation
+        return torch.ops.onednn.qconv2d_pointwise(
+            x.to(torch.uint8), 1.0, 0, self._weight, self._scale, self._zero_points, self.bias,
+            [1, 1], self._padding, [1, 1], 1, 1.0, 0, self._out_dtype, name, numbers, '')

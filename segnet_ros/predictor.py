@@ -40,7 +40,7 @@ class Predictor:
 
     :param weights: a .safetensors file or a name in resource/.
     :param device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-    :param precision: 'auto', 'float32', 'bfloat16' or 'float16'.
+    :param precision: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'.
     :raises CheckpointError, ValueError: saying why these cannot be used.
     """
 

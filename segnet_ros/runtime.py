@@ -25,10 +25,13 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from segnet_ros.int8 import quantize
 from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
-from segnet_ros.onednn import onednn_is_available, PackedConvolution
+from segnet_ros.onednn import (
+    NO_ACTIVATION, onednn_is_available, PackedConvolution, RELU)
 
-PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16,
+              'int8': torch.int8}
 
 
 def choose_device(name: str = 'auto') -> torch.device:
@@ -85,8 +88,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """
     Return the dtype by name; 'auto' is float16 on CUDA, bfloat16 on CPUs that compute in it.
 
-    :raises ValueError: for a name that is neither 'auto' nor in PRECISIONS.
+    :raises ValueError: for a name that is neither 'auto' nor in PRECISIONS, and for int8 on CUDA.
     """
+    if name == 'int8' and device.type == 'cuda':
+        raise ValueError("precision 'int8' is for CPUs; on CUDA choose float16")
     if name in PRECISIONS:
         return PRECISIONS[name]
     if name != 'auto':
@@ -105,8 +110,14 @@ def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -
 
     Changes the network in place and returns it, in eval mode and without gradients; on a CPU its
     convolutions are oneDNN's. The results are those of the unfolded network up to rounding.
+
+    :param dtype: of weights and maps; int8 stands for 8-bit ones (int8.quantize), images and
+        logits then being what the first parameter is and float32.
+    :raises ValueError: where int8 is asked for and cannot be had.
     """
     network.eval().requires_grad_(False)
+    if dtype == torch.int8:
+        return quantize(network, choose_precision('auto', device))
     for unit in network.modules():
         if isinstance(unit, ConvUnit):
             unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
@@ -115,7 +126,8 @@ def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -
     if device.type == 'cpu' and onednn_is_available(dtype):
         for stage in (*network.encoder, *network.decoder):
             for i, unit in enumerate(stage):
-                stage[i] = PackedConvolution(unit.conv, hasattr(unit, 'relu'))
+                stage[i] = PackedConvolution(
+                    unit.conv, RELU if hasattr(unit, 'relu') else NO_ACTIVATION)
         network.classifier = PackedConvolution(  # type: ignore[assignment]
-            network.classifier, False)
+            network.classifier, NO_ACTIVATION)
     return network

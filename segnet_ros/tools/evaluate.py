@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--robustness', action='store_true',
                         help='also score darkened, blurred, rainy, JPEG and tilted frames')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--precision', default='auto',
+                        help='auto, float32, bfloat16, float16 or int8')
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -48,7 +50,7 @@ def main(args: argparse.Namespace):
     """Evaluate and print; write what was asked for."""
     from segnet_ros.training.evaluate import evaluate
     evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
-                          args.robustness, args.device)
+                          args.robustness, args.device, args.precision)
     print_scores(evaluation.result)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def add_model_arguments(parser: argparse.ArgumentParser):
                         help='a .safetensors file or a shipped name (segnet_half_camvid11)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--precision', default='auto',
-                        help='auto, float32, bfloat16 or float16')
+                        help='auto, float32, bfloat16, float16 or int8')
 
 
 def main(args: argparse.Namespace) -> int:

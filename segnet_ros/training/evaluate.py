@@ -61,7 +61,8 @@ class Evaluation:
 
 def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
              size: tuple[int, int] | None = None, label_set: str | Path | None = None,
-             robustness: bool = False, device: str = 'auto') -> Evaluation:
+             robustness: bool = False, device: str = 'auto',
+             precision: str = 'auto') -> Evaluation:
     """
     Score weights on DATA/SPLIT, with progress bars.
 
@@ -77,7 +78,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     frames = frame_paths(data, split)
     chosen = choose_device(device)
     size = size or info.input_size
-    predict = predictor(prepare(network, chosen, choose_precision('auto', chosen)), info, size)
+    predict = predictor(prepare(network, chosen, choose_precision(precision, chosen)), info, size)
 
     def read(name: str = '') -> Iterable[Frame]:
         for index, paths in enumerate(tqdm(frames, name or split, unit='frame', leave=False)):

@@ -1,0 +1,87 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A trained SegNet in 8-bit integers for CPUs, without data and without training.
+
+Batch normalisation says how far a channel's values reach, so no image is needed to find out (Nagel
+et al. 2019, arXiv 1906.04721). Each channel has a step of its own, which ReLU, pooling and
+unpooling let pass, and which the next convolution's weights take back. Maps are pooled and
+unpooled before they are rounded: among 8-bit values maxima would tie, and the first would win.
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
+from segnet_ros.onednn import onednn_has_int8, PackedConvolution, QuantizedConvolution
+
+# How many standard deviations above its mean a channel is cut off. Few of them cost the rare
+# strong answers, many the fine ones; from 7 to 14 the mIoU on CamVid was the same within 0.2.
+REACH = 10
+LEVELS = 255
+
+
+@torch.no_grad()
+def quantize(network: EncoderDecoder, dtype: torch.dtype) -> EncoderDecoder:
+    """
+    Replace all convolutions by 8-bit ones, the first but for its results; change it in place.
+
+    :param network: in eval mode, its batch normalisation not yet folded.
+    :param dtype: of the image and of the maps that are pooled; bfloat16 or float32.
+    :raises ValueError: where the network or this build of torch cannot be run so.
+    """
+    stages = [*network.encoder, *network.decoder]
+    units = [unit for stage in stages for unit in stage]
+    if not all(hasattr(unit, 'relu') for unit in units):
+        raise ValueError("precision 'int8' needs a ReLU behind every convolution; SegNet has it, "
+                         'SegNet-Basic has not: choose bfloat16 or float32')
+    if not onednn_has_int8():
+        raise ValueError("precision 'int8': this CPU has no 8-bit products (VNNI), or torch "
+                         f'{torch.__version__} no convolutions for them; choose float32')
+    # What follows these is pooling or unpooling, but for the last, which the classifier follows.
+    ends = {id(stage[-1]) for stage in stages[:-1]}
+    steps: torch.Tensor | None = None
+    for stage in stages:
+        for i, unit in enumerate(stage):
+            out_steps = _steps(unit)
+            conv = fuse_conv_bn_eval(unit.conv, unit.bn)
+            if steps is None:
+                stage[i] = _first(conv, out_steps, dtype)
+            else:
+                stage[i] = QuantizedConvolution(
+                    conv, steps, out_steps, dtype if id(unit) in ends else torch.uint8)
+            steps = out_steps
+    assert steps is not None
+    network.classifier = QuantizedConvolution(  # type: ignore[assignment]
+        network.classifier, steps, None, torch.float32)
+    return network
+
+
+def _steps(unit: ConvUnit) -> torch.Tensor:
+    """Return the value that one of 255 levels stands for, for each channel after ReLU, (C,)."""
+    reach = unit.bn.bias + REACH * unit.bn.weight.abs()
+    # A channel that is always zero has some step too.
+    return reach.clamp(min=1e-3 * float(reach.max().clamp(min=1e-6))) / LEVELS
+
+
+def _first(conv: nn.Conv2d, steps: torch.Tensor, dtype: torch.dtype) -> PackedConvolution:
+    """Return the convolution of the image, too small to gain by 8 bits, its results in steps."""
+    assert conv.bias is not None
+    conv.weight.div_(steps[:, None, None, None])
+    conv.bias.div_(steps).add_(0.5)  # what follows rounds by cutting off
+    return PackedConvolution(
+        conv.to(dtype, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        ('hardtanh', 0.0, float(LEVELS)))
