@@ -26,19 +26,22 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet_ros.bench import segmenters, timing
+from segnet_ros.bench.environment import describe
 from segnet_ros.bench.networks import count_flops, matrix_product, measure_networks
 from segnet_ros.bench.openvino_network import ExportableNetwork
 from segnet_ros.bench.plan import make_plan, Plan, QUICK, street
 from segnet_ros.bench.report import headline, report, table
 from segnet_ros.networks.build import build_network
+from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.resources import share_directory
 from segnet_ros.ros.bench_delivery import deliver
-from segnet_ros.ros.bench_node import measure_node, node_and_peer
+from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.tools import cli
 
 CAMERA = (48, 64)
-HEADLINE = {'full_width_speedup', 'openvino_ratio', 'node_throughput_ratio', 'node_default_ratio',
+HEADLINE = {'full_width_speedup', 'full_width_int8_speedup', 'openvino_ratio',
+            'node_throughput_ratio', 'node_default_ratio',
             'latency_p99_over_p50', 'delivered_720p30'}
 
 
@@ -102,6 +105,7 @@ def test_networks(plan):
     measured = measure_networks(plan)['widths']['0.03125']
     assert measured['speedup'] == pytest.approx(
         measured['straightforward_ms'] / measured['ours_ms'])
+    assert (measured['int8_speedup'] is not None) == onednn_has_int8()
     with FlopCounterMode(display=False) as product:
         matrix_product(plan)()
     peak_rate = product.get_total_flops() / measured['matrix_product_ms'] * 1e3
@@ -166,7 +170,7 @@ def test_soak_s_verdict_is_the_exit_code(weights, monkeypatch, capsys):
 
 def test_headline_is_taken_from_where_it_was_measured():
     results = {
-        'network': {'widths': {'1': {'speedup': 3.3, 'openvino_ratio': 1.1},
+        'network': {'widths': {'1': {'speedup': 3.3, 'int8_speedup': 5.1, 'openvino_ratio': 1.1},
                                '0.5': {'speedup': 2.0, 'openvino_ratio': 0.9}}},
         'node': {'640x480': {'parallel_per_network': 0.5, 'node_per_network': 0.4},
                  '1280x720': {'parallel_per_network': 0.92, 'node_per_network': 0.8}},
@@ -174,8 +178,8 @@ def test_headline_is_taken_from_where_it_was_measured():
         'dds': {'large_images best_effort': {'share': 0.98}, 'large_images reliable': {'share': 1},
                 'defaults best_effort': {'share': 0.1}, 'node, large_images': {'share': 0.5}}}
     assert headline(results) == {
-        'full_width_speedup': 3.3, 'openvino_ratio': 1.1, 'node_throughput_ratio': 0.92,
-        'node_default_ratio': 0.8,
+        'full_width_speedup': 3.3, 'full_width_int8_speedup': 5.1, 'openvino_ratio': 1.1,
+        'node_throughput_ratio': 0.92, 'node_default_ratio': 0.8,
         'latency_p99_over_p50': 1.2, 'delivered_720p30': 0.98}
     assert headline({}) == dict.fromkeys(HEADLINE)
 
@@ -217,6 +221,13 @@ def test_the_node_is_measured_beside_the_bare_network(plan, own_domain):
         assert measured[f'{node}_fps'] > 0
         assert measured[f'{node}_per_network'] == pytest.approx(
             measured[f'{node}_fps'] / measured['network_fps'])
+
+
+def test_a_start_takes_longest_until_the_first_frame(plan, own_domain):
+    measured = measure_start(replace(plan, node_rounds=1))
+    assert 0 < measured['help_s'] < measured['ready_s'] < measured['first_frame_s']
+    assert f"{measured['first_frame_s']:.2f}" in report(
+        {'environment': describe(plan), 'headline': {}, 'start': measured})
 
 
 def test_every_frame_is_complete_or_lost(plan, own_domain):

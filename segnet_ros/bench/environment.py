@@ -34,7 +34,7 @@ def describe(plan: Plan) -> dict:
     on_cuda = plan.device.type == 'cuda'
     return {
         'device': device_name(plan.device),
-        'precision': str(plan.dtype).removeprefix('torch.'),
+        'precision': plan.precision,
         'cpu': _cpu_model(), 'cores': cores, 'torch_threads': torch.get_num_threads(),
         'load_average': load, 'busy': load > BUSY * cores,
         'cuda': torch.version.cuda if on_cuda else None,

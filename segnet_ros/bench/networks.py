@@ -33,12 +33,13 @@ from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.cuda_graph import CudaGraph
 from segnet_ros.labels import load_label_set
 from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.runtime import prepare
 
 
 def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Time the network at each width: straightforward, ours and, where there is one, OpenVINO's.
+    Time the network at each width: straightforward, ours and, where they run, int8 and OpenVINO's.
 
     Each in turns with a large matrix product in the same precision, which stands for what the
     machine can do: share_of_matrix_product is what ours reaches of its FLOP/s.
@@ -58,9 +59,12 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
     sides: dict[str, Callable[[], object]] = {
         'straightforward': eager_runner(plain, image, plan.device),
         'ours': own_runner(ours, image, plan)}
+    if plan.device.type == 'cpu' and plan.dtype != torch.int8 and onednn_has_int8():
+        sides['int8'] = own_runner(
+            prepare(copy.deepcopy(plain), plan.device, torch.int8), image, plan)
     # OpenVINO has no part in what runs on a GPU.
     if plan.device.type == 'cpu' and openvino_is_installed():
-        sides['openvino'] = openvino_runner(plain, image, plan.dtype)
+        sides['openvino'] = openvino_runner(plain, image, plan.float_dtype)
     times = time_in_turns({**sides, 'matrix_product': matrix_product(plan)}, plan.rounds, progress)
     own_rate = flops / median(times['ours'])
     peak_rate = 2 * plan.matrix_side**3 / median(times['matrix_product'])
@@ -68,7 +72,9 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
         'parameters': sum(p.numel() for p in plain.parameters()), 'flops': flops,
         **{f'{side}_ms': milliseconds(times[side]) for side in times},
         'speedup': ratio(times['straightforward'], times['ours']),
-        'openvino_ratio': ratio(times['openvino'], times['ours']) if 'openvino' in sides else None,
+        **{name: ratio(times[of], times[to]) if of in sides and to in sides else None
+           for name, of, to in (('int8_speedup', 'straightforward', 'int8'),
+                                ('openvino_ratio', 'openvino', 'ours'))},
         'matrix_product_flops_per_second': peak_rate,
         'share_of_matrix_product': own_rate / peak_rate}
 
@@ -88,7 +94,8 @@ def eager_runner(network: EncoderDecoder, image: torch.Tensor,
 def own_runner(network: EncoderDecoder, image: torch.Tensor,
                plan: Plan) -> Callable[[], torch.Tensor]:
     """Return a function that runs a prepared network as the segmenter does: on CUDA as a graph."""
-    ready = image.to(plan.dtype).contiguous(memory_format=torch.channels_last)
+    dtype = next(network.parameters()).dtype  # int8 networks take images in floating point
+    ready = image.to(dtype).contiguous(memory_format=torch.channels_last)
     if plan.device.type != 'cuda':
         return eager_runner(network, ready, plan.device)
     kept: list[torch.Tensor] = []
@@ -120,9 +127,10 @@ def count_flops(network: EncoderDecoder, size: Size, device: torch.device) -> in
 
 
 def matrix_product(plan: Plan) -> Callable[[], torch.Tensor]:
-    """Return a function that multiplies two large matrices in the network's precision."""
+    """Return a function that multiplies two large matrices in the network's floating point."""
     side = plan.matrix_side
-    a, b = (torch.randn(side, side, device=plan.device).to(plan.dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=plan.device).to(plan.float_dtype)
+            for _ in range(2))
     product = torch.empty_like(a)
 
     @torch.inference_mode()

@@ -63,6 +63,16 @@ class Plan:
     seconds: float = 10.0
     matrix_side: int = 4096
 
+    @property
+    def precision(self) -> str:
+        """Return the dtype as the node's parameter names it."""
+        return str(self.dtype).removeprefix('torch.')
+
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """Return the dtype of floating point that 8-bit networks are compared with."""
+        return self.dtype if self.dtype != torch.int8 else choose_precision('auto', self.device)
+
     def segmenter(self, camera_size: Size) -> Segmenter:
         """Return a segmenter as the node makes it."""
         network, info = load_checkpoint(self.weights)
@@ -75,12 +85,14 @@ QUICK: dict[str, Any] = {
     'matrix_side': 1024}
 
 
-def make_plan(weights: str | None, device: str, scratch: Path, quick: bool = False) -> Plan:
+def make_plan(weights: str | None, device: str, scratch: Path, quick: bool = False,
+              precision: str = 'auto') -> Plan:
     """
     Return the plan for this machine.
 
     :param weights: by path or shipped name; None for random ones of half width, which take as
         long as trained ones. They are written into the folder `scratch`, for nodes to read.
+    :param precision: of networks, segmenters and nodes; one of runtime.PRECISIONS or 'auto'.
     :raises ValueError, FileNotFoundError, CheckpointError: where weights or device are not there.
     """
     if weights is None:
@@ -91,7 +103,7 @@ def make_plan(weights: str | None, device: str, scratch: Path, quick: bool = Fal
     else:
         path = find_weights(weights)
     chosen = choose_device(device)
-    return Plan(chosen, choose_precision('auto', chosen), path, read_info(path),
+    return Plan(chosen, choose_precision(precision, chosen), path, read_info(path),
                 **(QUICK if quick else {}))
 
 

@@ -55,7 +55,7 @@ def _networks(axes: Axes, result: dict):
     widths = result['widths']
     _bars(axes, [f'width {w}\n{r["speedup"]:.2f}x' for w, r in widths.items()],
           {side: [r[f'{side}_ms'] for r in widths.values()]
-           for side in ('straightforward', 'ours', 'openvino')
+           for side in ('straightforward', 'ours', 'int8', 'openvino')
            if all(f'{side}_ms' in r for r in widths.values())}, 'ms')
     axes.set_yscale('log')
     axes.set_title(f"Network at {result['size']}")

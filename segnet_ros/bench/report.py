@@ -23,7 +23,8 @@ def headline(results: dict) -> dict[str, float | None]:
     """
     Return the numbers that say it all; None for what was not measured.
 
-    full_width_speedup: our network over straightforward PyTorch. openvino_ratio: OpenVINO's time
+    full_width_speedup: our network over straightforward PyTorch; full_width_int8_speedup: the same
+    in 8-bit integers. openvino_ratio: OpenVINO's time
     over ours. node_throughput_ratio: frames a second of the node with two frames in work at a time
     over the bare network's; node_default_ratio: the same as people start it, one at a time.
     latency_p99_over_p50: from image to mask at half the highest rate. delivered_720p30: share of
@@ -33,6 +34,7 @@ def headline(results: dict) -> dict[str, float | None]:
     delivered = [dds[key]['share'] for key in dds if key.startswith('large_images')]
     return {
         'full_width_speedup': _find(results, 'network', 'widths', '1', 'speedup'),
+        'full_width_int8_speedup': _find(results, 'network', 'widths', '1', 'int8_speedup'),
         'openvino_ratio': _find(results, 'network', 'widths', '1', 'openvino_ratio'),
         'node_throughput_ratio': _find(results, 'node', MAIN, 'parallel_per_network'),
         'node_default_ratio': _find(results, 'node', MAIN, 'node_per_network'),
@@ -87,13 +89,14 @@ def _environment(facts: dict) -> str:
 def _networks(result: dict) -> str:
     rows = [[width, f"{r['parameters'] / 1e6:.1f}", f"{r['flops'] / 1e9:.0f}",
              *(f'{r[key]:.1f}' if key in r else '-'
-               for key in ('straightforward_ms', 'ours_ms', 'openvino_ms')),
-             f"{r['speedup']:.2f}", f"{r['matrix_product_flops_per_second'] / 1e9:.0f}",
+               for key in ('straightforward_ms', 'ours_ms', 'int8_ms', 'openvino_ms')),
+             f"{r['speedup']:.2f}", f"{r['int8_speedup']:.2f}" if r['int8_speedup'] else '-',
+             f"{r['matrix_product_flops_per_second'] / 1e9:.0f}",
              f"{100 * r['share_of_matrix_product']:.0f}"] for width, r in result['widths'].items()]
     return table(
         f"Network at {result['size']}, beside a product of matrices {result['matrix_side']} wide",
-        ['width', 'M parameters', 'GFLOP', 'straightforward ms', 'ours ms', 'OpenVINO ms',
-         'speedup', 'product GFLOP/s', '% of them by ours'], rows)
+        ['width', 'M parameters', 'GFLOP', 'straightforward ms', 'ours ms', 'int8 ms',
+         'OpenVINO ms', 'speedup', 'of int8', 'product GFLOP/s', '% of them by ours'], rows)
 
 
 def _segments(result: dict) -> str:
@@ -141,6 +144,14 @@ def _dds(result: dict) -> str:
     return table('Raw frames that arrive at 30 Hz', ['', '%', 'median age ms'], rows)
 
 
+def _start(result: dict) -> str:
+    rows = [[what, f"{result[key + '_s']:.2f}"] for key, what in (
+        ('help', '`segnet --help`'), ('imports', 'imports of rclpy, torch and OpenCV alone'),
+        ('ready', 'node, until its topics are found'),
+        ('first_frame', "node, until the first frame's results"))]
+    return table('From the start of the process', ['', 'seconds'], rows)
+
+
 def _soak(result: dict) -> str:
     return (f"Soak: {result['start_mib']:.0f} MiB resident, after {result['frames']} frames "
             f"{result['end_mib']:.0f} MiB; {'passed' if result['passed'] else 'FAILED'} "
@@ -148,4 +159,4 @@ def _soak(result: dict) -> str:
 
 
 _SECTIONS = {'network': _networks, 'segment': _segments, 'node': _node, 'cameras': _cameras,
-             'input': _input, 'latency': _latency, 'dds': _dds}
+             'input': _input, 'latency': _latency, 'dds': _dds, 'start': _start}

@@ -25,6 +25,7 @@ from functools import partial
 from statistics import median
 import subprocess
 import sys
+import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
@@ -56,7 +57,8 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     command = [
         sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '--log-level', 'error',
         '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
-        '-p', f'device:={plan.device}', '-p', f'camera_names:={list(cameras)}',
+        '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
+        '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',
         '-p', f'diagnostics_period:={diagnostics_period}',
         '-p', f'parallel_frames:={parallel_frames}']
@@ -162,6 +164,30 @@ def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
         progress()
     return {'peak_fps': peak, 'rate': peak / 2, 'sent': plan.latency_frames, 'lost': stream.lost,
             **latency_summary(stream.mask_latencies)}
+
+
+def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
+    """
+    Seconds from a process's start to what it is wanted for, medians.
+
+    Of `segnet --help`; of the imports that no node can do without, for comparison; of a node until
+    its topics are found, and until the first frame's results are all there.
+    """
+    image = street(plan.main_size)
+    seconds: dict[str, list[float]] = {'help': [], 'imports': [], 'ready': [], 'first_frame': []}
+    for _ in range(plan.node_rounds):
+        for name, arguments in (('help', ['-m', 'segnet_ros.tools.cli', '--help']),
+                                ('imports', ['-c', 'import rclpy, sensor_msgs.msg, torch, cv2'])):
+            begun = time.monotonic()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.monotonic() - begun)
+        begun = time.monotonic()
+        with node_and_peer(plan, 'start') as peer:
+            seconds['ready'].append(time.monotonic() - begun)
+            peer.send_first(image)
+            seconds['first_frame'].append(time.monotonic() - begun)
+        progress()
+    return {f'{name}_s': median(values) for name, values in seconds.items()}
 
 
 def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:

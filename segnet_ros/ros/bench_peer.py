@@ -149,10 +149,19 @@ class Peer:
         for stream in self.streams[:cameras]:
             stream.show(image)
             for _ in range(FIRST_FRAMES):
-                stream.forget()
-                stream.send()
-                self._spin_until(lambda s=stream: s.completions)
+                self._send_one(stream)
             self._gap = stream.mask_latencies[0] / 4 / self._parallel_frames
+
+    def send_first(self, image: np.ndarray):
+        """Send the picture once, from the first camera, and wait for all its results."""
+        stream = self.streams[0]
+        stream.show(image)
+        self._send_one(stream)
+
+    def _send_one(self, stream: Stream):
+        stream.forget()
+        stream.send()
+        self._spin_until(lambda: stream.completions)
 
     def saturate(self, frames: int, cameras: int | None = None) -> float:
         """

@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 import tempfile
 
-SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds')
+SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--quick', action='store_true',
                         help='a few frames each: to see that it runs, not for numbers')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--precision', default='auto',
+                        help='auto, float32, bfloat16, float16 or int8')
     parser.add_argument('--weights', help='of the network that segmenters and nodes run, by name '
                                           'or path; random ones of half width if left out')
     parser.add_argument('--soak', type=int, metavar='N',
@@ -48,7 +50,8 @@ def main(args: argparse.Namespace) -> int:
     from segnet_ros.bench.plan import make_plan
     from segnet_ros.bench.report import headline, report
     with tempfile.TemporaryDirectory() as scratch:
-        plan = make_plan(args.weights, args.device, Path(scratch), args.quick)
+        plan = make_plan(args.weights, args.device, Path(scratch), args.quick,
+                         args.precision)
         results = {'environment': describe(plan)}
         results |= _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
     results['headline'] = headline(results)
