@@ -102,8 +102,8 @@ def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
     found, _ = segment(shipped, torch.int8, image)
 
     class Rounding(QuantizedConvolution):
-        def forward(self, x):
 
+        def forward(self, x):
             levels = super().forward(x)
             return levels.floor() if self._activation[0] == 'hardtanh' else levels
 
