@@ -48,6 +48,9 @@ ARGUMENTS = {
     'device': (
         '', 'Where the network runs: auto, cpu, cuda or cuda:N. Empty: what the parameters file '
         'says.'),
+    'precision': (
+        '', 'Arithmetic of the network: auto, float32, bfloat16, float16 or int8. Empty: what the '
+        'parameters file says.'),
     'input_transport': (
         '', 'How images come: raw or compressed. Empty: what the parameters file says.'),
     'parameters': (
@@ -82,8 +85,9 @@ def _start(context):
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     environment = _environment(context, large_images)
 
-    overrides = {name: values[name] for name in ('weights', 'device', 'input_transport')
-                 if values[name]}
+    overrides = {
+        name: values[name] for name in ('weights', 'device', 'precision', 'input_transport')
+        if values[name]}
     if cameras:
         overrides['camera_names'] = cameras
     actions = [Node(
