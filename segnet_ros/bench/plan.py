@@ -57,9 +57,9 @@ class Plan:
     camera_sizes: tuple[Size, ...] = ((480, 640), (720, 1280), (1080, 1920))
     main_size: Size = (720, 1280)
     rounds: int = 25
-    node_rounds: int = 7
+    node_rounds: int = 5
     node_frames: int = 40
-    latency_frames: int = 400
+    latency_frames: int = 300
     seconds: float = 10.0
     matrix_side: int = 4096
 

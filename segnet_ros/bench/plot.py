@@ -78,7 +78,7 @@ def _node(axes: Axes, result: dict):
     _bars(axes, [f'{size}\n{r["parallel_per_network"]:.3f}' for size, r in result.items()],
           {side: [r[f'{side}_fps'] for r in result.values()]
            for side in ('network', 'segment', 'node', 'parallel')}, 'frames a second')
-    axes.set_title('Network, segment(), node, two frames in parallel; below: the last / first')
+    axes.set_title('Up to the node; below: parallel / network')
 
 
 def _cameras(axes: Axes, result: dict):
