@@ -24,7 +24,7 @@ def headline(results: dict) -> dict[str, float | None]:
     Return the numbers that say it all; None for what was not measured.
 
     full_width_speedup: our network over straightforward PyTorch, in the fastest precision that it
-    has here; full_width_default_speedup: the same in the precision that `auto` gives.
+    has here; full_width_default_speedup: the same in the precision of the run, `auto` as a rule.
     openvino_ratio: OpenVINO's time over ours. node_throughput_ratio: frames a second of the node
     with two frames in work at a time over the bare network's; node_default_ratio: the same as
     people start it, one at a time.
