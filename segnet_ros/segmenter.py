@@ -82,6 +82,11 @@ class Segmenter:
             self._graph = CudaGraph(self._stages, self.device) if self._on_cuda else None
 
     @property
+    def network(self) -> EncoderDecoder:
+        """Return the network that runs here; others may run the same one."""
+        return self._network
+
+    @property
     def _on_cuda(self) -> bool:
         return self.device.type == 'cuda'
 
@@ -189,30 +194,42 @@ class Segmenter:
         :param outputs: which of OUTPUTS to compute (on CUDA: to copy back).
         :raises ValueError: where the image is not of that shape and dtype.
         """
+        self.load(image)
+        if self._graph is None:
+            self._stages(outputs)
+        else:
+            self._graph.run(self.copy_in, lambda: self.copy_back(outputs))
+        return self.results(outputs)
+
+    # What segment() is made of, for SegmenterBatch, which runs the network once for several.
+
+    def load(self, image: np.ndarray):
+        """
+        Copy a frame to where the stages, or the copy to the device, begin.
+
+        :raises ValueError: as segment().
+        """
         if image.shape != (*self.camera_size, 3) or image.dtype != np.uint8:
             raise ValueError(f'image is {image.shape} {image.dtype}, this segmenter takes '
                              f'{(*self.camera_size, 3)} uint8')
         np.copyto(self._host_image_array, image)
-        if self._graph is None:
-            self._stages(outputs)
-        else:
-            self._graph.run(lambda: self._image.copy_(self._host_image, non_blocking=True),
-                            lambda: self._copy_back(outputs))
-        arrays = {name: self._arrays[name] for name in outputs if name != 'statistics'}
-        if 'statistics' in outputs:
-            arrays['statistics'] = self._statistics()
-        return Segmentation(**arrays)
 
-    def _copy_back(self, outputs: tuple[str, ...]):
-        for name in outputs:
-            if name == 'statistics':
-                self._hosts['counts'].copy_(self._counts, non_blocking=True)
-            else:
-                self._hosts[name].copy_(self._outputs[name], non_blocking=True)
+    def copy_in(self):
+        """Enqueue the copy of the frame to the CUDA device."""
+        self._image.copy_(self._host_image, non_blocking=True)
 
-    def _stages(self, outputs: tuple[str, ...] = OUTPUTS):
-        self._preprocess()
-        logits = self._network(self._input.permute(2, 0, 1)[None])
+    def preprocess(self) -> torch.Tensor:
+        """Return the network's input: (h, w, 3) of network_size, scaled and normalised."""
+        if self._wide is not self._image:
+            self._wide.copy_(self._image)
+        self._resize(self._wide, self._small)
+        rows = self._normalised.view(self.network_size[0], -1)
+        # Types are changed by copies alone: arithmetic that changes them allocates.
+        rows.copy_(self._small.view(rows.shape)).mul_(self._scale).sub_(self._shift)
+        return self._input.copy_(self._normalised)
+
+    def postprocess(self, logits: torch.Tensor, outputs: tuple[str, ...] = OUTPUTS):
+        """Turn logits (num_classes, h, w) into the outputs, on the device."""
         self._classify(logits)
         if 'statistics' in outputs:
             self._count()
@@ -224,6 +241,25 @@ class Segmenter:
             self._paint()
         if 'overlay' in outputs:
             self._overlay()
+
+    def copy_back(self, outputs: tuple[str, ...]):
+        """Enqueue the copies of the outputs from the CUDA device."""
+        for name in outputs:
+            if name == 'statistics':
+                self._hosts['counts'].copy_(self._counts, non_blocking=True)
+            else:
+                self._hosts[name].copy_(self._outputs[name], non_blocking=True)
+
+    def results(self, outputs: tuple[str, ...]) -> Segmentation:
+        """Return views of the outputs on the host."""
+        arrays = {name: self._arrays[name] for name in outputs if name != 'statistics'}
+        if 'statistics' in outputs:
+            arrays['statistics'] = self._statistics()
+        return Segmentation(**arrays)
+
+    def _stages(self, outputs: tuple[str, ...] = OUTPUTS) -> torch.Tensor:
+        logits = self._network(self.preprocess().permute(2, 0, 1)[None])
+        self.postprocess(logits[0], outputs)
         return logits
 
     def _resize(self, source: torch.Tensor, target: torch.Tensor):
@@ -234,18 +270,9 @@ class Segmenter:
                 source.permute(2, 0, 1)[None], target.shape[:2], False, None, None,
                 out=target.permute(2, 0, 1)[None])
 
-    def _preprocess(self):
-        if self._wide is not self._image:
-            self._wide.copy_(self._image)
-        self._resize(self._wide, self._small)
-        rows = self._normalised.view(self.network_size[0], -1)
-        # Types are changed by copies alone: arithmetic that changes them allocates.
-        rows.copy_(self._small.view(rows.shape)).mul_(self._scale).sub_(self._shift)
-        self._input.copy_(self._normalised)
-
     def _classify(self, logits: torch.Tensor):
         """Label and confidence: the arg max of the logits, and the softmax's value there."""
-        self._logits.copy_(logits[0])
+        self._logits.copy_(logits)
         torch.amax(self._logits, 0, out=self._best)
         self._logits.sub_(self._best).exp_()
         torch.sum(self._logits, 0, out=self._sum)

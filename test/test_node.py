@@ -38,6 +38,9 @@ from segnet_ros.checkpoint import load_checkpoint
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
+from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.worker import Worker
+from segnet_ros.segmenter_batch import SegmenterBatch
 
 IMAGES = {'mask': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8', 'overlay': 'rgb8'}
 
@@ -432,6 +435,69 @@ def test_several_cameras_share_the_network_and_differ_in_size(bench):
     for name, size in sizes.items():
         msg = bench.heard[f'{name}/mask'][0]
         assert (msg.height, msg.width, msg.header.frame_id) == (*size, name)
+
+
+def batched_cameras(bench, monkeypatch, rear=(96, 128)):
+    """Return a worker as on CUDA, one waiting frame of each camera, the batches that ran."""
+    bench.start_node(camera_names=['front', 'rear'])
+    for name in ('front', 'rear'):
+        bench.listen(f'{name}/mask', Image)
+        bench.listen(f'{name}/statistics', DiagnosticArray)
+    bench.connected(bench.publisher(Image, 'front/image'))
+    batches, run = [], SegmenterBatch.segment
+    monkeypatch.setattr(SegmenterBatch, 'segment', lambda batch, images, outputs: (
+        batches.append(len(images)), run(batch, images, outputs))[1])
+    frames = NewestFrames()
+    for name, camera, size in zip(('front', 'rear'), bench.node._cameras, [(48, 64), rear],
+                                  strict=True):
+        bench.spin_until(lambda c=camera: len(c.outputs.wanted()) == 2)
+        frames.put(camera, (image_message(size, frame_id=name), 1.0))
+    return Worker(bench.node, frames, together=2), frames.take(2), batches
+
+
+@pytest.mark.parametrize(('rear', 'expected'), [((96, 128), [2]), ((60, 100), [])])
+def test_frames_of_several_cameras_go_through_the_network_together(bench, monkeypatch, rear,
+                                                                   expected):
+    worker, taken, batches = batched_cameras(bench, monkeypatch, rear)
+    worker.process(taken, bench.node.settings)
+    bench.spin_until(lambda: all(bench.heard.values()))
+    assert batches == expected  # none where the network's inputs differ in size
+    for name, (camera, (sent, _)) in zip(('front', 'rear'), taken, strict=True):
+        mask = bench.heard[f'{name}/mask'][0]
+        assert mask.header == sent.header
+        with camera._segmenters.lend((sent.height, sent.width), bench.node.settings) as segmenter:
+            alone = segmenter.segment(image_from_message(sent)).label_map
+        assert (array_of(mask) == alone).mean() > 0.999
+        assert camera.monitor.counts['processed'] == 1
+
+
+def test_a_bad_frame_of_one_camera_leaves_the_others_theirs(bench, monkeypatch):
+    worker, taken, batches = batched_cameras(bench, monkeypatch)
+    taken[0][1][0].encoding = 'nonsense'
+    worker.process(taken, bench.node.settings)
+    bench.spin_until(lambda: bench.heard['rear/mask'])
+    assert not batches
+    assert [camera.monitor.counts['failed'] for camera, _ in taken] == [1, 0]
+
+
+def test_a_batch_that_fails_is_counted_for_each_camera(bench, monkeypatch):
+    worker, taken, _ = batched_cameras(bench, monkeypatch)
+    monkeypatch.setattr(SegmenterBatch, 'segment', lambda *_: 1 / 0)
+    worker.process(taken, bench.node.settings)
+    assert [camera.monitor.counts['failed'] for camera, _ in taken] == [1, 1]
+    assert 'ZeroDivisionError' in taken[0][0].monitor.last_error
+
+
+def test_a_batch_is_taken_only_where_every_camera_waits():
+    frames = NewestFrames()
+    for camera in 'aba':
+        frames.put(camera, camera)
+    assert frames.take(3) == [('a', 'a')]
+    for camera in 'ac':
+        frames.put(camera, camera)
+    assert frames.take(3) == [(c, c) for c in 'bac']
+    frames.close()
+    assert frames.take(3) == []
 
 
 @pytest.mark.parametrize('offered', [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE])

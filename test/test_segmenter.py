@@ -31,6 +31,7 @@ from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.onednn import PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
+from segnet_ros.segmenter_batch import SegmenterBatch
 
 SIZES = [(48, 64), (47, 61), (120, 200), (20, 24)]
 
@@ -296,6 +297,47 @@ def test_device_and_precision_names():
     assert choose_precision('auto', torch.device('cuda')) == torch.float16
     with pytest.raises(ValueError, match='int4'):
         choose_precision('int4', torch.device('cpu'))
+
+
+def check_batch(info, device, same):
+    """Segment two frames together, twice; compare with each alone."""
+    network = prepare(build_network(info), device, torch.float32)
+    sizes = [(48, 64), (96, 128), (48, 64)]
+    batch = SegmenterBatch(*(Segmenter(network, info, size) for size in sizes))
+    alone = [Segmenter(network, info, size) for size in sizes]
+    outputs = [OUTPUTS, ('label_map', 'statistics'), ('overlay',)]
+    for seed in range(2):
+        images = [random_image(size, seed + i) for i, size in enumerate(sizes)]
+        for result, segmenter, image, its_outputs in zip(
+                batch.segment(images, outputs), alone, images, outputs, strict=True):
+            expected = segmenter.segment(image, its_outputs)
+            for name in set(OUTPUTS) - {'statistics'}:
+                array = getattr(result, name)
+                assert (array is None) == (name not in its_outputs)
+                if array is not None:
+                    assert (array == getattr(expected, name)).mean() >= same
+            if 'statistics' in its_outputs:
+                difference = result.statistics.pixel_counts - expected.statistics.pixel_counts
+                assert np.abs(difference).sum() <= 2 * (1 - same) * image.size
+
+
+def test_a_batch_computes_what_its_frames_alone_give(info):
+    check_batch(info, torch.device('cpu'), 0.999)
+
+
+def test_a_batch_refuses_what_cannot_share_a_network(info):
+    one, other = build_segmenter(info, (48, 64)), build_segmenter(info, (48, 64))
+    with pytest.raises(ValueError, match='one network'):
+        SegmenterBatch(one, other)
+    with pytest.raises(ValueError, match='one network size'):
+        SegmenterBatch(one, Segmenter(one.network, info, (60, 100)))
+    with pytest.raises(ValueError, match='camera|takes'):
+        SegmenterBatch(one).segment([random_image((20, 24))], [OUTPUTS])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_a_batch_is_one_graph_on_cuda(info):
+    check_batch(info, torch.device('cuda'), 0.995)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

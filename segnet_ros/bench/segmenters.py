@@ -30,7 +30,9 @@ from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
 from segnet_ros.runtime import resident_bytes
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
-STAGES = ('preprocess', 'network', 'classify', 'count', 'spread', 'paint', 'overlay')
+# Each stage and the segmenter's attribute that runs it.
+STAGES = {'preprocess': 'preprocess'} | {stage: '_' + stage for stage in (
+    'network', 'classify', 'count', 'spread', 'paint', 'overlay')}
 SOAK_MARGIN = 16 * 2**20  # bytes; allocators breathe
 
 
@@ -82,15 +84,15 @@ def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
         return run
 
     def copy_in():
-        np.copyto(segmenter._host_image_array, image)
+        segmenter.load(image)
         if on_cuda:
-            segmenter._image.copy_(segmenter._host_image)
+            segmenter.copy_in()
 
     timed('copy in', copy_in)()
     own = dict(vars(segmenter))
     try:
-        for stage in STAGES:
-            setattr(segmenter, '_' + stage, timed(stage, getattr(segmenter, '_' + stage)))
+        for stage, method in STAGES.items():
+            setattr(segmenter, method, timed(stage, getattr(segmenter, method)))
         start = time.perf_counter()
         segmenter._stages(OUTPUTS)
         whole = time.perf_counter() - start
@@ -99,7 +101,7 @@ def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
         vars(segmenter).update(own)
     spent['other'] = whole - sum(spent[stage] for stage in STAGES)
     if on_cuda:
-        timed('copy out', segmenter._copy_back)(OUTPUTS)
+        timed('copy out', segmenter.copy_back)(OUTPUTS)
     else:
         del spent['copy out']  # the results are where they are read
     timed('statistics', segmenter._statistics)()

@@ -14,14 +14,18 @@
 
 """One camera: its subscription, its segmenters, its outputs; message in, messages out."""
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 import threading
 import time
 
+import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from segnet_ros.ros.conversions import (
     image_from_compressed, image_from_message, ImageConversionError)
@@ -30,9 +34,27 @@ from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.outputs import Outputs
 from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.settings import Settings
+from segnet_ros.segmentation import Segmentation
+from segnet_ros.segmenter import Segmenter
 
 # Reliability is not among the overrides: input_reliability and what publishers offer decide it.
 _OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """
+    A frame on its way from message to results.
+
+    :param image: (H, W, 3) uint8 RGB, perhaps a view of the message.
+    :param wanted: the segmenter's outputs that somebody listens to.
+    :param times: when it was received, taken and decoded; seconds of the monotonic clock.
+    """
+
+    header: Header
+    image: np.ndarray
+    wanted: tuple[str, ...]
+    times: list[float]
 
 
 class Camera:
@@ -156,8 +178,13 @@ class Camera:
         if self._frames.put(self, (msg, now)):
             self.monitor.count('dropped')
 
-    def process(self, msg: Image | CompressedImage, received: float, settings: Settings):
-        """Segment a frame and publish what is subscribed; a bad frame is counted, not raised."""
+    def decode(self, msg: Image | CompressedImage, received: float,
+               settings: Settings) -> DecodedFrame | None:
+        """
+        Return the frame as an array, or None where it is stale, unwatched or bad, and counted.
+
+        :param received: when, in seconds of the monotonic clock.
+        """
         begun = time.monotonic()
         if self._is_stale(msg, settings):
             return self.monitor.count('stale')
@@ -173,17 +200,24 @@ class Camera:
             self.monitor.count('failed', str(error))
             self._node.get_logger().warn(
                 f'frame dropped: {error}', throttle_duration_sec=1.0)
-            return
-        converted = time.monotonic()
-        with self._segmenters.lend(image.shape[:2], settings) as segmenter:
-            segmentation = segmenter.segment(image, wanted)
-            segmented = time.monotonic()
-            with self._publishing:
-                if received < self._newest_published:
-                    return self.monitor.count('dropped')
-                self._newest_published = received
-                self.outputs.publish(msg.header, segmentation, settings, self._camera_info)
-        self.monitor.processed([received, begun, converted, segmented, time.monotonic()])
+            return None
+        return DecodedFrame(msg.header, image, wanted, [received, begun, time.monotonic()])
+
+    def lend_segmenter(self, frame: DecodedFrame,
+                       settings: Settings) -> AbstractContextManager[Segmenter]:
+        """Give the frame a segmenter; its results must be published before it is given back."""
+        return self._segmenters.lend(frame.image.shape[:2], settings)
+
+    def publish(self, frame: DecodedFrame, segmentation: Segmentation, settings: Settings):
+        """Publish what is subscribed, unless a newer frame overtook this one."""
+        segmented = time.monotonic()
+        received = frame.times[0]
+        with self._publishing:
+            if received < self._newest_published:
+                return self.monitor.count('dropped')
+            self._newest_published = received
+            self.outputs.publish(frame.header, segmentation, settings, self._camera_info)
+        self.monitor.processed([*frame.times, segmented, time.monotonic()])
 
     def _is_stale(self, msg, settings: Settings) -> bool:
         if not settings.max_frame_age:

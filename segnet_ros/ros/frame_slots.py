@@ -42,14 +42,19 @@ class NewestFrames:
                 self._condition.notify()
             return replaced
 
-    def take(self):
-        """Wait for a frame; return (camera, frame), or None once closed."""
+    def take(self, together: int = 0) -> list[tuple]:
+        """
+        Wait for a frame; return (camera, frame) of the next camera, or [] once closed.
+
+        :param together: where frames of that many cameras wait, return them all.
+        """
         with self._condition:
             self._condition.wait_for(lambda: self._order or self._closed)
             if self._closed:
-                return None
-            camera = self._order.popleft()
-            return camera, self._frames.pop(camera)
+                return []
+            count = together if 0 < together <= len(self._order) else 1
+            cameras = [self._order.popleft() for _ in range(count)]
+            return [(camera, self._frames.pop(camera)) for camera in cameras]
 
     def close(self):
         """Let go of all frames and wake the taker for good."""

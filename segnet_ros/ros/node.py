@@ -40,6 +40,7 @@ from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
     class_specs, declare, PARAMETERS, parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
+from segnet_ros.ros.worker import Worker
 from segnet_ros.runtime import (
     choose_device, choose_precision, device_name, keep_freed_memory, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
@@ -88,9 +89,9 @@ class SegNetNode(LifecycleNode):
         declare(self, PARAMETERS)
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
-        self._enabled = True
+        self.enabled = True
         self._cameras: list[Camera] = []
-        self._network = self._info = self._spare = self._frames = None
+        self._network = self._info = self._spare = self._frames = self._device = None
         self._spare_lock = threading.Lock()
         self._workers: list[threading.Thread] = []
         self.settings: Settings | None = None
@@ -110,7 +111,7 @@ class SegNetNode(LifecycleNode):
             if reason:
                 raise ValueError(reason)
         path = find_weights(self._value('weights'))
-        device = choose_device(self._value('device'))
+        device = self._device = choose_device(self._value('device'))
         dtype = choose_precision(self._value('precision'), device)
         network, self._info = load_checkpoint(path)
         self._network = prepare(network, device, dtype)
@@ -147,11 +148,12 @@ class SegNetNode(LifecycleNode):
         parallel = self._value('parallel_frames')
         # Together they use as many threads of the CPU as one worker would.
         threads = max(1, torch.get_num_threads() // parallel)
-        self._workers = [
-            threading.Thread(target=self._work, args=(self._frames, threads), daemon=True)
-            for _ in range(parallel)]
-        for worker in self._workers:
-            worker.start()
+        batched = len(self._cameras) if self._device.type == 'cuda' else 0
+        worker = Worker(self, self._frames, batched)
+        self._workers = [threading.Thread(target=worker.run, args=(threads,), daemon=True)
+                         for _ in range(parallel)]
+        for thread in self._workers:
+            thread.start()
         periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}
         # Steady time: a paused bag or a clock that jumps must not silence the node.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -186,8 +188,8 @@ class SegNetNode(LifecycleNode):
             camera.stop()
         if self._workers:
             self._frames.close()
-            for worker in self._workers:
-                worker.join()
+            for thread in self._workers:
+                thread.join()
             self._workers = []
 
     def _release(self):
@@ -214,30 +216,17 @@ class SegNetNode(LifecycleNode):
                        else parse_size(output, ('input',)) or camera_size)
         return Segmenter(self._network, self._info, camera_size, network_size, output_size)
 
-    def _work(self, frames: NewestFrames, threads: int):
-        """Segment the waiting frames with so many threads, until the store is closed."""
-        torch.set_num_threads(threads)
-        while (taken := frames.take()) is not None:
-            camera, (msg, received) = taken
-            try:
-                if self._enabled:
-                    camera.process(msg, received, self.settings)
-            except Exception as error:  # noqa: BLE001 one frame must not stop the node
-                camera.monitor.count('failed', repr(error))
-                self.get_logger().error(f'frame dropped:\n{traceback.format_exc()}',
-                                        throttle_duration_sec=1.0)
-
     def _watch(self):
         for camera in self._cameras:
             camera.watch(self.settings)
 
     def _diagnose(self):
-        facts = {**self._facts, 'memory': _memory(), 'enabled': str(self._enabled)}
+        facts = {**self._facts, 'memory': _memory(), 'enabled': str(self.enabled)}
         statuses = []
         for camera in self._cameras:
             name = f'{self.get_fully_qualified_name()[1:]}: {camera.name or "camera"}'
             status = camera.monitor.status(name, facts)
-            if not self._enabled:
+            if not self.enabled:
                 status.level, status.message = DiagnosticStatus.OK, 'paused through ~/enable'
             statuses.append(status)
         msg = DiagnosticArray(status=statuses)
@@ -261,7 +250,7 @@ class SegNetNode(LifecycleNode):
                 camera.outputs.publish_latched(self.settings)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
-        self._enabled = request.data
+        self.enabled = request.data
         response.success = True
         response.message = 'segmenting' if request.data else 'paused'
         return response

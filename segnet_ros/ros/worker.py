@@ -1,0 +1,87 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What workers do with the frames that they take: message in, messages out, bad luck counted."""
+
+from contextlib import ExitStack
+from functools import lru_cache
+import traceback
+
+import torch
+
+from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.settings import Settings
+from segnet_ros.segmenter_batch import can_batch, SegmenterBatch
+
+# Batches kept: one for each choice of segmenters, of which several workers have several.
+_BATCHES = 4
+
+
+class Worker:
+    """
+    Segments the frames that wait until their store is closed; run() is one thread's work.
+
+    :param together: where frames of so many cameras wait, they go through the network in one
+        batch; 0 for one after the other. A batch pays on a GPU, which one frame does not fill; on
+        a CPU it would only make the first camera wait for the last.
+    """
+
+    def __init__(self, node, frames: NewestFrames, together: int = 0):
+        self._node, self._frames, self._together = node, frames, together
+        self._batch = lru_cache(_BATCHES)(SegmenterBatch)
+
+    def run(self, threads: int):
+        """Segment with so many threads of the CPU, until the store is closed."""
+        torch.set_num_threads(threads)
+        while taken := self._frames.take(self._together):
+            if self._node.enabled:
+                self.process(taken, self._node.settings)
+
+    def process(self, taken: list[tuple], settings: Settings):
+        """
+        Segment one frame of each of some cameras and publish what is subscribed.
+
+        :param taken: (camera, (message, time received)) of each; what goes wrong is counted.
+        """
+        waiting = [camera for camera, _ in taken]
+        try:
+            with ExitStack() as lent:
+                work = []
+                for camera, (msg, received) in taken:
+                    frame = camera.decode(msg, received, settings)
+                    if frame is None:
+                        waiting.remove(camera)
+                    else:
+                        segmenter = lent.enter_context(camera.lend_segmenter(frame, settings))
+                        work.append((camera, frame, segmenter))
+                for camera, frame, segmentation in self._segment(work):
+                    camera.publish(frame, segmentation, settings)
+                    waiting.remove(camera)
+        except Exception as error:  # noqa: BLE001 one frame must not stop the node
+            for camera in waiting:
+                camera.monitor.count('failed', repr(error))
+            self._node.get_logger().error(f'frame dropped:\n{traceback.format_exc()}',
+                                          throttle_duration_sec=1.0)
+
+    def _segment(self, work: list[tuple]):
+        """Yield camera, frame and segmentation, of a batch where these segmenters make one."""
+        segmenters = [segmenter for _, _, segmenter in work]
+        if len(work) > 1 and can_batch(segmenters):
+            segmentations = self._batch(*segmenters).segment(
+                [frame.image for _, frame, _ in work], [frame.wanted for _, frame, _ in work])
+            for (camera, frame, _), segmentation in zip(work, segmentations, strict=True):
+                yield camera, frame, segmentation
+        else:
+            for camera, frame, segmenter in work:
+                yield camera, frame, segmenter.segment(frame.image, frame.wanted)
