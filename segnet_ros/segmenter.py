@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.class_counter import ClassCounter
 from segnet_ros.cuda_graph import CudaGraph, host_buffer
 from segnet_ros.labels import VOID
 from segnet_ros.networks.segnet import EncoderDecoder
-from segnet_ros.segmentation import class_statistics, Segmentation
+from segnet_ros.segmentation import ClassStatistics, Segmentation
 
 OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
 _ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
@@ -112,7 +113,6 @@ class Segmenter:
 
     def _allocate_results(self):
         height, width = self.network_size
-        bins = self._num_classes + 1
         self._logits = self._empty((self._num_classes, height, width), torch.float32)
         self._best = self._empty((height, width), torch.float32)
         self._is_best = self._empty((self._num_classes, height, width), torch.uint8)
@@ -124,24 +124,12 @@ class Segmenter:
         self._void = self._empty((height, width), torch.uint8)
         self._probability = self._empty((height, width), torch.uint8)
         self._threshold = self._empty((1,), torch.float32)
-        # How often each network row and column stands in the output, and what adds up.
         rows, columns = (_nearest(n, o) for n, o in zip(self.network_size, self.output_size,
                                                         strict=True))
-        self._row_weights = np.bincount(rows, minlength=height)
-        self._column_weights = np.bincount(columns, minlength=width)
         self._rows = torch.from_numpy(rows).to(self.device)
         self._columns = torch.from_numpy(columns).to(self.device)
-        column_weights = torch.from_numpy(self._column_weights).to(self.device)
-        row_weights = torch.from_numpy(self._row_weights).to(self.device)
-        self._by_row = column_weights.expand(height, width).contiguous()
-        self._by_column = row_weights[:, None].expand(height, width).contiguous()
-        self._by_pixel = self._by_row * self._by_column
-        self._row_of = torch.arange(height, device=self.device)[:, None].expand(height, width)
-        self._column_of = torch.arange(width, device=self.device).expand(height, width)
-        self._bins = self._empty((height, width), torch.int64)
-        self._index = self._empty((height, width), torch.int64)
-        self._confidence_share = self._empty((height, width), torch.int64)
-        self._counts = self._empty((bins * (height + width + 1),), torch.int64)
+        self._counter = ClassCounter(self._num_classes, rows, columns, self.network_size,
+                                     self.device)
 
     def _allocate_outputs(self):
         height, width = self.network_size
@@ -153,7 +141,7 @@ class Segmenter:
             'overlay': self._empty((out_height, out_width, 3), torch.uint8)}
         self._hosts = {
             name: host_buffer(tuple(t.shape), t.dtype, self.device) if self._on_cuda else t
-            for name, t in (*self._outputs.items(), ('counts', self._counts))}
+            for name, t in (*self._outputs.items(), ('counts', self._counter.counts))}
         self._arrays = {name: t.numpy() for name, t in self._hosts.items()}
         self._wide_label = self._empty((height, out_width), torch.uint8)
         self._wide_index = self._empty((height, out_width), torch.int32)
@@ -246,7 +234,7 @@ class Segmenter:
         """Enqueue the copies of the outputs from the CUDA device."""
         for name in outputs:
             if name == 'statistics':
-                self._hosts['counts'].copy_(self._counts, non_blocking=True)
+                self._hosts['counts'].copy_(self._counter.counts, non_blocking=True)
             else:
                 self._hosts[name].copy_(self._outputs[name], non_blocking=True)
 
@@ -289,18 +277,7 @@ class Segmenter:
         self._probability.copy_(self._sum.mul_(255).round_())
 
     def _count(self):
-        """Add up the profiles and confidences of the classes, exact for the output."""
-        height, width = self.network_size
-        bins = self._num_classes + 1
-        self._counts.zero_()
-        rows, columns, sums = self._counts.split([bins * height, bins * width, bins])
-        self._bins.copy_(self._label).clamp_(max=self._num_classes)
-        torch.mul(self._bins, height, out=self._index).add_(self._row_of)
-        rows.scatter_add_(0, self._index.view(-1), self._by_row.view(-1))
-        torch.mul(self._bins, width, out=self._index).add_(self._column_of)
-        columns.scatter_add_(0, self._index.view(-1), self._by_column.view(-1))
-        self._confidence_share.copy_(self._probability).mul_(self._by_pixel)
-        sums.scatter_add_(0, self._bins.view(-1), self._confidence_share.view(-1))
+        self._counter.count(self._label, self._probability)
 
     def _widen(self, source: torch.Tensor):
         """Repeat (or skip) columns of an (h, w) uint8 map to the output's width."""
@@ -328,10 +305,5 @@ class Segmenter:
         self._blend.add_(self._blend_mask).bitwise_right_shift_(7)
         self._outputs['overlay'].copy_(self._blend)
 
-    def _statistics(self):
-        height, width = self.network_size
-        bins = self._num_classes + 1
-        rows, columns, sums = np.split(self._arrays['counts'],
-                                       [bins * height, bins * (height + width)])
-        return class_statistics(rows.reshape(bins, height), columns.reshape(bins, width), sums,
-                                self._row_weights, self._column_weights)
+    def _statistics(self) -> ClassStatistics:
+        return self._counter.statistics(self._arrays['counts'])

@@ -1,0 +1,80 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""ClassCounter: adds up per-class numbers on the device, in buffers allocated once."""
+
+import numpy as np
+import torch
+
+from segnet_ros.segmentation import class_statistics, ClassStatistics
+
+
+class ClassCounter:
+    """
+    Counts the classes of the output from the network's label map, which is smaller.
+
+    The output repeats (or skips) whole rows and columns of it, so that all of its statistics
+    follow exactly. Every class and void has a bin for each row, one for each column, and one for
+    its confidence; a scatter-add fills them, since bincount cannot be captured in a CUDA graph.
+
+    :param num_classes: without void.
+    :param rows: (output height,) int64, the network row that stands in each output row.
+    :param columns: (output width,) int64 likewise.
+    :param network_size: (height, width) of the network's label map.
+    """
+
+    def __init__(self, num_classes: int, rows: np.ndarray, columns: np.ndarray,
+                 network_size: tuple[int, int], device: torch.device):
+        height, width = network_size
+        self._num_classes = num_classes
+        bins = num_classes + 1
+        self._split = (bins * height, bins * width, bins)
+        # How often each network row and column stands in the output, and what adds up.
+        self._row_weights = np.bincount(rows, minlength=height)
+        self._column_weights = np.bincount(columns, minlength=width)
+        column_weights = torch.from_numpy(self._column_weights).to(device)
+        row_weights = torch.from_numpy(self._row_weights).to(device)
+        self._by_row = column_weights.expand(height, width).contiguous()
+        self._by_column = row_weights[:, None].expand(height, width).contiguous()
+        self._by_pixel = self._by_row * self._by_column
+        self._row_of = torch.arange(height, device=device)[:, None].expand(height, width)
+        self._column_of = torch.arange(width, device=device).expand(height, width)
+        self._bins, self._index, self._share = (
+            torch.zeros(network_size, dtype=torch.int64, device=device) for _ in range(3))
+        self.counts = torch.zeros(sum(self._split), dtype=torch.int64, device=device)
+
+    def count(self, label: torch.Tensor, confidence: torch.Tensor):
+        """
+        Fill counts; the profiles and confidences of the classes, as statistics() reads them.
+
+        :param label: (h, w) uint8 class ids of the network, VOID for none.
+        :param confidence: (h, w) uint8, 255 for certainty.
+        """
+        height, width = label.shape
+        self.counts.zero_()
+        rows, columns, sums = self.counts.split(self._split)
+        self._bins.copy_(label).clamp_(max=self._num_classes)
+        torch.mul(self._bins, height, out=self._index).add_(self._row_of)
+        rows.scatter_add_(0, self._index.view(-1), self._by_row.view(-1))
+        torch.mul(self._bins, width, out=self._index).add_(self._column_of)
+        columns.scatter_add_(0, self._index.view(-1), self._by_column.view(-1))
+        self._share.copy_(confidence).mul_(self._by_pixel)
+        sums.scatter_add_(0, self._bins.view(-1), self._share.view(-1))
+
+    def statistics(self, counts: np.ndarray) -> ClassStatistics:
+        """Return the statistics of the output from counts, which may have been copied back."""
+        rows, columns, sums = np.split(counts, np.cumsum(self._split)[:-1])
+        bins = self._num_classes + 1
+        return class_statistics(rows.reshape(bins, -1), columns.reshape(bins, -1), sums,
+                                self._row_weights, self._column_weights)
