@@ -24,7 +24,10 @@ import torch
 
 from segnet_ros.checkpoint import (
     CheckpointError, find_weights, load_checkpoint, ModelInfo, read_info, save_checkpoint)
-from segnet_ros.labels import LabelSet
+from segnet_ros.labels import LabelSet, load_label_set, VOID
+from segnet_ros.runtime import prepare
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.segmenter import Segmenter
 
 torch.set_num_threads(1)
 LABELS = LabelSet('own', ('road', 'car', 'other'), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), (9, 9, 9), 7)
@@ -191,6 +194,22 @@ def test_missing_tensor(weights):
 def test_extra_tensor(weights):
     rewrite(weights, {**load_file(weights), 'surplus': torch.zeros(3)})
     refused(weights, '1 tensors', "'surplus', expected None, found (3,)")
+
+
+@pytest.mark.parametrize(('name', 'architecture', 'width', 'megabytes'), [
+    ('segnet_half_camvid11', 'segnet', 0.5, 16), ('segnet_quarter_camvid11', 'segnet', 0.25, 4),
+    ('segnet_basic_camvid11', 'segnet_basic', 1.0, 4)])
+def test_weights_in_the_box_know_a_street(name, architecture, width, megabytes):
+    path = find_weights(name)
+    assert path.stat().st_size < megabytes * 1e6
+    network, info = load_checkpoint(path)
+    assert (info.architecture, info.width) == (architecture, width)
+    assert info.label_set == load_label_set('camvid11')
+    network = prepare(network, torch.device('cpu'), torch.float32)
+    image, truth = SampleDrive(seed=1, size=info.input_size).frame(40)
+    label_map = Segmenter(network, info, info.input_size).segment(image).label_map
+    right = (label_map == truth)[truth != VOID]
+    assert right.mean() > 0.8
 
 
 def test_find_weights(weights):
