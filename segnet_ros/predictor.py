@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint
+from segnet_ros.resources import DEFAULT_WEIGHTS
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
-DEFAULT_WEIGHTS = 'segnet_half_camvid11'
 SIZES_KEPT = 4  # a Segmenter holds many buffers: so many cameras of different sizes take turns
 
 

@@ -21,6 +21,8 @@ ROS index, so that the core runs where there is no ROS.
 
 from pathlib import Path
 
+DEFAULT_WEIGHTS = 'segnet_half_camvid11'  # of the node and of every verb
+
 
 def share_directory() -> Path:
     """Return the folder that holds config/, launch/ and resource/."""

@@ -30,7 +30,7 @@ from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, s
 from segnet_ros.labels import load_label_set
 from segnet_ros.page.clips import segment_clip
 from segnet_ros.page.layout import build_page, serve
-from segnet_ros.page.models import KEPT_SIZES, Models, Result
+from segnet_ros.page.models import KEPT_SIZES, Models, Result, shipped_weights
 from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
 from segnet_ros.page.result_view import render_result, seconds_text
 from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
@@ -190,6 +190,11 @@ def test_missing_weights_are_named(weights):
         Models(['no_such'])
     with pytest.raises(ValueError, match='no weights to show'):
         Models([])
+
+
+def test_the_default_weights_are_offered_first():
+    assert shipped_weights() == ['segnet_half_camvid11', 'segnet_basic_camvid11',
+                                 'segnet_quarter_camvid11']
 
 
 # The result's HTML

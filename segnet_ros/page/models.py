@@ -21,7 +21,6 @@ Knows nothing of the page.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 import threading
 import time
 
@@ -29,7 +28,7 @@ import numpy as np
 
 from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet
-from segnet_ros.resources import share_directory
+from segnet_ros.resources import DEFAULT_WEIGHTS, share_directory
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import Segmenter
 
@@ -127,11 +126,12 @@ class Models:
 
 def shipped_weights() -> list[str]:
     """
-    Return the names of the weights in resource/.
+    Return the names of the weights in resource/, the default ones first.
 
     :raises CheckpointError: where there are none.
     """
-    names = sorted(Path(p).stem for p in (share_directory() / 'resource').glob('*.safetensors'))
+    found = (share_directory() / 'resource').glob('*.safetensors')
+    names = sorted((p.stem for p in found), key=lambda name: (name != DEFAULT_WEIGHTS, name))
     if not names:
         raise CheckpointError('no weights came with this package; make some with `segnet train` '
                               'and name them with --weights')

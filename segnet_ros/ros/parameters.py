@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
+from segnet_ros.resources import DEFAULT_WEIGHTS
+
 
 @dataclass(frozen=True)
 class ParameterSpec:
@@ -59,7 +61,7 @@ class ParameterSpec:
 
 PARAMETERS = (
     ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.'),
-    ParameterSpec('weights', 'segnet_half_camvid11',
+    ParameterSpec('weights', DEFAULT_WEIGHTS,
                   'Weights: a name shipped with the package or the path of a .safetensors file.'),
     ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
                                     'cuda or cuda:N.'),

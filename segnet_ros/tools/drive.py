@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from segnet_ros.resources import DEFAULT_WEIGHTS
+
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
 SETTLE = 3.0  # seconds without a message after which nothing more is expected
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                              'True masks in a folder SOURCEannot, if there, give the mIoU')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
                         help='folder for video.mp4, contact_sheet.png and summary.json')
-    parser.add_argument('--weights', default='segnet_half_camvid11',
+    parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
                         help='name or path of weights')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
     parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')

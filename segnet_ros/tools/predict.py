@@ -19,6 +19,8 @@ import argparse
 from pathlib import Path
 import sys
 
+from segnet_ros.resources import DEFAULT_WEIGHTS
+
 SOME_LEFT_OUT = 3  # 2 is what argparse ends with
 
 
@@ -48,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def add_model_arguments(parser: argparse.ArgumentParser):
     """Declare the arguments that predictor.Predictor takes."""
-    parser.add_argument('--weights', default='segnet_half_camvid11',
-                        help='a .safetensors file or a shipped name (segnet_half_camvid11)')
+    parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
+                        help='a .safetensors file or a shipped name (%(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--precision', default='auto',
                         help='auto, float32, bfloat16, float16 or int8')
