@@ -216,7 +216,7 @@ class Segmenter:
         rows.copy_(self._small.view(rows.shape)).mul_(self._scale).sub_(self._shift)
         return self._input.copy_(self._normalised)
 
-    def postprocess(self, logits: torch.Tensor, outputs: tuple[str, ...] = OUTPUTS):
+    def postprocess(self, logits: torch.Tensor, outputs: tuple[str, ...]):
         """Turn logits (num_classes, h, w) into the outputs, on the device."""
         self._classify(logits)
         if 'statistics' in outputs:

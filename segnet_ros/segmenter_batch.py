@@ -44,10 +44,11 @@ class SegmenterBatch:
         with torch.inference_mode():
             self._input = torch.zeros((len(segmenters), *first.network_size, 3),
                                       dtype=first.dtype, device=first.device)
-            self._stages([OUTPUTS] * len(segmenters))
-            self._graph = (CudaGraph(lambda: self._stages([OUTPUTS] * len(segmenters)),
-                                     first.device)
-                           if first.device.type == 'cuda' else None)
+            everything = [OUTPUTS] * len(segmenters)
+            self._stages(everything)
+            on_cuda = first.device.type == 'cuda'
+            self._graph = (CudaGraph(lambda: self._stages(everything), first.device)
+                           if on_cuda else None)
 
     @torch.inference_mode()
     def segment(self, images: Sequence[np.ndarray],
