@@ -84,6 +84,13 @@ def keep_freed_memory():
         mallopt(m_top_pad, 64 * 2**20)
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has bfloat16; emulated it is far slower than float32."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """
     Return the dtype by name; 'auto' is float16 on CUDA, bfloat16 on CPUs that compute in it.
@@ -98,9 +105,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         raise ValueError(f"precision '{name}' is none of auto, {', '.join(PRECISIONS)}")
     if device.type == 'cuda':
         return torch.float16
-    # Without the instructions bfloat16 is emulated, far slower than float32.
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
 
 
 @torch.no_grad()

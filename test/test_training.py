@@ -37,6 +37,7 @@ from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
+from segnet_ros.training import muon
 from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
 
@@ -545,3 +546,24 @@ def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
     assert all(n.endswith('conv.weight') for n in muon) and len(muon) == 25
     assert {n.split('.')[-2] for n in norms} == {'bn'} and groups[2]['weight_decay'] == 0
     assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}
+
+
+@pytest.mark.parametrize(('has_bfloat16', 'dtype'), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16, dtype):
+    monkeypatch.setattr(muon, 'computes_in_bfloat16', lambda device: has_bfloat16)
+    updates = [torch.randn(8, 4, 3, 3), torch.randn(8, 4, 3, 3)]
+    parameters = [torch.nn.Parameter(torch.zeros_like(update)) for update in updates]
+    optimizer = muon.DeviceMuon([{'params': parameters, 'use_muon': True, 'lr': 1.0,
+                                  'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0}])
+    steps = optimizer._orthogonalize(optimizer.param_groups[0], updates)
+    assert [step.dtype for step in steps] == [dtype, dtype]
+    for parameter, update in zip(parameters, updates, strict=True):
+        parameter.grad = update.clone()
+    optimizer.step()
+    for parameter, update in zip(parameters, updates, strict=True):
+        # Every direction of the update counts alike, turned nowhere.
+        u, _, v = torch.linalg.svd(update.flatten(1), full_matrices=False)
+        along = -u.T @ parameter.detach().flatten(1) @ v.T
+        scale = along.diagonal()
+        assert scale.min() > 0 and scale.max() / scale.min() < 2
+        assert (along - scale.diag()).abs().max() < 0.1 * scale.max()

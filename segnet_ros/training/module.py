@@ -18,7 +18,6 @@ import math
 
 import lightning
 import numpy as np
-from pytorch_optimizer import Muon
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,6 +26,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.labels import VOID
 from segnet_ros.training.config import TrainConfig
+from segnet_ros.training.muon import DeviceMuon
 
 
 def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
@@ -118,7 +118,7 @@ class SegmentationModule(lightning.LightningModule):
                         if p.ndim == 4 and not n.startswith('classifier.')]
         heads = [*self.network.classifier.parameters(), *self.aux_heads.parameters()]
         norms = [p for n, p in self.network.named_parameters() if '.bn.' in n]
-        optimizer = Muon([
+        optimizer = DeviceMuon([
             {'params': convolutions, 'use_muon': True, 'lr': config.muon_lr,
              'weight_decay': config.weight_decay},
             {'params': heads, 'use_muon': False, 'lr': config.lr,

@@ -28,13 +28,12 @@ import warnings
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set
 from segnet_ros.networks.segnet import EncoderDecoder
-from segnet_ros.runtime import choose_precision, keep_freed_memory
+from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
 from segnet_ros.training.callbacks import average_weights, ExportWeights, MetricsFile
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
@@ -161,10 +160,10 @@ def _machines(devices: int | None, nodes: int | None) -> dict:
 
 def _precision(accelerator: str) -> Literal['bf16-mixed', '16-mixed', '32-true']:
     """Return the mixed precision that the device computes in; float32 where it has none."""
-    if accelerator != 'cpu' and torch.cuda.is_available():
-        return 'bf16-mixed' if torch.cuda.is_bf16_supported() else '16-mixed'
-    fast = choose_precision('auto', torch.device('cpu')) == torch.bfloat16
-    return 'bf16-mixed' if fast else '32-true'
+    device = choose_device('cpu' if accelerator == 'cpu' else 'auto')
+    if computes_in_bfloat16(device):
+        return 'bf16-mixed'
+    return '16-mixed' if device.type == 'cuda' else '32-true'
 
 
 def _hush_lightning():
