@@ -31,13 +31,12 @@ from segnet_ros.checkpoint import load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
-from segnet_ros.training import train as train_module
+from segnet_ros.training import muon, train as train_module
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
-from segnet_ros.training import muon
 from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
 
@@ -443,6 +442,16 @@ def test_going_on_with_another_recipe_is_refused(data, tmp_path):
         train(replace(config, lr=0.5), tmp_path, 'cpu')
 
 
+def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
+    config = recipe(data)
+    older = {name: value for name, value in config.to_dict().items() if name != 'class_bias'}
+    info = ModelInfo(CAMVID, width=config.width)
+    SegmentationModule(config, info, torch.ones(11)).on_load_checkpoint({'recipe': older})
+    biased = SegmentationModule(replace(config, class_bias={'sky': 1.0}), info, torch.ones(11))
+    with pytest.raises(ValueError, match='class_bias = {}, now it is'):
+        biased.on_load_checkpoint({'recipe': older})
+
+
 def test_state_is_loaded_without_running_code(data, tmp_path):
     class Trap:
 
@@ -548,14 +557,15 @@ def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
     assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}
 
 
-@pytest.mark.parametrize(('has_bfloat16', 'dtype'), [(True, torch.bfloat16), (False, torch.float32)])
-def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16, dtype):
+@pytest.mark.parametrize('has_bfloat16', [True, False])
+def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16):
     monkeypatch.setattr(muon, 'computes_in_bfloat16', lambda device: has_bfloat16)
     updates = [torch.randn(8, 4, 3, 3), torch.randn(8, 4, 3, 3)]
     parameters = [torch.nn.Parameter(torch.zeros_like(update)) for update in updates]
     optimizer = muon.DeviceMuon([{'params': parameters, 'use_muon': True, 'lr': 1.0,
                                   'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0}])
     steps = optimizer._orthogonalize(optimizer.param_groups[0], updates)
+    dtype = torch.bfloat16 if has_bfloat16 else torch.float32
     assert [step.dtype for step in steps] == [dtype, dtype]
     for parameter, update in zip(parameters, updates, strict=True):
         parameter.grad = update.clone()

@@ -27,6 +27,7 @@ VERBS = {
     'demo': 'serve the demo as a web page',
     'train': 'train a network on a folder of images and masks',
     'evaluate': 'score weights on a folder of images and masks',
+    'balance': 'weigh the classes of trained weights against each other for the best mIoU',
     'bench': 'measure the network and the node on this machine, against plain PyTorch',
     'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',
     'record-bag': 'make a rosbag2 of images, a video or the sample drive',

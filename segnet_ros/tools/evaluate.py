@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--weights', required=True, help='a .safetensors file or a shipped name')
     parser.add_argument('--data', required=True,
                         help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
-    parser.add_argument('--split', default='val', help="split; several joined by '+' (val)")
+    parser.add_argument('--split', default='val',
+                        help="split; several joined by '+'; 'train:0006R0' for one drive (val)")
     parser.add_argument('--json', type=Path, help='file for all scores')
     parser.add_argument('--size', type=parse_size, metavar='HxW',
                         help='what frames are scaled to for the network (as it was trained)')

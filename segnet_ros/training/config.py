@@ -14,7 +14,7 @@
 
 """The recipe of one training run: every number that training uses, read from YAML."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
@@ -56,6 +56,8 @@ class TrainConfig:
     :param muon_lr: peak of Muon's learning rate: all other convolutions.
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
         (ENet, arXiv 1606.02147); less means that rare classes weigh more.
+    :param class_bias: what the finished network adds to each class's logits, by name; the others
+        have 0. `segnet balance` finds it on a run with a drive held out.
     :param aux_weight: weight of the mean loss of the auxiliary heads; 0 trains without them.
     """
 
@@ -81,6 +83,7 @@ class TrainConfig:
     gradient_clip: float = 5.0
     aux_weight: float = 0.4
     class_weight_offset: float = 1.05
+    class_bias: dict[str, float] = field(default_factory=dict)
     jitter: float = 0.25
     val_every: int = 2
     seed: int = 0
@@ -122,7 +125,7 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     if not isinstance(data, dict):
         raise ValueError(f'{path}: needs a mapping of training settings')
     data |= overrides
-    known = {f.name: f.default for f in fields(TrainConfig)}
+    known = {f.name: getattr(TrainConfig(), f.name) for f in fields(TrainConfig)}
     for name, value in data.items():
         if name not in known:
             raise ValueError(f"no training setting '{name}'; there are {', '.join(known)}")
@@ -139,6 +142,8 @@ def _convert(name: str, value, default):
     if name == 'phases':
         return tuple(Phase(int(p['epochs']), _pair(p['crop'], int), _pair(p['scale'], float))
                      for p in value)
+    if name == 'class_bias':
+        return {str(label): float(bias) for label, bias in dict(value).items()}
     if name == 'input_size':
         return _pair(value, int)
     if isinstance(default, str) and not isinstance(value, str):

@@ -39,17 +39,24 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
 
     :param data: folder that holds SPLIT/ (images: PNG or JPEG) and SPLITannot/ (a PNG of the same
         name for each).
-    :param split: one split, or several joined by '+', e.g. 'train+val'.
+    :param split: one split, or several joined by '+', e.g. 'train+val'; of each, 'train:0006R0'
+        takes the images whose names start so: one drive.
     :raises FileNotFoundError: where a folder is missing or empty, or an image has no annotation.
+    :raises ValueError: where no image's name starts so.
     """
     pairs: list[tuple[Path, Path]] = []
-    for name in split.split('+'):
+    for part in split.split('+'):
+        name, _, prefix = part.partition(':')
         folder = Path(data) / name
         images = [p for p in sorted(folder.glob('*')) if p.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise FileNotFoundError(
                 f'no PNG or JPEG images in {folder}; --data needs a folder with {name}/ (images) '
                 f'and {name}annot/ (class ids)')
+        images = [path for path in images if path.name.startswith(prefix)]
+        if not images:
+            raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
+                             f"'{prefix}'")
         annotations = [Path(data) / (name + 'annot') / (path.stem + '.png') for path in images]
         for path in annotations:
             if not path.is_file():

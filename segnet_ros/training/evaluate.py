@@ -112,12 +112,12 @@ def _main_scores(result: dict) -> dict:
     return {key: result[key] for key in ('miou', 'global_accuracy', 'boundary_f1')}
 
 
-def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -> Predict:
+def logits_function(network: EncoderDecoder, info: ModelInfo,
+                    size: tuple[int, int]) -> Callable[[np.ndarray], torch.Tensor]:
     """
-    Return a function from images to label maps and confidences of the images' own size.
+    Return a function from images, (H, W, 3) uint8 RGB, to logits, (1, C, H, W) float32.
 
-    Images are scaled to `size` for the network; its logits are scaled back, bilinearly, before the
-    softmax. The confidence is round(255 * largest probability).
+    Images are scaled to `size` for the network; its logits are scaled back, bilinearly.
 
     :param network: as runtime.prepare returns it.
     """
@@ -126,7 +126,7 @@ def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -
                  for v in (info.mean, info.std))
 
     @torch.inference_mode()
-    def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def logits_of(image: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(image).to(weight.device).permute(2, 0, 1)[None].float()
         if x.shape[-2:] != size:
             x = functional.interpolate(x, size, mode='bilinear', antialias=True)
@@ -134,9 +134,28 @@ def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -
         logits = network(x).float()
         if logits.shape[-2:] != image.shape[:2]:
             logits = functional.interpolate(logits, image.shape[:2], mode='bilinear')
-        probability, label_map = logits.softmax(1).max(1)
+        return logits
+
+    return logits_of
+
+
+def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -> Predict:
+    """
+    Return a function from images to label maps and confidences of the images' own size.
+
+    The confidence is round(255 * largest probability), of the logits at the images' size.
+
+    :param network, size: as logits_function takes them.
+    """
+    logits_of = logits_function(network, info, size)
+
+    def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probability, label_map = logits_of(image).softmax(1).max(1)
         confidence = (probability * 255).round()
-        return tuple(t[0].to(torch.uint8).cpu().numpy() for t in (label_map, confidence))
+        return bytes_of(label_map), bytes_of(confidence)
+
+    def bytes_of(images: torch.Tensor) -> np.ndarray:
+        return images[0].to(torch.uint8).cpu().numpy()
 
     return predict
 

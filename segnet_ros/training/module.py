@@ -24,7 +24,7 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segnet_ros.checkpoint import ModelInfo
-from segnet_ros.labels import VOID
+from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.muon import DeviceMuon
 
@@ -35,6 +35,21 @@ def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
+def bias_of_classes(config: TrainConfig, label_set: LabelSet) -> torch.Tensor:
+    """
+    Return the recipe's class_bias as (num_classes, 1, 1) float32.
+
+    :raises ValueError: where it names a class that there is not.
+    """
+    unknown = config.class_bias.keys() - set(label_set.class_names)
+    if unknown:
+        raise ValueError(f"class_bias names '{min(unknown)}', which is no class of "
+                         f"'{label_set.name}' ({', '.join(label_set.class_names)}); set "
+                         'class_bias to {} or to what `segnet balance` prints')
+    return torch.tensor([config.class_bias.get(name, 0.0)
+                         for name in label_set.class_names]).view(-1, 1, 1)
+
+
 class SegmentationModule(lightning.LightningModule):
     """
     Trains a network on batches of uint8 RGB images and uint8 label maps.
@@ -43,6 +58,7 @@ class SegmentationModule(lightning.LightningModule):
     """
 
     class_weights: torch.Tensor
+    class_bias: torch.Tensor
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -54,6 +70,8 @@ class SegmentationModule(lightning.LightningModule):
         heads = self.network.stage_channels()[:-1] if config.aux_weight else []
         self.aux_heads = nn.ModuleList(nn.Conv2d(c, len(info.label_set), 1) for c in heads)
         self.register_buffer('class_weights', weights)
+        self.register_buffer('class_bias', bias_of_classes(config, info.label_set),
+                             persistent=False)
         for name in ('mean', 'std'):
             values = torch.tensor(getattr(info, name)).view(1, 3, 1, 1) * 255
             self.register_buffer(name, values)
@@ -74,7 +92,8 @@ class SegmentationModule(lightning.LightningModule):
         images, label_maps = batch
         label_maps = label_maps.long()
         *features, logits = self.network.forward_stages(self._normalised(images))
-        loss = self._cross_entropy(logits, label_maps)
+        # What the loss does not see the network learns to add (arXiv 2007.07314).
+        loss = self._cross_entropy(logits - self.class_bias, label_maps)
         self.log('loss', loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         auxiliary = []
         for head, feature in zip(self.aux_heads, features, strict=False):
@@ -97,7 +116,8 @@ class SegmentationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict):
         """Refuse to go on with another recipe than the run was started with."""
         ours = self.config.to_dict()
-        theirs = checkpoint.get('recipe', ours)
+        # What an older version could not set was as it is by default.
+        theirs = TrainConfig().to_dict() | checkpoint.get('recipe', ours)
         # The folder of the data may have moved.
         for name in sorted((ours.keys() | theirs.keys()) - {'data'}):
             if ours.get(name) != theirs.get(name):

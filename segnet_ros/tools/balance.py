@@ -1,0 +1,43 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`segnet balance`: parse, weigh the classes, print the recipe's line and what it brings."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Declare the verb's arguments."""
+    parser.add_argument('--weights', required=True,
+                        help='a .safetensors file or a shipped name, not trained on these frames')
+    parser.add_argument('--data', required=True,
+                        help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
+    parser.add_argument('--split', action='append', metavar='SPLIT[:NAME]',
+                        help="split, or its images whose names start so, e.g. 'train:0006R0'; "
+                             'given several times, each counts alike (val)')
+    parser.add_argument('--output', type=Path, help='file for the weights with this in them')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+
+
+def main(args: argparse.Namespace):
+    """Balance and print."""
+    from segnet_ros.training.balance import balance
+    found = balance(args.weights, args.data, args.split or ['val'], args.device, args.output)
+    for split, (before, after) in found.miou.items():
+        print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
+    print('class_bias: {'
+          + ', '.join(f'{name}: {bias:.2f}' for name, bias in found.bias.items()) + '}')
+    if args.output:
+        print(f'weights: {args.output}')

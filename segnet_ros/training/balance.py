@@ -1,0 +1,151 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Weigh trained classes against each other for the best mIoU, on frames that the network never saw.
+
+Training lets rare classes weigh more, or they would not be learned at all; what it leaves is a
+network that sees too much of them. A constant for each class, added to the logits, puts that right
+(logit adjustment, arXiv 2007.07314). It goes into the classifier's bias: the network is no slower.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.labels import VOID
+from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.training.dataset import frame_paths, read_frame
+from segnet_ros.training.evaluate import logits_function
+from segnet_ros.training.metrics import mean_of_known, scores
+
+# Of each split so many pixels at most are looked at: a tenth of a point of mIoU.
+_PIXELS = 1_000_000
+# The search goes up and down by these, the coarse one first.
+_STEPS = (0.4, 0.2, 0.1)
+# How much mIoU a mean squared bias of 1 must bring. Without it a class that the frames hardly
+# show is pushed far off for next to nothing.
+_PRICE = 0.005
+Pixels = tuple[torch.Tensor, torch.Tensor]  # logits (P, C) float32, class ids (P,) int64
+
+
+@dataclass(frozen=True)
+class Balance:
+    """
+    What to add to the logits, by class name, and each split's mIoU without and with it.
+
+    :param bias: mean 0.
+    """
+
+    bias: dict[str, float]
+    miou: dict[str, tuple[float, float]]
+
+
+def balance(weights: str | Path, data: str | Path, splits: list[str], device: str = 'auto',
+            output: Path | None = None) -> Balance:
+    """
+    Find the biases with the best mean of the splits' mIoU, with progress bars.
+
+    :param weights: path or shipped name; must not have been trained on these frames.
+    :param splits: as frame_paths takes them, e.g. ['train:0006R0', 'val'].
+    :param output: file for the weights with the biases in them.
+    :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
+    """
+    path = find_weights(str(weights))
+    network, info = load_checkpoint(path)
+    chosen = choose_device(device)
+    prepared = prepare(network, chosen, choose_precision('auto', chosen))
+    pixels = {split: _read_pixels(prepared, info, data, split) for split in splits}
+    bias = fit_bias(list(pixels.values()))
+    names = info.label_set.class_names
+    result = Balance(
+        dict(zip(names, bias.tolist(), strict=True)),
+        {split: (_miou(part, torch.zeros_like(bias)), _miou(part, bias))
+         for split, part in pixels.items()})
+    if output:
+        network, info = load_checkpoint(path)
+        add_bias(network, bias)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(output, network, info)
+    return result
+
+
+def add_bias(network: EncoderDecoder, bias: torch.Tensor):
+    """Add (C,) to the logits of a network that is not prepared, in place."""
+    with torch.no_grad():
+        network.classifier.bias += bias  # type: ignore[operator]
+
+
+def _read_pixels(network: EncoderDecoder, info: ModelInfo, data: str | Path, split: str) -> Pixels:
+    """Return the logits and the truth of a split's pixels, evenly thinned out; void left out."""
+    frames = frame_paths(data, split)
+    logits_of = logits_function(network, info, info.input_size)
+    logits, truths = [], []
+    stride = 1
+    for number, paths in enumerate(tqdm(frames, split, unit='frame', leave=False)):
+        image, truth = read_frame(*paths, info.label_set)
+        if not number:
+            stride = math.ceil(math.sqrt(truth.size * len(frames) / _PIXELS))
+        known = torch.from_numpy(truth[::stride, ::stride] != VOID)
+        logits.append(logits_of(image)[0, :, ::stride, ::stride].permute(1, 2, 0).cpu()[known])
+        truths.append(torch.from_numpy(truth[::stride, ::stride])[known].long())
+    if not sum(map(len, truths)):
+        raise ValueError(f"not one labelled pixel in split '{split}': all of it is void")
+    return torch.cat(logits), torch.cat(truths)
+
+
+def fit_bias(parts: list[Pixels]) -> torch.Tensor:
+    """
+    Return the (C,) float32 biases, mean 0, with the best mean of the parts' mIoU.
+
+    Climbs class by class: mIoU has no gradient. What brings nearly nothing is left alone.
+    """
+    bias = torch.zeros(parts[0][0].shape[1])
+
+    def value(tried: torch.Tensor) -> float:
+        centred = tried - tried.mean()
+        return mean_of_known(np.array([_miou(part, tried) for part in parts])) - (
+            _PRICE * float(centred.square().mean()))
+
+    for step in tqdm(_STEPS, 'weighing the classes', leave=False):
+        while (better := _climb(bias, step, value)) is not None:
+            bias = better
+    return bias - bias.mean()
+
+
+def _climb(bias: torch.Tensor, step: float,
+           value: Callable[[torch.Tensor], float]) -> torch.Tensor | None:
+    """Try one step up and down for each class; return what is better than `bias`, if anything."""
+    start = best = value(bias)
+    for class_id in range(len(bias)):
+        for change in (step, -step):
+            tried = bias.clone()
+            tried[class_id] += change
+            if (found := value(tried)) > best:
+                bias, best = tried, found
+    return bias if best > start else None
+
+
+def _miou(part: Pixels, bias: torch.Tensor) -> float:
+    logits, truth = part
+    count = len(bias)
+    pairs = truth * count + (logits + bias).argmax(1)
+    return scores(torch.bincount(pairs, minlength=count ** 2).view(count, count).numpy())['miou']

@@ -1,0 +1,152 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check that `segnet balance` finds what the classes lack, and that a recipe takes it in."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.labels import load_label_set
+from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.tools.cli import main
+from segnet_ros.training.balance import fit_bias
+from segnet_ros.training.config import load_config, TrainConfig
+from segnet_ros.training.evaluate import evaluate
+from segnet_ros.training.module import SegmentationModule
+
+torch.set_num_threads(1)
+SIZE = (96, 128)
+CAMVID = load_label_set('camvid11')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Write four frames as split `val`, two of drive a and two of drive b."""
+    folder = tmp_path_factory.mktemp('data')
+    for name in ('val', 'valannot'):
+        (folder / name).mkdir()
+    for index in range(4):
+        image, label_map = SampleDrive(seed=index, size=SIZE).frame(0)
+        name = f'{"ab"[index // 2]}{index}.png'
+        cv2.imwrite(str(folder / 'val' / name), image[..., ::-1])
+        cv2.imwrite(str(folder / 'valannot' / name), np.where(label_map == 255, 11, label_map))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Save the shipped quarter width, made to see poles everywhere."""
+    network, info = load_checkpoint('resource/segnet_quarter_camvid11.safetensors')
+    with torch.no_grad():
+        network.classifier.bias[CAMVID.class_names.index('pole')] += 6
+    path = tmp_path_factory.mktemp('weights') / 'poles.safetensors'
+    save_checkpoint(path, network, replace(info, input_size=SIZE))
+    return path
+
+
+def noisy(truth, offsets, seed=0):
+    """Return logits of a classifier that is right most of the time, but for its offsets."""
+    noise = torch.randn(len(truth), len(offsets), generator=torch.Generator().manual_seed(seed))
+    return noise + 3 * torch.nn.functional.one_hot(truth, len(offsets)) + torch.tensor(offsets)
+
+
+def test_offsets_are_taken_back():
+    truth = torch.arange(3).repeat_interleave(torch.tensor([20_000, 6_000, 2_000]))
+    bias = fit_bias([(noisy(truth, [0.0, 0.0, 0.0]), truth)])
+    shifted = fit_bias([(noisy(truth, [-1.0, 2.0, 0.0]), truth)])
+    assert bias.mean() == pytest.approx(0, abs=1e-6)
+    offsets = torch.tensor([-1.0, 2.0, 0.0])
+    assert (shifted - (bias - (offsets - offsets.mean()))).abs().max() < 0.3
+
+
+def test_every_part_counts_alike():
+    """A class that one part lacks is weighed by the part that has it."""
+    offsets = [0.0, 0.0, 2.5]
+    without, with_it = torch.arange(2).repeat(20_000), torch.arange(3).repeat(1_000)
+    together = fit_bias([(noisy(truth, offsets, seed), truth)
+                         for seed, truth in enumerate((without, with_it))])
+    alone = fit_bias([(noisy(without, offsets), without)])
+    assert alone[2] - alone[:2].mean() < together[2] - together[:2].mean() < -1
+
+
+def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp_path, capsys):
+    output = tmp_path / 'new' / 'balanced.safetensors'
+    assert main(['balance', '--weights', str(weights), '--data', str(data), '--split', 'val:a',
+                 '--split', 'val:b', '--output', str(output), '--device', 'cpu']) == 0
+    printed = capsys.readouterr().out
+    recipe = load_config(None, {'class_bias': dict(
+        part.split(': ') for part in printed.partition('{')[2].partition('}')[0].split(', '))})
+    assert list(recipe.class_bias) == list(CAMVID.class_names)
+    assert min(recipe.class_bias, key=recipe.class_bias.get) == 'pole'
+    before, after = (evaluate(w, data, 'val', device='cpu').result for w in (weights, output))
+    assert after['miou'] > before['miou'] + 0.05
+    for split in ('val:a', 'val:b'):
+        line = next(line for line in printed.splitlines() if line.startswith(split))
+        exact = [100 * evaluate(w, data, split, device='cpu').result['miou']
+                 for w in (weights, output)]
+        assert [float(word) for word in line.split()[-3::2]] == pytest.approx(exact, abs=0.1)
+    old, new = (load_checkpoint(path)[0] for path in (weights, output))
+    added = (new.classifier.bias - old.classifier.bias).tolist()
+    assert added == pytest.approx(list(recipe.class_bias.values()), abs=0.006)
+    assert all(torch.equal(a, b) for (n, a), b in zip(
+        old.state_dict().items(), new.state_dict().values(), strict=True)
+        if n != 'classifier.bias')
+
+
+def test_drive_that_is_not_there_is_told(data, weights, capsys):
+    assert main(['balance', '--weights', str(weights), '--data', str(data),
+                 '--split', 'val:c']) == 1
+    assert "split 'val:c': no image in" in capsys.readouterr().err
+
+
+def test_split_of_void_is_told(data, weights, tmp_path, capsys):
+    for name in ('void', 'voidannot'):
+        (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / 'void' / '0.png'), np.zeros((*SIZE, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'voidannot' / '0.png'), np.full(SIZE, 11, np.uint8))
+    assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
+                 '--split', 'void']) == 1
+    assert "not one labelled pixel in split 'void'" in capsys.readouterr().err
+
+
+def test_recipe_bias_is_what_the_network_learns_to_add():
+    config = TrainConfig(class_bias={'pole': 1.5, 'road': -0.5}, width=1 / 16, aux_weight=0.0)
+    info = ModelInfo(CAMVID, width=config.width)
+    plain = SegmentationModule(replace(config, class_bias={}), info, torch.ones(11))
+    biased = SegmentationModule(config, info, torch.ones(11))
+    biased.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for name, value in config.class_bias.items():
+            biased.network.classifier.bias[CAMVID.class_names.index(name)] += value
+    batch = (torch.randint(256, (2, 3, 32, 32)).float(), torch.randint(11, (2, 32, 32)))
+    losses = []
+    for module in (plain, biased):
+        module.log = lambda *args, **kwargs: None
+        module.trainer = SimpleNamespace()
+        losses.append(module.training_step(batch, 0).item())
+    # The loss is content with a network that has added it.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_bias_of_no_class_is_told():
+    config = TrainConfig(class_bias={'lamp': 1.0}, width=1 / 16)
+    with pytest.raises(ValueError, match="class_bias names 'lamp', which is no class of "
+                                         r"'camvid11' \(sky, .*set class_bias to {} or"):
+        SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
