@@ -14,9 +14,9 @@
 
 """Muon in an arithmetic that the device has."""
 
-import torch
 from pytorch_optimizer import Muon
 from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+import torch
 
 from segnet_ros.runtime import computes_in_bfloat16
 
