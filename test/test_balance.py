@@ -17,13 +17,13 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import cv2
+from labelled_folder import write_split
 import numpy as np
 import pytest
 import torch
 
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
-from segnet_ros.labels import load_label_set
+from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training.balance import fit_bias
@@ -40,13 +40,8 @@ CAMVID = load_label_set('camvid11')
 def data(tmp_path_factory):
     """Write four frames as split `val`, two of drive a and two of drive b."""
     folder = tmp_path_factory.mktemp('data')
-    for name in ('val', 'valannot'):
-        (folder / name).mkdir()
-    for index in range(4):
-        image, label_map = SampleDrive(seed=index, size=SIZE).frame(0)
-        name = f'{"ab"[index // 2]}{index}.png'
-        cv2.imwrite(str(folder / 'val' / name), image[..., ::-1])
-        cv2.imwrite(str(folder / 'valannot' / name), np.where(label_map == 255, 11, label_map))
+    write_split(folder, 'val', {f'{"ab"[seed // 2]}{seed}.png': SampleDrive(seed, SIZE).frame(0)
+                                for seed in range(4)})
     return folder
 
 
@@ -117,10 +112,8 @@ def test_drive_that_is_not_there_is_told(data, weights, capsys):
 
 
 def test_split_of_void_is_told(data, weights, tmp_path, capsys):
-    for name in ('void', 'voidannot'):
-        (tmp_path / name).mkdir()
-    cv2.imwrite(str(tmp_path / 'void' / '0.png'), np.zeros((*SIZE, 3), np.uint8))
-    cv2.imwrite(str(tmp_path / 'voidannot' / '0.png'), np.full(SIZE, 11, np.uint8))
+    write_split(tmp_path, 'void', {
+        '0.png': (np.zeros((*SIZE, 3), np.uint8), np.full(SIZE, VOID, np.uint8))})
     assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
                  '--split', 'void']) == 1
     assert "not one labelled pixel in split 'void'" in capsys.readouterr().err

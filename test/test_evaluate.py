@@ -18,6 +18,7 @@ import json
 import os
 
 import cv2
+from labelled_folder import write_split
 import numpy as np
 import pytest
 import torch
@@ -45,13 +46,12 @@ KEYS = {'miou', 'global_accuracy', 'class_average_accuracy', 'per_class_iou', 'b
 def data(tmp_path_factory):
     """Write four frames as split `val`; a band of each is void."""
     folder = tmp_path_factory.mktemp('data')
-    for name in ('val', 'valannot'):
-        (folder / name).mkdir()
+    frames = {}
     for index in range(4):
         image, label_map = SampleDrive(seed=index, size=SIZE).frame(0)
-        label_map[:, :8] = 11
-        cv2.imwrite(str(folder / 'val' / f'{index}.png'), image[..., ::-1])
-        cv2.imwrite(str(folder / 'valannot' / f'{index}.png'), label_map)
+        label_map[:, :8] = VOID
+        frames[f'{index}.png'] = image, label_map
+    write_split(folder, 'val', frames)
     return folder
 
 

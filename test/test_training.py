@@ -23,6 +23,7 @@ import sys
 from types import SimpleNamespace
 
 import cv2
+from labelled_folder import write_split
 import numpy as np
 import pytest
 import torch
@@ -50,17 +51,14 @@ def data(tmp_path_factory):
     """Write a CamVid-like folder: drives 0001 and 0002 in train, 0003 in val."""
     folder = tmp_path_factory.mktemp('camvid_like')
     for split, seeds in (('train', (1, 2)), ('val', (3,))):
-        for name in (split, split + 'annot'):
-            (folder / name).mkdir()
+        frames = {}
         for seed in seeds:
             drive = SampleDrive(seed=seed, size=SIZE)
             for index in range(4):
                 image, label_map = drive.frame(20 * index)
                 label_map[:2] = VOID
-                name = f'{seed:04}_{index}.png'
-                cv2.imwrite(str(folder / split / name), image[..., ::-1])
-                cv2.imwrite(str(folder / (split + 'annot') / name),
-                            np.where(label_map == VOID, 11, label_map))
+                frames[f'{seed:04}_{index}.png'] = image, label_map
+        write_split(folder, split, frames)
     return folder
 
 

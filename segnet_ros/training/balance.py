@@ -37,7 +37,7 @@ from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.evaluate import logits_function
 from segnet_ros.training.metrics import mean_of_known, scores
 
-# Of each split so many pixels at most are looked at: a tenth of a point of mIoU.
+# About so many pixels of each split are looked at, evenly spread.
 _PIXELS = 1_000_000
 # The search goes up and down by these, the coarse one first.
 _STEPS = (0.4, 0.2, 0.1)
