@@ -30,9 +30,13 @@ RELU: Activation = ('relu',)
 
 
 def onednn_is_available(dtype: torch.dtype) -> bool:
-    """Tell whether this build of torch has oneDNN's packed convolution for this dtype on CPUs."""
-    return (dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, '_convolution_pointwise'))
+    """Tell whether torch has oneDNN's packed convolution for this dtype on this CPU."""
+    if not (torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, '_convolution_pointwise')):
+        return False
+    # With AVX2 alone oneDNN refuses bfloat16; torch's own convolution takes it, slowly.
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def onednn_has_int8() -> bool:

@@ -28,7 +28,7 @@ from torch.nn import functional
 from segnet_ros import runtime
 from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.labels import load_label_set, VOID
-from segnet_ros.onednn import PackedConvolution
+from segnet_ros.onednn import onednn_is_available, PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
 from segnet_ros.segmenter_batch import SegmenterBatch
@@ -256,6 +256,8 @@ def test_folding_changes_nothing_but_rounding(info):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('architecture', ['segnet', 'segnet_basic'])
 def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeypatch):
+    if not onednn_is_available(dtype):
+        pytest.skip(f'oneDNN has no {dtype} on this CPU')
     network = build_network(replace(info, architecture=architecture))
     packed = prepare(copy.deepcopy(network), torch.device('cpu'), dtype)
     assert any(isinstance(m, PackedConvolution) for m in packed.modules())
@@ -268,6 +270,16 @@ def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeyp
         with torch.inference_mode():
             torch.testing.assert_close(packed(x), plain(x), rtol=0,
                                        atol=1e-4 if dtype == torch.float32 else 0)
+
+
+def test_bfloat16_runs_on_every_cpu(info, monkeypatch):
+    """Where oneDNN refuses it, as with AVX2 alone, torch's own convolutions take it."""
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
+    network = prepare(build_network(info), torch.device('cpu'), torch.bfloat16)
+    assert not any(isinstance(m, PackedConvolution) for m in network.modules())
+    x = torch.randn(1, 3, 33, 45).bfloat16().contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        assert network(x).isfinite().all()
 
 
 def test_freed_memory_is_kept():
