@@ -50,8 +50,8 @@ class ModelInfo:
 
     :param input_size: (height, width) in pixels that the network was trained at.
     :param mean, std: of RGB in [0, 1]; the network's input is (image / 255 - mean) / std.
-    :param scores: named numbers measured on these weights, e.g. {'val_miou': 0.61}.
-    :param made_by: how the weights were made, in words or as the training configuration.
+    :param scores: measured on these weights, as training writes them: {'val': {'miou': 0.61}}.
+    :param made_by: how the weights were made: the training configuration.
     """
 
     label_set: LabelSet
@@ -66,6 +66,13 @@ class ModelInfo:
     def build(self) -> EncoderDecoder:
         """Return the network, with random weights."""
         return build_network(self.architecture, len(self.label_set), self.width)
+
+    def unseen_miou(self) -> float | None:
+        """Return the mIoU of the validation; None where its frames were trained on too."""
+        splits = [part.partition(':')[0] for part in self.made_by.get('split', '').split('+')]
+        if self.made_by.get('val_split') in splits and not self.made_by.get('hold_out'):
+            return None
+        return self.scores.get('val', {}).get('miou')
 
     def to_json(self) -> str:
         """Return the text that from_json takes."""

@@ -92,6 +92,18 @@ def test_round_trip_gives_the_same_picture(weights):
     assert (before == after).float().mean() > 0.98
 
 
+@pytest.mark.parametrize('made_by, score', [
+    ({'split': 'train', 'val_split': 'val', 'hold_out': ''}, 0.5),
+    ({'split': 'train+val', 'val_split': 'val', 'hold_out': ''}, None),
+    ({'split': 'train+val:0016E5', 'val_split': 'val', 'hold_out': ''}, None),
+    ({'split': 'train+val', 'val_split': 'val', 'hold_out': '0006R0'}, 0.5),
+    ({}, 0.5)])
+def test_a_score_counts_where_its_frames_were_not_trained_on(made_by, score):
+    info = replace(INFO, made_by=made_by)
+    assert info.unseen_miou() == score
+    assert replace(info, scores={}).unseen_miou() is None
+
+
 def test_file_is_half_precision(weights):
     assert weights.stat().st_size < 2.3 * sum(p.numel() for p in trained().parameters())
 

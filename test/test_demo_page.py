@@ -29,7 +29,7 @@ import torch
 from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
 from segnet_ros.page.clips import segment_clip
-from segnet_ros.page.layout import build_page, serve
+from segnet_ros.page.layout import build_page, model_choices, serve
 from segnet_ros.page.models import KEPT_SIZES, Models, Result, shipped_weights
 from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
 from segnet_ros.page.result_view import render_result, seconds_text
@@ -195,6 +195,15 @@ def test_missing_weights_are_named(weights):
 def test_the_default_weights_are_offered_first():
     assert shipped_weights() == ['segnet_half_camvid11', 'segnet_basic_camvid11',
                                  'segnet_quarter_camvid11']
+
+
+def test_a_model_is_offered_with_the_score_it_earned(tmp_path):
+    for name, split in (('honest', 'train'), ('fitted', 'train+val')):
+        info = ModelInfo(LABELS, width=1 / 16, scores={'val': {'miou': 0.613}},
+                         made_by={'split': split, 'val_split': 'val', 'hold_out': ''})
+        save_checkpoint(tmp_path / f'{name}.safetensors', info.build(), info)
+    models = Models([str(tmp_path / f'{name}.safetensors') for name in ('honest', 'fitted')], 'cpu')
+    assert model_choices(models) == [('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
 
 
 # The result's HTML

@@ -57,7 +57,7 @@ def build_page(models: Models, samples: Sequence[Sample], streets: Mapping[str, 
     first = _first_readable(samples)
     with gr.Blocks(title='SegNet', analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(HEADER, apply_default_css=False)
-        model = gr.Dropdown(_model_choices(models), value=models.names[0], label='Model',
+        model = gr.Dropdown(model_choices(models), value=models.names[0], label='Model',
                             visible=len(models.names) > 1, elem_id='model')
         with gr.Tab('Picture'), gr.Row():
             picture = gr.State(first)
@@ -125,12 +125,12 @@ def _segment(models: Models, name: str, picture: Picture) -> str:
     return render_result(models.segment(name, picture.image), picture.caption)
 
 
-def _model_choices(models: Models) -> list[tuple[str, str]]:
-    """Return what visitors read, with the score where one was measured, and the names."""
+def model_choices(models: Models) -> list[tuple[str, str]]:
+    """Return what visitors read, with the score on frames never trained on, and the names."""
     choices = []
     for name in models.names:
-        score = models.info(name).scores.get('val_miou')
-        words = f'{name} (mIoU {score:.1%})' if isinstance(score, float) else name
+        score = models.info(name).unseen_miou()
+        words = name if score is None else f'{name} (mIoU {score:.1%})'
         choices.append((words, name))
     return choices
 
