@@ -33,7 +33,7 @@ from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training import muon, train as train_module
-from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
+from segnet_ros.training.augmentation import degrade, paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.dataset import (
@@ -250,6 +250,37 @@ def test_jitter_changes_colours():
     assert jittered.shape == image.shape and jittered.dtype == np.uint8
     assert not np.array_equal(jittered, image)
     assert np.array_equal(recolor(image, 0.0, np.random.default_rng(3)), image)
+
+
+def test_degraded_pictures_are_dark_blurred_hazy_or_compressed():
+    image, _ = checkerboard()
+    image = cv2.GaussianBlur(image, (0, 0), 1) // 2 + 60
+    seen = {'darker': 0, 'flatter': 0, 'hazier': 0}
+    for seed in range(80):
+        degraded = degrade(image, np.random.default_rng(seed))
+        assert degraded.shape == image.shape and degraded.dtype == np.uint8
+        assert not np.array_equal(degraded, image)
+        assert np.array_equal(degraded, degrade(image, np.random.default_rng(seed)))
+        change = float(degraded.mean() / image.mean())
+        flat = float(degraded.std() / image.std())
+        seen['darker'] += change < 0.9
+        seen['flatter'] += change > 0.98 and flat < 0.9
+        seen['hazier'] += change > 1.1
+    assert all(10 < count < 50 for count in seen.values()), seen
+
+
+def test_a_share_of_the_crops_is_degraded_and_labels_stay(data):
+    frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
+    config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),), jitter=0.2)
+    changed = 0
+    for epoch in range(10):
+        plain, spoilt = (TrainingFrames(frames, np.zeros(11), replace(config, degrade=d), epoch)
+                         for d in (0.0, 0.5))
+        for index in range(len(frames)):
+            (image, label_map), (other, other_map) = plain[index], spoilt[index]
+            assert torch.equal(label_map, other_map)
+            changed += not torch.equal(image, other)
+    assert 0.25 < changed / (10 * len(frames)) < 0.75
 
 
 def test_pasted_classes_bring_image_and_labels():

@@ -51,6 +51,7 @@ class TrainConfig:
         camvid11's classes only.
     :param paste: share of the crops that get the rare things of another crop pasted over them.
     :param rare_share: classes with less than this share of the pixels are rare.
+    :param degrade: share of the crops that are darkened, blurred, hazy or full of JPEG's blocks.
     :param batch_size: crops a step, on each device.
     :param lr: peak of AdamW's learning rate: batch normalisation, classifier, auxiliary heads.
     :param muon_lr: peak of Muon's learning rate: all other convolutions.
@@ -85,6 +86,7 @@ class TrainConfig:
     class_weight_offset: float = 1.05
     class_bias: dict[str, float] = field(default_factory=dict)
     jitter: float = 0.25
+    degrade: float = 0.0
     val_every: int = 2
     seed: int = 0
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
+from segnet_ros.training.augmentation import degrade, paste_classes, random_crop, recolor
 from segnet_ros.training.config import TrainConfig
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
@@ -147,6 +147,8 @@ class TrainingFrames(Dataset):
             crop = paste_classes(crop, self._crop(near, index, rng), self._rare)
         image, label_map = crop
         image = recolor(image, self._config.jitter, rng)
+        if rng.random() < self._config.degrade:
+            image = degrade(image, rng)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
 
     def _crop(self, index: int, place: int, rng: np.random.Generator) -> Frame:
