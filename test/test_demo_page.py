@@ -202,8 +202,8 @@ def test_a_model_is_offered_with_the_score_it_earned(tmp_path):
         info = ModelInfo(LABELS, width=1 / 16, scores={'val': {'miou': 0.613}},
                          made_by={'split': split, 'val_split': 'val', 'hold_out': ''})
         save_checkpoint(tmp_path / f'{name}.safetensors', info.build(), info)
-    models = Models([str(tmp_path / f'{name}.safetensors') for name in ('honest', 'fitted')], 'cpu')
-    assert model_choices(models) == [('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
+    paths = [str(tmp_path / f'{name}.safetensors') for name in ('honest', 'fitted')]
+    assert model_choices(Models(paths, 'cpu')) == [('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
 
 
 # The result's HTML

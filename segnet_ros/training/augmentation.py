@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random scale, crop and flip in one warp; things of another crop pasted in; colours; bad light."""
+"""Random scale, crop and flip in one warp; things of other crops; colours; spoilt pictures."""
 
 import cv2
 import numpy as np
