@@ -203,7 +203,8 @@ def test_a_model_is_offered_with_the_score_it_earned(tmp_path):
                          made_by={'split': split, 'val_split': 'val', 'hold_out': ''})
         save_checkpoint(tmp_path / f'{name}.safetensors', info.build(), info)
     paths = [str(tmp_path / f'{name}.safetensors') for name in ('honest', 'fitted')]
-    assert model_choices(Models(paths, 'cpu')) == [('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
+    assert model_choices(Models(paths, 'cpu')) == [
+        ('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
 
 
 # The result's HTML
