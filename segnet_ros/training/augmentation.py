@@ -97,7 +97,8 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     :param image: (H, W, 3) uint8 RGB.
     """
-    return rng.choice([_darken, _blur, _haze, _compress])(image, rng)
+    ways = (_darken, _blur, _haze, _compress)
+    return ways[rng.integers(len(ways))](image, rng)
 
 
 def _darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
