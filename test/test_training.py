@@ -33,9 +33,10 @@ from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training import muon, train as train_module
-from segnet_ros.training.augmentation import degrade, paste_classes, random_crop, recolor
+from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
+from segnet_ros.training.corruptions import degrade
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
 from segnet_ros.training.module import class_weights, SegmentationModule

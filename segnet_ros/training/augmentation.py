@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random scale, crop and flip in one warp; things of other crops; colours; spoilt pictures."""
+"""Random scale, crop and flip in one warp; things of another crop pasted in; colour jitter."""
 
 import cv2
 import numpy as np
@@ -89,43 +89,3 @@ def recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
     offset = (1 - contrast) * image[::8, ::8].mean()
     matrix = np.column_stack([mix, np.full(3, offset)]) * balance[:, None]
     return cv2.transform(image, matrix.astype(np.float32))
-
-
-def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """
-    Spoil a picture as weather and cameras do: dark and noisy, blurred, hazy, or JPEG's blocks.
-
-    :param image: (H, W, 3) uint8 RGB.
-    """
-    ways = (_darken, _blur, _haze, _compress)
-    return ways[rng.integers(len(ways))](image, rng)
-
-
-def _darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    light = np.exp(rng.uniform(*np.log([1 / 10, 1 / 2]))) * rng.uniform(0.8, 1.2, 3)
-    # A camera's values are the light to the power of 1 / 2.2.
-    return _add_noise(image * light ** (1 / 2.2), rng.uniform(2, 10), rng)
-
-
-def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    # Unlike across and down: out of focus and, a little, moving.
-    across, down = rng.uniform(0.3, 3, 2)
-    return cv2.GaussianBlur(image, (0, 0), across, sigmaY=down)
-
-
-def _haze(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    share = rng.uniform(0.1, 0.5)
-    hazy = image * (1 - share) + share * rng.uniform(120, 255)
-    return _add_noise(hazy, rng.uniform(0, 12), rng)
-
-
-def _compress(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    # OpenCV takes the channels for BGR: the wrong ones would be stored in less detail.
-    _, data = cv2.imencode('.jpg', image[..., ::-1],
-                           [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 50))])
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def _add_noise(values: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    noise = rng.standard_normal(values.shape, np.float32) * np.float32(deviation)
-    return np.clip(values + noise, 0, 255).astype(np.uint8)

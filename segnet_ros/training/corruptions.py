@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Ways in which a camera's picture goes wrong, to see what they do to the scores.
+Ways in which a camera's picture goes wrong: of fixed strength to score, of any to train with.
 
 Each corruption takes an image (H, W, 3) uint8 RGB, its label map (H, W) uint8 and a random
 generator, and returns both; the same generator state gives the same picture.
@@ -31,8 +31,7 @@ def night(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) ->
     """Darken to a sixth, tint blue, add the noise of a high gain."""
     linear = (image / np.float32(255)) ** 2.2
     dark = (linear / 6 * np.array([0.8, 0.9, 1.2], np.float32)) ** (1 / 2.2)
-    noisy = dark * 255 + rng.standard_normal(image.shape, np.float32) * 8
-    return np.clip(noisy, 0, 255).astype(np.uint8), label_map
+    return _add_noise(dark * 255, 8, rng), label_map
 
 
 def blur(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
@@ -55,10 +54,7 @@ def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> 
 
 def jpeg_20(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
     """Compress with JPEG at quality 20."""
-    # OpenCV takes the channels for BGR: the wrong ones would be stored in less detail.
-    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
-                           [cv2.IMWRITE_JPEG_QUALITY, 20])
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), label_map
+    return _compress(image, 20), label_map
 
 
 def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
@@ -74,3 +70,47 @@ def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) 
 
 CORRUPTIONS = {'night': night, 'blur': blur, 'rain': rain, 'jpeg 20': jpeg_20,
                'tilt 15 degrees': tilt_15}
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Spoil a picture for training: dark and noisy, blurred, hazy, or JPEG's blocks, more or less.
+
+    :param image: (H, W, 3) uint8 RGB.
+    """
+    ways = (_any_dark, _any_blur, _any_haze, _any_jpeg)
+    return ways[rng.integers(len(ways))](image, rng)
+
+
+def _any_dark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    light = np.exp(rng.uniform(*np.log([1 / 10, 1 / 2]))) * rng.uniform(0.8, 1.2, 3)
+    # A camera's values are the light to the power of 1 / 2.2.
+    return _add_noise(image * light ** (1 / 2.2), rng.uniform(2, 10), rng)
+
+
+def _any_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    # Unlike across and down: out of focus and, a little, moving.
+    across, down = rng.uniform(0.3, 3, 2)
+    return cv2.GaussianBlur(image, (0, 0), across, sigmaY=down)
+
+
+def _any_haze(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    share = rng.uniform(0.1, 0.5)
+    hazy = image * (1 - share) + share * rng.uniform(120, 255)
+    return _add_noise(hazy, rng.uniform(0, 12), rng)
+
+
+def _any_jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return _compress(image, int(rng.integers(10, 50)))
+
+
+def _compress(image: np.ndarray, quality: int) -> np.ndarray:
+    # OpenCV takes the channels for BGR: the wrong ones would be stored in less detail.
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+                           [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _add_noise(values: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal(values.shape, np.float32) * np.float32(deviation)
+    return np.clip(values + noise, 0, 255).astype(np.uint8)

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.training.augmentation import degrade, paste_classes, random_crop, recolor
+from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.config import TrainConfig
+from segnet_ros.training.corruptions import degrade
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 # How far off, in frames, the frame may stand whose rare things are pasted in.
