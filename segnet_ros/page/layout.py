@@ -179,13 +179,10 @@ def _add_upload(picture: gr.State):
     upload.preprocess = lambda payload: payload.path if payload else None  # type: ignore
     gr.Markdown('Your picture stays on the machine that serves this page.')
 
-    @_or_warn
-    def read(path: str | None):
-        return read_picture(path) if path else gr.skip()
-
-    # Cleared at once: the result shows the picture, and the next one can be dropped.
-    upload.input(read, upload, picture, show_progress='hidden').then(
-        lambda path: None if path else gr.skip(), upload, upload, show_progress='hidden')
+    # Cleared at once: the result shows the picture, and the next one can be dropped. Not on input:
+    # that comes when a source is chosen too, and an answer to it takes the camera away again.
+    upload.upload(_or_warn(read_picture), upload, picture, show_progress='hidden').then(
+        lambda: None, None, upload, show_progress='hidden')
 
 
 def _add_random(streets: Mapping[str, Streets], picture: gr.State):
