@@ -58,7 +58,8 @@ def run_segnet(*arguments, timeout=240):
 def clip_frames() -> dict:
     """Return some 30 frames, as labelled_folder.write_split takes them."""
     if CAMVID.is_dir():
-        return {paths[0].name: read_frame(*paths, load_label_set('camvid11'))
+        label_set = load_label_set('camvid11')
+        return {paths[0].name: read_frame(*paths, label_set)
                 for paths in frame_paths(CAMVID, 'val')[::3]}
     drive = SampleDrive(seed=0)
     return {f'{index:03}.png': drive.frame(index) for index in range(0, SAMPLE_FRAMES, 5)}

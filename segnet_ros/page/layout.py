@@ -176,7 +176,7 @@ def _add_upload(picture: gr.State):
                       webcam_options=gr.WebcamOptions(
                           mirror=False, constraints={'video': {'facingMode': 'environment'}}))
     # Gradio would open the file itself, and tell visitors of a broken one with its path here.
-    upload.preprocess = lambda payload: payload.path if payload else None  # type: ignore
+    upload.preprocess = lambda payload: payload.path  # type: ignore
     gr.Markdown('Your picture stays on the machine that serves this page.')
 
     # Cleared at once: the result shows the picture, and the next one can be dropped. Not on input:
