@@ -587,6 +587,24 @@ def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
     assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}
 
 
+@pytest.mark.parametrize(('final_lr', 'half_way'), [(0.0, 0.5), (0.2, 0.6), (1.0, 1.0)])
+def test_the_rates_rise_and_fall_to_the_final_share_of_their_peak(data, final_lr, half_way):
+    config = recipe(data, final_lr=final_lr, warmup_steps=4, lr=0.1, muon_lr=0.5)
+    module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
+    module.trainer = SimpleNamespace(estimated_stepping_batches=24)
+    configured = module.configure_optimizers()
+    schedule = configured['lr_scheduler']['scheduler']
+    rates = [schedule.get_last_lr()]
+    for _ in range(24):
+        configured['optimizer'].step()
+        schedule.step()
+        rates.append(schedule.get_last_lr())
+    shares = torch.tensor(rates) / torch.tensor([0.5, 0.1, 0.1])
+    expected = {0: 0.25, 3: 1.0, 4: 1.0, 14: half_way, 24: final_lr}
+    for step, share in expected.items():
+        torch.testing.assert_close(shares[step], torch.full((3,), share))
+
+
 @pytest.mark.parametrize('has_bfloat16', [True, False])
 def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16):
     monkeypatch.setattr(muon, 'computes_in_bfloat16', lambda device: has_bfloat16)

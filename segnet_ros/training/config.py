@@ -55,6 +55,8 @@ class TrainConfig:
     :param batch_size: crops a step, on each device.
     :param lr: peak of AdamW's learning rate: batch normalisation, classifier, auxiliary heads.
     :param muon_lr: peak of Muon's learning rate: all other convolutions.
+    :param final_lr: share of both peaks at which the cosine ends. With 1 the rates stay where the
+        warm-up brought them, and averaging alone settles the weights (SWA, arXiv 1803.05407).
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
         (ENet, arXiv 1606.02147); less means that rare classes weigh more.
     :param class_bias: what the finished network adds to each class's logits, by name; the others
@@ -78,6 +80,7 @@ class TrainConfig:
     batch_size: int = 8
     lr: float = 3e-3
     muon_lr: float = 0.06
+    final_lr: float = 0.0
     weight_decay: float = 0.1
     warmup_steps: int = 200
     ema_decay: float = 0.998

@@ -145,12 +145,13 @@ class SegmentationModule(lightning.LightningModule):
              'weight_decay': config.weight_decay},
             {'params': norms, 'use_muon': False, 'lr': config.lr}])
         total = self.trainer.estimated_stepping_batches
-        warmup = min(self.config.warmup_steps, total // 4)
+        warmup = min(config.warmup_steps, total // 4)
 
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
-            return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup))
+            cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup))
+            return config.final_lr + (1 - config.final_lr) * cosine
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler,
