@@ -572,10 +572,14 @@ def test_two_processes_train_together(data, tmp_path):
     assert load_checkpoint(tmp_path / 'run' / 'weights.safetensors')[1].scores['epoch'] == 2
 
 
-def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
-    config = recipe(data)
+def module_of_a_run(config, steps):
     module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
-    module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    module.trainer = SimpleNamespace(estimated_stepping_batches=steps)
+    return module
+
+
+def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
+    module = module_of_a_run(recipe(data), 10)
     groups = module.configure_optimizers()['optimizer'].param_groups
     names = {id(p): n for n, p in module.named_parameters()}
     grouped = [[names[id(p)] for p in group['params']] for group in groups]
@@ -590,9 +594,7 @@ def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
 @pytest.mark.parametrize(('final_lr', 'half_way'), [(0.0, 0.5), (0.2, 0.6), (1.0, 1.0)])
 def test_the_rates_rise_and_fall_to_the_final_share_of_their_peak(data, final_lr, half_way):
     config = recipe(data, final_lr=final_lr, warmup_steps=4, lr=0.1, muon_lr=0.5)
-    module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
-    module.trainer = SimpleNamespace(estimated_stepping_batches=24)
-    configured = module.configure_optimizers()
+    configured = module_of_a_run(config, 24).configure_optimizers()
     schedule = configured['lr_scheduler']['scheduler']
     rates = [schedule.get_last_lr()]
     for _ in range(24):
