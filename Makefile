@@ -27,8 +27,9 @@ TEST := .[ros,train,demo,test,ros-test]
 KEEP :=
 endif
 
-# $(call install,WHAT): pip without its chatter, with its errors.
-install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --disable-pip-version-check $(1) $(KEEP) 2>&1 \
+# $(call install,WHAT): pip without its chatter, with its errors. Python compiles what is imported.
+install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-compile \
+	--disable-pip-version-check $(1) $(KEEP) 2>&1 \
 	| sed '/^WARNING: Location/d'
 
 .PHONY: help
@@ -73,6 +74,7 @@ $(VENV)/.python:
 				2> /dev/null; then \
 			echo "* making $(VENV) with $$($$python --version)"; \
 			$$python -m venv $(VENV_OPTIONS) $(VENV); \
+			$(call install,-U pip); \
 			touch $@; \
 			exit; \
 		fi; \

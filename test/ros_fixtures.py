@@ -14,6 +14,7 @@
 
 """What tests of the node share: a small checkpoint, a ROS context of their own, a listener."""
 
+import gc
 import time
 
 import numpy as np
@@ -91,11 +92,17 @@ class Bench:
                         what='no publisher for what the peer listens to')
 
     def close(self):
-        """End node, peer and context."""
+        """End executor, node, peer and context, and see that DDS forgets them."""
+        # An executor holds on to what it last waited for, which then outlives destroy_node().
+        self.executor.shutdown()
         if self.node is not None:
             self.node.destroy_node()
         self.peer.destroy_node()
         rclpy.shutdown(context=self.context)
+        # rclpy's LifecycleNode is in a cycle with its state machine, which keeps the DDS
+        # participant: without this the next test would meet this one's topics.
+        self.node = None
+        gc.collect()
 
 
 def image_message(size=(48, 64), encoding='rgb8', seed=0, stamp=(1, 5), frame_id='front_camera'):
