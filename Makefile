@@ -64,7 +64,7 @@ venv: $(VENV)/.test  ## .venv with all that development needs
 
 .PHONY: clean
 clean:  ## remove all that the targets above have made
-	@rm -rf $(VENV) *_output build install log segnet_ros.egg-info
+	@rm -rf $(VENV) demo_output bench_output build install log segnet_ros.egg-info
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -68,7 +68,13 @@ class ModelInfo:
         return build_network(self.architecture, len(self.label_set), self.width)
 
     def unseen_miou(self) -> float | None:
-        """Return the mIoU of the validation; None where its frames were trained on too."""
+        """
+        Return the mIoU of the validation; None where its frames were trained on too.
+
+        None as well for what went on from other weights: those may have been.
+        """
+        if self.made_by.get('init'):
+            return None
         splits = [part.partition(':')[0] for part in self.made_by.get('split', '').split('+')]
         if self.made_by.get('val_split') in splits and not self.made_by.get('hold_out'):
             return None

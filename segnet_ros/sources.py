@@ -82,7 +82,7 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     """
     if not fps > 0:
         raise ValueError(f'{fps} frames a second: the rate must be above 0')
-    seed = _sample_seed(source)
+    seed = sample_seed(source)
     if seed is not None:
         drive = SampleDrive(seed)
         return Frames(drive.rate, SAMPLE_FRAMES, lambda: _rendered(drive))
@@ -120,7 +120,7 @@ def open_labels(source: str | Path, label_set: LabelSet
     their stems, the frames of a bag or video one by one in the order of the files' names. What is
     returned gives None for a frame that has no annotation, and ValueError for a damaged one.
     """
-    seed = _sample_seed(source)
+    seed = sample_seed(source)
     if seed is not None:
         if label_set.class_names != load_label_set('camvid11').class_names:
             return None
@@ -142,7 +142,8 @@ def open_labels(source: str | Path, label_set: LabelSet
     return read
 
 
-def _sample_seed(source: str | Path) -> int | None:
+def sample_seed(source: str | Path) -> int | None:
+    """Return the seed that 'sample' or 'sample:SEED' stands for; None for any other source."""
     name, colon, seed = str(source).partition(':')
     if name != SAMPLE:
         return None

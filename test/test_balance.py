@@ -97,9 +97,14 @@ def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp
         exact = [100 * evaluate(w, data, split, device='cpu').result['miou']
                  for w in (weights, output)]
         assert [float(word) for word in line.split()[-3::2]] == pytest.approx(exact, abs=0.1)
-    old, new = (load_checkpoint(path)[0] for path in (weights, output))
+    (old, made_of), (new, info) = map(load_checkpoint, (weights, output))
+    # What goes into the next recipe is this recipe's and what was found.
+    assert info.made_by['class_bias'] == pytest.approx(recipe.class_bias, abs=0.006)
+    assert made_of.scores and not info.scores
     added = (new.classifier.bias - old.classifier.bias).tolist()
-    assert added == pytest.approx(list(recipe.class_bias.values()), abs=0.006)
+    assert added == pytest.approx(
+        [value - made_of.made_by['class_bias'][name] for name, value in recipe.class_bias.items()],
+        abs=0.006)
     assert all(torch.equal(a, b) for (n, a), b in zip(
         old.state_dict().items(), new.state_dict().values(), strict=True)
         if n != 'classifier.bias')

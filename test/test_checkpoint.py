@@ -97,6 +97,7 @@ def test_round_trip_gives_the_same_picture(weights):
     ({'split': 'train+val', 'val_split': 'val', 'hold_out': ''}, None),
     ({'split': 'train+val:0016E5', 'val_split': 'val', 'hold_out': ''}, None),
     ({'split': 'train+val', 'val_split': 'val', 'hold_out': '0006R0'}, 0.5),
+    ({'split': 'train', 'val_split': 'val', 'hold_out': '', 'init': 'fitted'}, None),
     ({}, 0.5)])
 def test_a_score_counts_where_its_frames_were_not_trained_on(made_by, score):
     info = replace(INFO, made_by=made_by)

@@ -15,8 +15,10 @@
 """Check what the demo page shows, without a browser."""
 
 import base64
+from pathlib import Path
 import random
 import re
+import sys
 import threading
 
 import cv2
@@ -205,6 +207,28 @@ def test_a_model_is_offered_with_the_score_it_earned(tmp_path):
     paths = [str(tmp_path / f'{name}.safetensors') for name in ('honest', 'fitted')]
     assert model_choices(Models(paths, 'cpu')) == [
         ('honest (mIoU 61.3%)', 'honest'), ('fitted', 'fitted')]
+
+
+def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
+    paths = [tmp_path / folder / 'weights.safetensors' for folder in ('1/a', '1/b', '2/b')]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(Path(weights[0]).read_bytes())
+    assert Models(list(map(str, paths)), 'cpu').names == [
+        'weights', 'b/weights', str(paths[2])]
+
+
+@pytest.mark.parametrize('verb, module, words', [
+    ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
+    ('evaluate', 'torchmetrics.classification', "pip install 'segnet_ros[train]'")])
+def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
+    for name in ('segnet_ros.page.layout', 'segnet_ros.training.evaluate'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    arguments = ['--weights', 'w', '--data', 'd'] if verb == 'evaluate' else []
+    assert main([verb, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert f'segnet {verb}: {module} is not installed' in error and words in error
 
 
 # The result's HTML

@@ -14,6 +14,7 @@
 
 """Check `segnet evaluate` on the sample drive: scores, sizes, pictures, robustness, errors."""
 
+from dataclasses import replace
 import json
 import os
 
@@ -29,6 +30,7 @@ from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, s
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.runtime import prepare
 from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.evaluate import evaluate, predictor, score_frames
@@ -101,6 +103,16 @@ def test_json_has_all_scores(weights, data, tmp_path, capsys):
     assert tuple(found['class_names']) == tuple(found['per_class_iou']) == CAMVID.class_names
     printed = capsys.readouterr().out
     assert f'{100 * found["miou"]:.1f}' in printed and 'bicyclist' in printed
+
+
+def test_frames_of_another_shape_are_scaled_as_in_the_node(weights, data, tmp_path):
+    network, info = load_checkpoint(weights)
+    save_checkpoint(tmp_path / 'square.safetensors', network, replace(info, input_size=(64, 64)))
+    found = evaluate(tmp_path / 'square.safetensors', data).result
+    size = fit_input_size((64, 64), SIZE)
+    assert found['size'] == list(size) != [64, 64]
+    assert found['confusion_matrix'] == evaluate(weights, data, size=size).result[
+        'confusion_matrix']
 
 
 @pytest.mark.parametrize('size', [None, (64, 80), (121, 153)])

@@ -24,7 +24,7 @@ from segnet_ros.bags import write_bag
 from segnet_ros.frames import decode_image, Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sources import open_frames, open_labels
+from segnet_ros.sources import open_frames, open_labels, sample_seed
 
 
 def picture(seed, height=37, width=51):
@@ -148,6 +148,9 @@ def test_sample_drive():
     first = next(iter(frames))
     np.testing.assert_array_equal(first.image, SampleDrive(4).frame(0)[0])
     assert not np.array_equal(first.image, next(iter(open_frames('sample'))).image)
+    assert (sample_seed('sample'), sample_seed('sample:4')) == (0, 4)
+    for source in ('samples/clip.mp4', 'sample_drive', './sample'):
+        assert sample_seed(source) is None
 
 
 @pytest.mark.parametrize('source,words', [

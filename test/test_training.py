@@ -31,6 +31,7 @@ import torch
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
 from segnet_ros.training import muon, train as train_module
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
@@ -118,6 +119,8 @@ def test_frames_are_scaled_as_they_are_read(data):
     assert set(np.unique(label_map)) <= set(np.unique(whole))
     blocks = whole.reshape(32, 2, 48, 2)
     assert (label_map[:, None, :, None] == blocks).any((1, 3)).all()
+    image, label_map = read_frames(frame_paths(data, 'val'), CAMVID, (48, 48), 'frames')[0]
+    assert image.shape[:2] == label_map.shape == fit_input_size((48, 48), whole.shape) == (40, 56)
 
 
 def spoil_nothing_there(folder):

@@ -78,7 +78,12 @@ class Models:
         self._networks = {}
         for path in map(find_weights, weights):
             network, info = load_checkpoint(path)
-            self._networks[path.stem] = prepare(network, self._device, dtype), info
+            name = path.stem
+            if name in self._networks:  # every run calls its weights so; its folder tells them
+                name = f'{path.parent.name}/{name}'
+            if name in self._networks:
+                name = str(path)
+            self._networks[name] = prepare(network, self._device, dtype), info
         self._segmenters: OrderedDict[tuple, Segmenter] = OrderedDict()
         # One lock for all: they share the device, and a CUDA graph is captured undisturbed.
         self._lock = threading.Lock()

@@ -38,6 +38,6 @@ def main(args: argparse.Namespace):
     for split, (before, after) in found.miou.items():
         print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
     print('class_bias: {'
-          + ', '.join(f'{name}: {bias:.2f}' for name, bias in found.bias.items()) + '}')
+          + ', '.join(f'{name}: {bias:.2f}' for name, bias in found.class_bias.items()) + '}')
     if args.output:
         print(f'weights: {args.output}')

@@ -33,6 +33,9 @@ VERBS = {
     'record-bag': 'make a rosbag2 of images, a video or the sample drive',
 }
 
+# The extra of setup.py that brings what a verb needs and the node does not.
+EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'demo'}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run `segnet VERB ...`; return the exit code."""
@@ -51,6 +54,13 @@ def main(argv: list[str] | None = None) -> int:
         return module.main(args) or 0
     except _user_errors() as error:
         print(f'segnet {args.verb}: {error}', file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if args.verb not in EXTRAS:
+            raise
+        print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
+              f"brings it, elsewhere pip install 'segnet_ros[{EXTRAS[args.verb]}]'",
+              file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

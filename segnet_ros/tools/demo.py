@@ -39,10 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace):
     """Serve the page until interrupted."""
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise ValueError("the page needs gradio: pip install 'segnet_ros[demo]'") from error
     from segnet_ros.page.layout import build_page, serve
     from segnet_ros.page.models import Models, shipped_weights
     from segnet_ros.page.street_view import StreetViewStreets

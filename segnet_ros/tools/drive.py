@@ -67,12 +67,12 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     from segnet_ros.bags import image_topic, is_bag, write_bag
     from segnet_ros.checkpoint import find_weights, read_info
     from segnet_ros.drive_report import DriveReport
-    from segnet_ros.sources import open_frames, open_labels
+    from segnet_ros.sources import open_frames, open_labels, sample_seed
     label_set = read_info(find_weights(args.weights)).label_set
     frames = open_frames(args.source, args.fps, args.topic)
     truths = open_labels(args.source, label_set)
     source, rate = args.source, args.rate or 1.0
-    if str(source).startswith('sample'):
+    if sample_seed(source) is not None:
         # Rendered before it is played, so that the drive's times are the node's alone.
         source, rate = str(scratch / 'sample_drive'), args.rate or 1 / 3
         bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')

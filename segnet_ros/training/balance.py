@@ -21,7 +21,7 @@ network that sees too much of them. A constant for each class, added to the logi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 
@@ -50,12 +50,13 @@ Pixels = tuple[torch.Tensor, torch.Tensor]  # logits (P, C) float32, class ids (
 @dataclass(frozen=True)
 class Balance:
     """
-    What to add to the logits, by class name, and each split's mIoU without and with it.
+    What a recipe's class_bias should be, and each split's mIoU as it is and with what was found.
 
-    :param bias: mean 0.
+    :param class_bias: by class name: what the weights' own recipe has, and what was found beside
+        it, which has mean 0.
     """
 
-    bias: dict[str, float]
+    class_bias: dict[str, float]
     miou: dict[str, tuple[float, float]]
 
 
@@ -66,7 +67,8 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
 
     :param weights: path or shipped name; must not have been trained on these frames.
     :param splits: as frame_paths takes them, e.g. ['train:0006R0', 'val'].
-    :param output: file for the weights with the biases in them.
+    :param output: file for the weights with what was found in them; without scores, which were
+        those of the weights before.
     :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
     """
     path = find_weights(str(weights))
@@ -75,16 +77,18 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     prepared = prepare(network, chosen, choose_precision('auto', chosen))
     pixels = {split: _read_pixels(prepared, info, data, split) for split in splits}
     bias = fit_bias(list(pixels.values()))
-    names = info.label_set.class_names
-    result = Balance(
-        dict(zip(names, bias.tolist(), strict=True)),
-        {split: (_miou(part, torch.zeros_like(bias)), _miou(part, bias))
-         for split, part in pixels.items()})
+    recipe = info.made_by.get('class_bias', {})
+    class_bias = {name: recipe.get(name, 0.0) + found for name, found in zip(
+        info.label_set.class_names, bias.tolist(), strict=True)}
+    result = Balance(class_bias, {
+        split: (_miou(part, torch.zeros_like(bias)), _miou(part, bias))
+        for split, part in pixels.items()})
     if output:
         network, info = load_checkpoint(path)
         add_bias(network, bias)
         output.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(output, network, info)
+        save_checkpoint(output, network, replace(
+            info, scores={}, made_by={**info.made_by, 'class_bias': class_bias}))
     return result
 
 
@@ -97,7 +101,7 @@ def add_bias(network: EncoderDecoder, bias: torch.Tensor):
 def _read_pixels(network: EncoderDecoder, info: ModelInfo, data: str | Path, split: str) -> Pixels:
     """Return the logits and the truth of a split's pixels, evenly thinned out; void left out."""
     frames = frame_paths(data, split)
-    logits_of = logits_function(network, info, info.input_size)
+    logits_of = logits_function(network, info)
     logits, truths = [], []
     stride = 1
     for number, paths in enumerate(tqdm(frames, split, unit='frame', leave=False)):

@@ -45,7 +45,7 @@ class TrainConfig:
     :param label_set: of the annotations; name or path.
     :param init: weights to start from, name or path; their classes may be others.
     :param input_size: (height, width) that frames are scaled to before anything else, in training
-        and in the node.
+        and in the node; frames of another shape keep theirs and get as many pixels.
     :param phases: none stands for one of 20 epochs of whole frames.
     :param sample_drive_frames: rendered frames an epoch, mixed among the real ones; they know
         camvid11's classes only.

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.corruptions import degrade
@@ -101,12 +102,16 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple[int, int],
                 what: str) -> list[Frame]:
     """
-    Read frames into memory, scaled to `size`, with a progress bar named `what`.
+    Read frames into memory, with a progress bar named `what`.
 
-    CamVid's 367 frames take 250 MB.
+    Each is scaled to what the node would scale it to: `size` if it has its shape, else as many
+    pixels in its own. CamVid's 367 frames take 250 MB.
     """
-    return [resize_frame(read_frame(*pair, label_set), size)
-            for pair in tqdm(paths, what, unit='frame', leave=False)]
+    def read(paths: tuple[Path, Path]) -> Frame:
+        frame = read_frame(*paths, label_set)
+        return resize_frame(frame, fit_input_size(size, frame[1].shape))
+
+    return [read(pair) for pair in tqdm(paths, what, unit='frame', leave=False)]
 
 
 def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:

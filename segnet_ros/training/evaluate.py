@@ -15,8 +15,10 @@
 """
 Score weights on a labelled split: one confusion matrix over all frames, at the labels' resolution.
 
-The network runs as the node runs it (folded, in the device's own precision), so the scores are
-those of what the node publishes. Frames are read one at a time: a split may be of any length.
+The network runs as the node runs it: folded, in the device's own precision, on frames scaled as
+the node scales them. Only where frames are larger than that do the two differ: here the logits are
+spread bilinearly, as papers do, there the labels by the nearest pixel, which is faster. Frames are
+read one at a time: a split may be of any length.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,6 +35,7 @@ from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.networks.segnet import EncoderDecoder
 from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.dataset import Frame, frame_paths, read_frame
 from segnet_ros.training.metrics import (
@@ -68,7 +71,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
 
     :param weights: path or shipped name.
     :param size: (height, width) that frames are scaled to for the network; None for the size it
-        was trained at.
+        was trained at, or as many pixels in a frame's own shape.
     :param label_set: name or path of the label set of the annotations; None for the weights' own.
     :param robustness: also score on darkened, blurred, rainy, JPEG'd and tilted frames.
     :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
@@ -77,7 +80,6 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
-    size = size or info.input_size
     predict = predictor(prepare(network, chosen, choose_precision(precision, chosen)), info, size)
 
     def read(name: str = '') -> Iterable[Frame]:
@@ -87,6 +89,8 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
             yield CORRUPTIONS[name](*frame, rng) if name else frame
 
     result, mious = score_frames(predict, read(), labels.class_names)
+    first = read_frame(*frames[0], labels)[1]
+    size = size or fit_input_size(info.input_size, first.shape)
     result |= {'frames': len(frames), 'size': list(size), 'weights': str(weights),
                'data': str(data), 'split': split}
     if robustness:
@@ -113,13 +117,14 @@ def _main_scores(result: dict) -> dict:
 
 
 def logits_function(network: EncoderDecoder, info: ModelInfo,
-                    size: tuple[int, int]) -> Callable[[np.ndarray], torch.Tensor]:
+                    size: tuple[int, int] | None = None) -> Callable[[np.ndarray], torch.Tensor]:
     """
     Return a function from images, (H, W, 3) uint8 RGB, to logits, (1, C, H, W) float32.
 
-    Images are scaled to `size` for the network; its logits are scaled back, bilinearly.
+    Images are scaled for the network; its logits are scaled back, bilinearly.
 
     :param network: as runtime.prepare returns it.
+    :param size: (height, width) that images are scaled to; None for fit_input_size's of each.
     """
     weight = next(network.parameters())
     mean, std = (torch.tensor(v, device=weight.device).view(1, 3, 1, 1) * 255
@@ -128,8 +133,9 @@ def logits_function(network: EncoderDecoder, info: ModelInfo,
     @torch.inference_mode()
     def logits_of(image: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(image).to(weight.device).permute(2, 0, 1)[None].float()
-        if x.shape[-2:] != size:
-            x = functional.interpolate(x, size, mode='bilinear', antialias=True)
+        input_size = size or fit_input_size(info.input_size, image.shape[:2])
+        if x.shape[-2:] != input_size:
+            x = functional.interpolate(x, input_size, mode='bilinear', antialias=True)
         x = ((x - mean) / std).to(weight.dtype, memory_format=torch.channels_last)
         logits = network(x).float()
         if logits.shape[-2:] != image.shape[:2]:
@@ -139,7 +145,8 @@ def logits_function(network: EncoderDecoder, info: ModelInfo,
     return logits_of
 
 
-def predictor(network: EncoderDecoder, info: ModelInfo, size: tuple[int, int]) -> Predict:
+def predictor(network: EncoderDecoder, info: ModelInfo,
+              size: tuple[int, int] | None = None) -> Predict:
     """
     Return a function from images to label maps and confidences of the images' own size.
 
