@@ -20,10 +20,15 @@ allocated before, live as long as the graph, and have shapes that do not depend 
 """
 
 from collections.abc import Callable
+import threading
 
 import torch
 
 WARM_UP_RUNS = 3  # cuDNN chooses its algorithms and the allocator settles before capture
+
+# One capture at a time in a process, says torch; and what begins one waits for the whole device,
+# which ends any other.
+_CAPTURING = threading.Lock()
 
 
 def host_buffer(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -39,8 +44,12 @@ class CudaGraph:
         self._stream = torch.cuda.Stream(device)
         self._done = torch.cuda.Event()
         self._graph = torch.cuda.CUDAGraph()
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.device(device), torch.cuda.stream(self._stream):
+        with _CAPTURING:
+            self._capture(stages)
+
+    def _capture(self, stages: Callable[[], object]):
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             for _ in range(WARM_UP_RUNS):
                 stages()
             self._stream.synchronize()

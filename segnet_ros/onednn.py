@@ -39,10 +39,15 @@ def onednn_is_available(dtype: torch.dtype) -> bool:
         dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def cpu_has(feature: str) -> bool:
+    """Tell whether torch finds a feature here, e.g. 'vnni'; an older torch does not look."""
+    return getattr(torch.cpu, f'_is_{feature}_supported', lambda: False)()
+
+
 def onednn_has_int8() -> bool:
     """Tell whether this CPU has 8-bit products (VNNI) and this torch oneDNN's convolution."""
     # Without VNNI the products are added in 16 bits, where large ones are cut off.
-    return (onednn_is_available(torch.float32) and torch.cpu._is_vnni_supported()
+    return (onednn_is_available(torch.float32) and cpu_has('vnni')
             and hasattr(torch.ops.onednn, 'qconv2d_pointwise'))
 
 

@@ -28,7 +28,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from segnet_ros.int8 import quantize
 from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
 from segnet_ros.onednn import (
-    NO_ACTIVATION, onednn_is_available, PackedConvolution, RELU)
+    cpu_has, NO_ACTIVATION, onednn_is_available, PackedConvolution, RELU)
 
 PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16,
               'int8': torch.int8}
@@ -88,7 +88,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Return whether the device has bfloat16; emulated it is far slower than float32."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return cpu_has('avx512_bf16') or cpu_has('amx_tile')
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

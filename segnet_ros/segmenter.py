@@ -34,7 +34,7 @@ OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
 _ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
 
 
-def fit_input_size(trained: tuple[int, int], camera: tuple[int, int]) -> tuple[int, int]:
+def fit_input_size(trained: tuple[int, int], camera: tuple[int, ...]) -> tuple[int, int]:
     """
     Return the network input (height, width) for a camera: its shape, the trained number of pixels.
 

@@ -14,10 +14,13 @@
 
 """The node in-process over real DDS: topics, headers, numbers, lifecycle, parameters, errors."""
 
+from dataclasses import replace
 import gc
 import importlib.util
 from pathlib import Path
 import threading
+from unittest.mock import MagicMock
+import weakref
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -31,15 +34,18 @@ from ros_fixtures import Bench, image_message, LATCHED
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_network import write_small_checkpoint
-from std_msgs.msg import Bool, Float32MultiArray
+from std_msgs.msg import Bool, Float32MultiArray, Header
 from std_srvs.srv import SetBool
 
-from segnet_ros.checkpoint import load_checkpoint
-from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.checkpoint import load_checkpoint, save_checkpoint
+from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.outputs import scaled_info
+from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.worker import Worker
+from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter_batch import SegmenterBatch
 
 IMAGES = {'mask': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8', 'overlay': 'rgb8'}
@@ -480,6 +486,19 @@ def test_a_bad_frame_of_one_camera_leaves_the_others_theirs(bench, monkeypatch):
     assert [camera.monitor.counts['failed'] for camera, _ in taken] == [1, 0]
 
 
+def test_batches_of_another_size_are_let_go(bench, monkeypatch):
+    worker, taken, batches = batched_cameras(bench, monkeypatch)
+    for _ in range(2):
+        worker.process(taken, bench.node.settings)
+    assert batches == [2, 2] and worker._batch.cache_info()[:2] == (1, 1)  # hits, misses
+    larger = [(camera, (image_message((2 * sent.height, 2 * sent.width)), 1.0))
+              for camera, (sent, _) in taken]
+    held = weakref.ref(the_segmenter(bench))
+    worker.process(larger, bench.node.settings)
+    gc.collect()
+    assert held() is None and batches == [2, 2, 2]
+
+
 def test_a_batch_that_fails_is_counted_for_each_camera(bench, monkeypatch):
     worker, taken, _ = batched_cameras(bench, monkeypatch)
     monkeypatch.setattr(SegmenterBatch, 'segment', lambda *_: 1 / 0)
@@ -541,11 +560,30 @@ def test_max_rate_holds_a_fast_camera_back(bench):
     assert counts(bench)['limited'] == 2
 
 
+def test_a_higher_max_rate_holds_at_once(bench):
+    node = bench.start_node(max_rate=0.01)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    for number in (1, 2):
+        camera.publish(image_message())
+        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
+    assert counts(bench)['limited'] == 1
+    node.set_parameters([Parameter('max_rate', value=20.0)])
+    for number in (3, 4):  # the first of them may come before even the new period is over
+        bench.spin_for(0.1)
+        camera.publish(image_message())
+        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
+    bench.spin_until(lambda: len(bench.heard['mask']) >= 2)
+
+
 def test_camera_info_is_scaled_to_the_mask(bench):
     bench.start_node(output_size='32x24')
     bench.listen('mask/camera_info', CameraInfo)
     bench.listen('mask', Image)
-    camera, info = bench.publisher(Image), bench.publisher(CameraInfo, 'camera_info')
+    camera = bench.publisher(Image)
+    info = bench.publisher(CameraInfo, 'camera_info', QoSProfile(
+        depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))  # as many a driver's
     bench.connected(camera)
     bench.connected(info)
     k = [100.0, 0.0, 32.0, 0.0, 110.0, 24.0, 0.0, 0.0, 1.0]
@@ -561,6 +599,74 @@ def test_camera_info_is_scaled_to_the_mask(bench):
     assert list(scaled.k) == [50, 0, 16, 0, 55, 12, 0, 0, 1]
     assert list(scaled.p) == [50, 0, 16, -2.5, 0, 55, 12, 0, 0, 0, 1, 0]
     assert list(scaled.d) == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(('roi', 'binning', 'size', 'expected'), [
+    ((0, 0, 0, 0), 0, (240, 320), (250, 160, 275, 120)),
+    ((320, 240, 640, 480), 0, (480, 640), (1000, 320, 1100, 240)),  # a part, cut out
+    ((320, 240, 640, 480), 2, (240, 320), (500, 160, 550, 120)),
+    ((0, 0, 0, 0), 2, (480, 640), (500, 320, 550, 240)),  # the whole, every other pixel
+])
+def test_camera_info_of_a_part_of_the_sensor(roi, binning, size, expected):
+    info = CameraInfo(width=1280, height=960, binning_x=binning, binning_y=binning)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = roi
+    info.k = [1000.0, 0.0, 640.0, 0.0, 1100.0, 480.0, 0.0, 0.0, 1.0]
+    info.p = [1000.0, 0.0, 640.0, -70.0, 0.0, 1100.0, 480.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    found = scaled_info(info, size, Header(frame_id='front'))
+    assert (found.k[0], found.k[2], found.k[4], found.k[5]) == pytest.approx(expected)
+    assert (found.p[0], found.p[2], found.p[5], found.p[6]) == pytest.approx(expected)
+    assert found.p[3] == pytest.approx(-70 * expected[0] / 1000)
+    # The mask's own calibration: image_geometry must not cut or bin it once more.
+    assert (found.height, found.width, found.header.frame_id) == (*size, 'front')
+    assert found.binning_x == found.binning_y == found.roi.width == found.roi.x_offset == 0
+
+
+def test_who_asks_for_camera_info_during_a_frame_waits_for_the_next(bench):
+    bench.start_node()
+    bench.listen('mask/camera_info', CameraInfo)
+    outputs = bench.node._cameras[0].outputs
+    bench.spin_until(lambda: outputs.wanted() == ('label_map',))
+    outputs.publish(Header(), Segmentation(), bench.node.settings, CameraInfo())
+    bench.spin_for(0.2)
+    assert not bench.heard['mask/camera_info']
+
+
+def test_other_weights_bring_their_own_colours_and_classes(bench, weights, tmp_path):
+    node = bench.start_node(activate=False, palette__sky=[1, 2, 3])
+    node.trigger_configure()
+    node.set_parameters([Parameter('palette.car', value=[4, 5, 6])])
+    network, info = load_checkpoint(weights)
+    old = info.label_set
+    new = LabelSet('other', tuple('lawn' if n == 'tree' else n for n in old.class_names),
+                   tuple((r, g, 255 - b) for r, g, b in old.colors))
+    save_checkpoint(tmp_path / 'other.safetensors', network, replace(info, label_set=new))
+    node.trigger_cleanup()
+    node.set_parameters([Parameter('weights', value=str(tmp_path / 'other.safetensors'))])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    expected = dict(zip(new.class_names, new.colors, strict=True))
+    expected |= {'sky': (1, 2, 3), 'car': (4, 5, 6)}  # what somebody chose stays
+    assert [tuple(color) for color in node.settings.palette[:11]] == list(expected.values())
+    assert not node.has_parameter('palette.tree') and node.has_parameter('palette.lawn')
+    assert not node.has_parameter('alert_fractions.tree')
+
+
+def test_a_thread_gets_the_segmenter_that_it_had():
+    segmenters, settings = Segmenters(lambda size: MagicMock(), lambda *_: None), MagicMock()
+    lent, go = threading.Event(), threading.Event()
+
+    def hold():
+        with segmenters.lend((48, 64), settings):
+            lent.set()
+            assert go.wait(10)
+
+    other = threading.Thread(target=hold)
+    with segmenters.lend((48, 64), settings) as mine:
+        other.start()
+        assert lent.wait(10)
+    go.set()
+    other.join()
+    with segmenters.lend((48, 64), settings) as again:  # the other's was given back last
+        assert again is mine
 
 
 def test_weights_decide_labels_and_normalisation(bench, weights):
@@ -582,6 +688,15 @@ def test_silence_is_reported_in_words_and_once(bench, capfd):
     heard = capfd.readouterr().err
     assert heard.count('no image on /segmentation/image') == 1
     assert 'it has 1 publishers: /peer offers reliable volatile' in heard
+
+
+def test_silence_tells_which_name_to_remap(bench, capfd):
+    node = bench.start_node(no_image_warning_period=0.001, camera_names=['front'],
+                            input_transport='compressed')
+    bench.spin_for(0.01)
+    node._cameras[0].watch(node.settings)
+    assert ('remap `front/image/compressed` to your camera\'s topic, e.g. '
+            '-r front/image/compressed:=/camera/image_raw/compressed') in capfd.readouterr().err
 
 
 def test_quality_of_service_that_cannot_fit_is_reported_in_words(bench, capfd):

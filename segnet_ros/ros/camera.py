@@ -87,7 +87,9 @@ class Camera:
         self._frames = frames
         self._started, self._warned = time.monotonic(), False
         self._info_subscription = self._node.create_subscription(
-            CameraInfo, self._prefix + 'camera_info', self._on_camera_info, 1,
+            CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
+            # Fits what any driver offers.
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._subscribe(self._choose_reliability())
 
@@ -156,10 +158,12 @@ class Camera:
         elif not self._warned:
             self._warned = True
             topic, publishers = self._publishers()
+            name = self._input()[1]
+            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
             self._node.get_logger().warn(
                 f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
                 + (f': {_offers(publishers)}' if publishers else
-                   "; remap `image` to your camera's topic, e.g. -r image:=/camera/image_raw"))
+                   f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
@@ -172,6 +176,8 @@ class Camera:
         if max_rate:
             # A tenth of a period early is on time, or jitter would halve the rate.
             period = 1 / max_rate
+            # Never further off than it can be at this rate: the rate may just have been raised.
+            self._due = min(self._due, now + 1.1 * period)
             if now < self._due - 0.1 * period:
                 return self.monitor.count('limited')
             self._due = max(self._due, now - 0.1 * period) + period

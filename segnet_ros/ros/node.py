@@ -38,7 +38,8 @@ from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.large_images import use_large_image_profile
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
-    class_specs, declare, PARAMETERS, parse_camera_names, parse_size, refusal)
+    class_specs, declare, has_default, PARAMETERS, ParameterSpec, parse_camera_names, parse_size,
+    refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.worker import Worker
 from segnet_ros.runtime import (
@@ -88,6 +89,7 @@ class SegNetNode(LifecycleNode):
         super().__init__('segnet', **kwargs)
         declare(self, PARAMETERS)
         self._specs = {spec.name: spec for spec in PARAMETERS}
+        self._class_specs: list[ParameterSpec] = []
         self._configured = False
         self.enabled = True
         self._cameras: list[Camera] = []
@@ -121,9 +123,7 @@ class SegNetNode(LifecycleNode):
         self._facts = {'device': device_name(device), 'precision': str(dtype).split('.')[1],
                        'weights': str(path)}
         label_set = self._info.label_set
-        specs = class_specs(label_set.class_names, label_set.colors)
-        declare(self, specs)
-        self._specs |= {spec.name: spec for spec in specs}
+        self._declare_classes(class_specs(label_set.class_names, label_set.colors))
         self.settings = Settings.read(self, label_set)
         self._cameras = [Camera(self, name, label_set, self._build_segmenter)
                          for name in parse_camera_names(self._value('camera_names'))]
@@ -137,6 +137,17 @@ class SegNetNode(LifecycleNode):
             f'{self._info.architecture} of width {self._info.width} with '
             f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
             f'weights {path}')
+
+    def _declare_classes(self, specs: list[ParameterSpec]):
+        """Declare what the classes need; other weights bring other classes, or other colours."""
+        names = {spec.name for spec in specs}
+        for old in self._class_specs:
+            if old not in specs and (old.name not in names or has_default(self, old)):
+                self.undeclare_parameter(old.name)
+                del self._specs[old.name]
+        declare(self, specs)
+        self._class_specs = specs
+        self._specs |= {spec.name: spec for spec in specs}
 
     @_transition(undo='_stop')
     def on_activate(self):
@@ -221,7 +232,7 @@ class SegNetNode(LifecycleNode):
             camera.watch(self.settings)
 
     def _diagnose(self):
-        facts = {**self._facts, 'memory': _memory(), 'enabled': str(self.enabled)}
+        facts = {**self._facts, 'memory': _memory(self._device), 'enabled': str(self.enabled)}
         statuses = []
         for camera in self._cameras:
             name = f'{self.get_fully_qualified_name()[1:]}: {camera.name or "camera"}'
@@ -261,10 +272,10 @@ class SegNetNode(LifecycleNode):
         super().destroy_node()
 
 
-def _memory() -> str:
+def _memory(device: torch.device) -> str:
     resident = f'{resident_bytes() / 2**20:.0f} MiB resident'
-    if torch.cuda.is_initialized():
-        return f'{resident}, {torch.cuda.memory_allocated() / 2**20:.0f} MiB of the GPU'
+    if device.type == 'cuda':
+        return f'{resident}, {torch.cuda.memory_reserved(device) / 2**20:.0f} MiB of the GPU'
     return resident
 
 

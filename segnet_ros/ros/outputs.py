@@ -134,7 +134,9 @@ class Outputs:
             if topic.codec and self._subscribed(name + '/compressed'):
                 self._publishers[name + '/compressed'].publish(
                     compressed_message(array, topic.codec, header, settings.jpeg_quality))
-        if camera_info is not None and self._subscribed('mask/camera_info'):
+        # Who subscribed while the frame was segmented gets the next one's.
+        if (camera_info is not None and segmentation.label_map is not None
+                and self._subscribed('mask/camera_info')):
             size = segmentation.label_map.shape
             self._publishers['mask/camera_info'].publish(scaled_info(camera_info, size, header))
         if segmentation.statistics is not None:
@@ -166,12 +168,16 @@ def scaled_info(info: CameraInfo, size: tuple[int, int], header: Header) -> Came
     """
     Return the calibration for images scaled to size (height, width), under the mask's header.
 
-    K and P scale with the pixels (REP-104, image_proc's resize); distortion does not.
+    A CameraInfo is that of the whole sensor, whatever part of it (roi) the images show and however
+    many of its pixels make one of theirs (binning). What comes out is the masks' own: nothing cut,
+    nothing binned. K and P move with the corner and scale with the pixels (REP-104, image_proc's
+    crop_decimate and resize); distortion does not.
     """
     height, width = size
-    x, y = width / max(1, info.width), height / max(1, info.height)
-    k = np.array(info.k) * np.repeat([x, y, 1], 3)
-    p = np.array(info.p) * np.repeat([x, y, 1], 4)
+    x = width / max(1, info.roi.width or info.width)
+    y = height / max(1, info.roi.height or info.height)
+    move = np.array([[x, 0, -x * info.roi.x_offset], [0, y, -y * info.roi.y_offset], [0, 0, 1]])
+    k = (move @ np.reshape(info.k, (3, 3))).ravel()
+    p = (move @ np.reshape(info.p, (3, 4))).ravel()
     return CameraInfo(header=header, height=height, width=width,
-                      distortion_model=info.distortion_model, d=info.d, k=k, r=info.r, p=p,
-                      binning_x=info.binning_x, binning_y=info.binning_y)
+                      distortion_model=info.distortion_model, d=info.d, k=k, r=info.r, p=p)

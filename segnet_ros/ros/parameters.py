@@ -131,6 +131,12 @@ def declare(node, specs):
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
 
 
+def has_default(node, spec: ParameterSpec) -> bool:
+    """Tell whether nobody has set a parameter to anything else."""
+    value = node.get_parameter(spec.name).value
+    return (list(value) if isinstance(spec.default, list) else value) == spec.default
+
+
 def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: bool) -> str:
     """Return why a new value cannot be taken, or '' where it can."""
     spec = specs.get(parameter.name)

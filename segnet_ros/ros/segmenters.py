@@ -28,6 +28,9 @@ class Segmenters:
     """
     Lends segmenters, all of one size; builds one where none is free.
 
+    A thread gets the one that it had last, where that is free: so the segmenters of several
+    cameras that a thread uses together stay the same ones, and with them what is built on them.
+
     :param build: camera size -> Segmenter.
     :param on_size: called with camera's, network's and output's size when the camera's changes.
     """
@@ -37,7 +40,8 @@ class Segmenters:
         self._build, self._on_size = build, on_size
         self._lock = threading.Lock()
         self._size: Size | None = None
-        self._free: list[tuple[Segmenter, Settings]] = []
+        # With the settings that each has, and the thread that had it last.
+        self._free: list[tuple[Segmenter, Settings, int]] = []
 
     @contextmanager
     def lend(self, size: Size, settings: Settings) -> Iterator[Segmenter]:
@@ -46,7 +50,9 @@ class Segmenters:
             if size != self._size:
                 self._free.clear()  # first give back the buffers of the old resolution
             if self._free:
-                segmenter, applied = self._free.pop()
+                me = threading.get_ident()
+                own = (i for i, (*_, thread) in enumerate(self._free) if thread == me)
+                segmenter, applied, _ = self._free.pop(next(own, -1))
             else:
                 segmenter, applied = self._build(size), None
             if size != self._size:
@@ -61,7 +67,7 @@ class Segmenters:
         finally:
             with self._lock:
                 if size == self._size:
-                    self._free.append((segmenter, settings))
+                    self._free.append((segmenter, settings, threading.get_ident()))
 
     def clear(self):
         """Give the buffers back."""

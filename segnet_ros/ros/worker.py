@@ -24,8 +24,8 @@ from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.settings import Settings
 from segnet_ros.segmenter_batch import can_batch, SegmenterBatch
 
-# Batches kept: one for each choice of segmenters, of which several workers have several.
-_BATCHES = 4
+# Batches kept: each worker keeps to its segmenters, and there are at most so many workers.
+_BATCHES = 16
 
 
 class Worker:
@@ -40,6 +40,7 @@ class Worker:
     def __init__(self, node, frames: NewestFrames, together: int = 0):
         self._node, self._frames, self._together = node, frames, together
         self._batch = lru_cache(_BATCHES)(SegmenterBatch)
+        self._sizes: dict = {}  # (height, width) of each camera's frames
 
     def run(self, threads: int):
         """Segment with so many threads of the CPU, until the store is closed."""
@@ -63,6 +64,7 @@ class Worker:
                     if frame is None:
                         waiting.remove(camera)
                     else:
+                        self._follow_size(camera, frame.image.shape[:2])
                         segmenter = lent.enter_context(camera.lend_segmenter(frame, settings))
                         work.append((camera, frame, segmenter))
                 for camera, frame, segmentation in self._segment(work):
@@ -73,6 +75,12 @@ class Worker:
                 camera.monitor.count('failed', repr(error))
             self._node.get_logger().error(f'frame dropped:\n{traceback.format_exc()}',
                                           throttle_duration_sec=1.0)
+
+    def _follow_size(self, camera, size: tuple[int, int]):
+        """Let the batches go that hold segmenters, and so buffers, of the size before."""
+        if self._sizes.setdefault(camera, size) != size:
+            self._sizes[camera] = size
+            self._batch.cache_clear()
 
     def _segment(self, work: list[tuple]):
         """Yield camera, frame and segmentation, of a batch where these segmenters make one."""
