@@ -108,6 +108,10 @@ def visit(windows, url):
         page.goto(url)
         expect(page.locator('.segnet-legend li')).to_have_count(len(LABELS))
         page.wait_for_function('document.querySelector(".backdrop")?.src')
+        # Chromium asks for the thumbnails a moment later.
+        page.wait_for_function(
+            '(all => all.length && all.every(image => image.complete))'
+            '([...document.querySelectorAll(".segnet-samples img")])')
         return page
     yield open_page
     for page in pages:

@@ -41,9 +41,9 @@ from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
-# Slow enough for the default weights on two busy cores with AVX2 alone (0.8 s a frame there):
-# every frame is segmented, none gives way to a newer one.
-RATE = 0.6
+# Slow enough for the default weights on two busy cores with AVX2 alone (0.8 s a frame there, and
+# three times that at worst): every frame is segmented, none gives way to a newer one.
+RATE = 0.3
 
 
 def run_segnet(*arguments, timeout=240):
@@ -56,13 +56,13 @@ def run_segnet(*arguments, timeout=240):
 
 
 def clip_frames() -> dict:
-    """Return some 20 frames, as labelled_folder.write_split takes them."""
+    """Return some 10 frames, as labelled_folder.write_split takes them."""
     if CAMVID.is_dir():
         label_set = load_label_set('camvid11')
         return {paths[0].name: read_frame(*paths, label_set)
-                for paths in frame_paths(CAMVID, 'val')[::6]}
+                for paths in frame_paths(CAMVID, 'val')[::12]}
     drive = SampleDrive(seed=0)
-    return {f'{index:03}.png': drive.frame(index) for index in range(0, SAMPLE_FRAMES, 10)}
+    return {f'{index:03}.png': drive.frame(index) for index in range(0, SAMPLE_FRAMES, 20)}
 
 
 @pytest.fixture(scope='module')

@@ -75,7 +75,8 @@ class Receiver:
     def spin_until_ended(self, process):
         """Receive until the process has ended and nothing more has come; return its output."""
         self.spin_until(lambda: process.poll() is not None)
-        self._executor.spin_once(timeout_sec=0.2)
+        for _ in range(20):  # each runs one callback at most
+            self._executor.spin_once(timeout_sec=0.01)
         return process.communicate()
 
     def close(self):
@@ -93,14 +94,19 @@ def receiver():
 
 @pytest.fixture
 def replay():
-    """Return what starts `segnet replay`; whatever still runs at the end is killed."""
+    """
+    Return what starts `segnet replay`; whatever still runs at the end is killed.
+
+    It starts as a script starts it with &: with SIGINT ignored.
+    """
     processes = []
 
     def start(*args):
         env = {**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN)}
         processes.append(subprocess.Popen(
             [sys.executable, '-c', MAIN, 'replay', *map(str, args)], cwd=ROOT, env=env, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)))
         return processes[-1]
     yield start
     for process in processes:

@@ -177,10 +177,10 @@ def test_a_broken_image_is_named(serve):
 def test_a_server_that_does_not_answer_is_not_waited_for(serve):
     api = Api(FOUND)
     api.release.clear()
-    streets = serve(api, timeout=0.2)
+    streets = serve(api, timeout=1)
     start = time.monotonic()
-    assert 'did not answer in 0.2 s' in message(streets)
-    assert time.monotonic() - start < 2
+    assert 'did not answer in 1 s' in message(streets)
+    assert time.monotonic() - start < 8
     assert len(api.asked) == 1
 
 

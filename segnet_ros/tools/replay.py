@@ -41,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args: argparse.Namespace) -> int:
     """Replay, then say how it went; being interrupted is a good end too."""
     # Both signals end the program as Ctrl-C does, wherever it is; rclpy's handlers would let a
-    # SIGTERM wait for the next message.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM wait for the next message, and a shell has what it starts with & ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
