@@ -27,7 +27,7 @@ from segnet_ros.resources import DEFAULT_WEIGHTS
 
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
-SETTLE = 5.0  # seconds without a message after which nothing more is expected
+SETTLE = 4.0  # seconds without a message after which nothing more is expected
 START_TIMEOUT = 120.0
 
 
