@@ -695,7 +695,7 @@ def test_silence_tells_which_name_to_remap(bench, capfd):
                             input_transport='compressed')
     bench.spin_for(0.01)
     node._cameras[0].watch(node.settings)
-    assert ('remap `front/image/compressed` to your camera\'s topic, e.g. '
+    assert ("remap `front/image/compressed` to your camera's topic, e.g. "
             '-r front/image/compressed:=/camera/image_raw/compressed') in capfd.readouterr().err
 
 
