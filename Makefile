@@ -27,9 +27,8 @@ TEST := .[ros,train,demo,test,ros-test]
 KEEP :=
 endif
 
-# $(call install,WHAT): pip without its chatter, with its errors. Python compiles what is imported.
-install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-compile \
-	--disable-pip-version-check $(1) $(KEEP) 2>&1 \
+# $(call install,WHAT): pip without its chatter, with its errors.
+install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --disable-pip-version-check $(1) $(KEEP) 2>&1 \
 	| sed '/^WARNING: Location/d'
 
 .PHONY: help
