@@ -89,7 +89,6 @@ class SegNetNode(LifecycleNode):
         super().__init__('segnet', **kwargs)
         declare(self, PARAMETERS)
         self._specs = {spec.name: spec for spec in PARAMETERS}
-        self._class_specs: list[ParameterSpec] = []
         self._configured = False
         self.enabled = True
         self._cameras: list[Camera] = []
@@ -137,17 +136,6 @@ class SegNetNode(LifecycleNode):
             f'{self._info.architecture} of width {self._info.width} with '
             f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
             f'weights {path}')
-
-    def _declare_classes(self, specs: list[ParameterSpec]):
-        """Declare what the classes need; other weights bring other classes, or other colours."""
-        names = {spec.name for spec in specs}
-        for old in self._class_specs:
-            if old not in specs and (old.name not in names or has_default(self, old)):
-                self.undeclare_parameter(old.name)
-                del self._specs[old.name]
-        declare(self, specs)
-        self._class_specs = specs
-        self._specs |= {spec.name: spec for spec in specs}
 
     @_transition(undo='_stop')
     def on_activate(self):
@@ -214,6 +202,16 @@ class SegNetNode(LifecycleNode):
         self._configured = False
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+    def _declare_classes(self, specs: list[ParameterSpec]):
+        """Declare what the classes need; other weights bring other classes, or other colours."""
+        names = {spec.name for spec in specs}
+        for old in [s for s in self._specs.values() if s not in (*PARAMETERS, *specs)]:
+            if old.name not in names or has_default(self, old):
+                self.undeclare_parameter(old.name)
+                del self._specs[old.name]
+        declare(self, specs)
+        self._specs |= {spec.name: spec for spec in specs}
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
         with self._spare_lock:

@@ -107,11 +107,9 @@ def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple
     Each is scaled to what the node would scale it to: `size` if it has its shape, else as many
     pixels in its own. CamVid's 367 frames take 250 MB.
     """
-    def read(paths: tuple[Path, Path]) -> Frame:
-        frame = read_frame(*paths, label_set)
-        return resize_frame(frame, fit_input_size(size, frame[1].shape))
-
-    return [read(pair) for pair in tqdm(paths, what, unit='frame', leave=False)]
+    progress = tqdm(paths, what, unit='frame', leave=False)
+    frames = (read_frame(*pair, label_set) for pair in progress)
+    return [resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
 
 
 def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:

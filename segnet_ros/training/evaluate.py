@@ -89,8 +89,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
             yield CORRUPTIONS[name](*frame, rng) if name else frame
 
     result, mious = score_frames(predict, read(), labels.class_names)
-    first = read_frame(*frames[0], labels)[1]
-    size = size or fit_input_size(info.input_size, first.shape)
+    size = size or fit_input_size(info.input_size, read_frame(*frames[0], labels)[1].shape)
     result |= {'frames': len(frames), 'size': list(size), 'weights': str(weights),
                'data': str(data), 'split': split}
     if robustness:
