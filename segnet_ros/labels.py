@@ -78,12 +78,11 @@ class LabelSet:
         :param annotation: (H, W) uint8 as read from an annotation file.
         :raises ValueError: where it holds an id that is neither a class nor void.
         """
-        label_map = np.where(annotation == self.void_file_id, VOID, annotation).astype(np.uint8)
-        wrong = set(np.unique(label_map).tolist()) - {*range(len(self)), VOID}
+        wrong = set(np.unique(annotation).tolist()) - {*range(len(self)), self.void_file_id}
         if wrong:
             raise ValueError(f"annotation holds ids {sorted(wrong)}; label set '{self.name}' has "
                              f'0 to {len(self) - 1} and void {self.void_file_id}')
-        return label_map
+        return np.where(annotation == self.void_file_id, VOID, annotation).astype(np.uint8)
 
     def to_dict(self) -> dict:
         """Return what from_dict takes: plain types, as in the YAML file."""

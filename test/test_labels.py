@@ -70,7 +70,7 @@ def test_palette_has_the_void_colour_for_every_id_of_no_class(own):
 
 
 def test_from_file_ids_makes_void_255(own):
-    label_map = own.from_file_ids(np.array([[0, 1, 9], [2, 255, 0]], np.uint8))
+    label_map = own.from_file_ids(np.array([[0, 1, 9], [2, 9, 0]], np.uint8))
     assert label_map.dtype == np.uint8
     assert label_map.tolist() == [[0, 1, 255], [2, 255, 0]]
 
@@ -78,6 +78,9 @@ def test_from_file_ids_makes_void_255(own):
 def test_from_file_ids_names_the_wrong_ids(own):
     with pytest.raises(ValueError, match=r"\[3, 77\].*'own' has 0 to 2 and void 9"):
         own.from_file_ids(np.array([[0, 77, 3, 9]], np.uint8))
+    # 255 is void in memory, but not in these files: a mask of 0 and 255 is not one of ids.
+    with pytest.raises(ValueError, match=r'holds ids \[255\]'):
+        own.from_file_ids(np.array([[0, 255]], np.uint8))
 
 
 def changed(**changes):

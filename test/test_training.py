@@ -18,6 +18,7 @@ import csv
 from dataclasses import replace
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -40,6 +41,7 @@ from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.corruptions import degrade
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
+from segnet_ros.training.evaluate import evaluate
 from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
 
@@ -178,7 +180,7 @@ def spoil_depth(folder):
     (spoil_annotation, 'not an image that OpenCV can read'),
     (spoil_ids, r'ids \[12\]'),
     (spoil_size, r'\(10, 10\) uint8.*\(64, 96\)'),
-    (spoil_colours, r'\(64, 96, 3\) uint8.*one channel'),
+    (spoil_colours, r'holds colours, \(64, 96, 3\); .*one channel.*palette'),
     (spoil_depth, r'uint16'),
 ])
 def test_error_names_the_file(scratch, spoil, words):
@@ -186,6 +188,36 @@ def test_error_names_the_file(scratch, spoil, words):
     with pytest.raises((FileNotFoundError, ValueError), match=words) as caught:
         TrainingData(recipe(scratch))
     assert str(path) in str(caught.value)
+
+
+def test_missing_val_tells_of_hold_out(scratch):
+    for path in (scratch / 'val').iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match='/val; .*--hold-out NAME'):
+        TrainingData(recipe(scratch))
+
+
+@pytest.mark.parametrize('void', [VOID, 9])
+def test_masks_of_0_and_255_are_no_masks_of_ids(scratch, void):
+    """They are what most tools export for two classes: all of the second one would be void."""
+    labels = scratch / 'two.yaml'
+    labels.write_text('name: two\nclasses:\n  - {name: road, color: [1, 2, 3]}\n'
+                      f'  - {{name: other, color: [4, 5, 6]}}\nvoid: {{file_id: {void}}}\n')
+    for path in scratch.glob('*annot/*.png'):
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 3, 0, 255).astype(np.uint8))
+    words = ('no pixel of other in any .* 0 to 1, and void 255: with less' if void == VOID
+             else r'holds ids \[255\]')
+    with pytest.raises(ValueError, match=words):
+        TrainingData(recipe(scratch, label_set=str(labels)))
+
+
+def test_class_that_no_mask_shows_is_told(scratch, caplog):
+    for path in scratch.glob('trainannot/*.png'):
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask > 3, 3, mask).astype(np.uint8))
+    TrainingData(recipe(scratch))
+    assert re.search('no pixel of pavement, tree, .*, bicyclist in any', caplog.text)
 
 
 def test_hold_out_takes_a_drive_by_its_name(data):
@@ -338,6 +370,14 @@ def test_tensors_are_channels_first(data):
     assert np.array_equal(image[0].numpy(), frames[1][0][..., 0])
 
 
+def test_processes_share_the_frames_and_score_none_twice(data):
+    frames = read_frames(frame_paths(data, 'val'), CAMVID, SIZE, 'frames')
+    shared = ScoringFrames(frames, 3)
+    assert len(shared) == 6 and len(ScoringFrames(frames, 2)) == 4
+    assert all(np.array_equal(shared[i][1].numpy(), frames[i][1]) for i in range(4))
+    assert all((shared[i][1] == VOID).all() and shared[i][0].shape == (3, *SIZE) for i in (4, 5))
+
+
 def test_rare_classes_weigh_more():
     frames = [(np.zeros((2, 5, 3), np.uint8), np.array([[0] * 5, [0, 0, 0, 1, VOID]], np.uint8))]
     shares = class_shares(frames, 3)
@@ -485,6 +525,42 @@ def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
         biased.on_load_checkpoint({'recipe': older})
 
 
+def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, monkeypatch):
+    config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
+    save, written = torch.save, []
+
+    def killed_at_the_second(checkpoint, path):
+        if written:
+            Path(path).write_bytes(b'half a fi')
+            raise Killed
+        written.append(path)
+        save(checkpoint, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, 'save', killed_at_the_second)
+        with pytest.raises(Killed):
+            train(config, tmp_path, 'cpu')
+    train(config, tmp_path, 'cpu')
+    # Epoch 1, whose state and loss were not yet written, is done again.
+    assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('012')
+
+
+def test_damaged_state_is_told(data, tmp_path):
+    torch.save({'state': torch.zeros(1000)}, tmp_path / 'last.ckpt')
+    with (tmp_path / 'last.ckpt').open('r+b') as file:
+        file.truncate(2000)
+    with pytest.raises(ValueError, match='last.ckpt, .* cannot be read .*delete it'):
+        train(recipe(data), tmp_path, 'cpu')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_device_that_is_not_there_is_told(capsys, tmp_path, data):
+    assert main(['train', '--data', str(data), '--output', str(tmp_path / 'run'),
+                 '--accelerator', 'gpu']) == 1
+    assert capsys.readouterr().err.startswith('segnet train: --accelerator gpu')
+    assert not (tmp_path / 'run').exists()
+
+
 def test_state_is_loaded_without_running_code(data, tmp_path):
     class Trap:
 
@@ -557,14 +633,26 @@ def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
 
 def test_two_processes_train_together(data, tmp_path):
     script = tmp_path / 'segnet.py'
-    script.write_text('import sys, torch\ntorch.set_num_threads(1)\n'
-                      'from segnet_ros.tools.cli import main\nsys.exit(main())\n')
+    script.write_text(f'''
+import os, sys
+import torch
+from segnet_ros.tools.cli import main
+from segnet_ros.training.module import SegmentationModule
+
+def keep(module):
+    torch.save(module.network.classifier.weight.detach(), '{tmp_path}/' + os.environ['RANK'])
+
+torch.set_num_threads(1)
+SegmentationModule.on_train_epoch_end = keep
+sys.exit(main())
+''')
     root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
          str(script), 'train', '--data', str(data), '--output', str(tmp_path / 'run'),
          '--accelerator', 'cpu', '--epochs', '2', '--set', 'width=0.0625',
-         '--set', 'batch_size=2', '--set', f'input_size={list(SIZE)}'],
+         '--set', 'batch_size=2', '--set', f'input_size={list(SIZE)}',
+         '--set', 'val_split=val:0003_0+val:0003_1+val:0003_2'],
         cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': root},
         capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -572,7 +660,14 @@ def test_two_processes_train_together(data, tmp_path):
     # Four frames a process, two at a time: two steps an epoch. One process would take four.
     assert [(r['epoch'], r['step']) for r in rows(tmp_path / 'run') if r['loss']] == [
         ('0', '1'), ('1', '3')]
-    assert load_checkpoint(tmp_path / 'run' / 'weights.safetensors')[1].scores['epoch'] == 2
+    first, second = (torch.load(tmp_path / rank, weights_only=True) for rank in '01')
+    assert torch.equal(first, second), 'each process has learned for itself'
+    weights = tmp_path / 'run' / 'weights.safetensors'
+    scores = load_checkpoint(weights)[1].scores
+    assert scores['epoch'] == 2
+    # Three frames for two processes: neither scores one that the other has scored.
+    alone = evaluate(weights, data, 'val:0003_0+val:0003_1+val:0003_2', precision='float32').result
+    assert scores['val']['miou'] == pytest.approx(alone['miou'], abs=1e-3)
 
 
 def module_of_a_run(config, steps):

@@ -65,9 +65,9 @@ def main(args: argparse.Namespace):
 
 def print_scores(result: dict):
     """Print the scores in percent, as papers give them."""
-    height, width = result['size']
+    size = 'x'.join(map(str, result['size'])) if result['size'] else "of each frame's own shape"
     print(f'{result["weights"]} on {result["frames"]} frames of {result["split"]}, network input '
-          f'{height}x{width}')
+          f'{size}')
     for name, value in result['per_class_iou'].items():
         print(f'  IoU {name:18}{_percent(value)}')
     for key in ('miou', 'global_accuracy', 'class_average_accuracy', 'boundary_f1',

@@ -120,26 +120,33 @@ def fit_bias(parts: list[Pixels]) -> torch.Tensor:
     """
     Return the (C,) float32 biases, mean 0, with the best mean of the parts' mIoU.
 
-    Climbs class by class: mIoU has no gradient. What brings nearly nothing is left alone.
+    Climbs class by class: mIoU has no gradient. What brings nearly nothing is left alone, and so
+    is a class that the frames do not show: all that they could tell of it is how to see it less.
     """
     bias = torch.zeros(parts[0][0].shape[1])
+    shown = torch.cat([truth for _, truth in parts]).unique().tolist()
+
+    def centred(tried: torch.Tensor) -> torch.Tensor:
+        tried = tried.clone()
+        tried[shown] -= tried[shown].mean()
+        return tried
 
     def value(tried: torch.Tensor) -> float:
-        centred = tried - tried.mean()
+        tried = centred(tried)
         return mean_of_known(np.array([_miou(part, tried) for part in parts])) - (
-            _PRICE * float(centred.square().mean()))
+            _PRICE * float(tried.square().mean()))
 
     for step in tqdm(_STEPS, 'weighing the classes', leave=False):
-        while (better := _climb(bias, step, value)) is not None:
+        while (better := _climb(bias, shown, step, value)) is not None:
             bias = better
-    return bias - bias.mean()
+    return centred(bias)
 
 
-def _climb(bias: torch.Tensor, step: float,
+def _climb(bias: torch.Tensor, class_ids: list[int], step: float,
            value: Callable[[torch.Tensor], float]) -> torch.Tensor | None:
     """Try one step up and down for each class; return what is better than `bias`, if anything."""
     start = best = value(bias)
-    for class_id in range(len(bias)):
+    for class_id in class_ids:
         for change in (step, -step):
             tried = bias.clone()
             tried[class_id] += change

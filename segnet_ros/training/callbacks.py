@@ -21,7 +21,9 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
+import torch
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.training.metrics import scores, without_nan
@@ -75,6 +77,30 @@ class ExportWeights(lightning.Callback):
             partial = self._path.with_suffix('.partial')
             save_checkpoint(partial, module.network, info)
             partial.replace(self._path)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """
+    Writes the state of a run beside the last one and then puts it in its place.
+
+    lightning moves it there from the system's temporary folder. Where that is another file
+    system, as /tmp often is, the move is a copy: cut off, it leaves half a file, and no other.
+    """
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        """Write a file; a kill at any time leaves the one before."""
+        partial = Path(path).with_suffix('.partial')
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+
+    def load_checkpoint(self, path, map_location=None, weights_only=None):
+        """Read a file; ValueError says what to do with one that cannot be read."""
+        try:
+            return super().load_checkpoint(path, map_location, weights_only)
+        except Exception as error:  # a damaged file may raise anything
+            raise ValueError(f'{path}, the state of a run, cannot be read ({error}); delete it to '
+                             'start anew, or give another --output') from error
 
 
 class MetricsFile(Logger):

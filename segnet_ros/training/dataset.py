@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from segnet_ros.labels import LabelSet
+from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
@@ -78,6 +78,10 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
     for path, array in ((image_path, image), (annotation_path, annotation)):
         if array is None:
             raise ValueError(f'{path} is not an image that OpenCV can read')
+    if annotation.ndim == 3:
+        raise ValueError(f'{annotation_path} holds colours, {annotation.shape}; it must hold '
+                         'class ids in one channel (ids behind a palette: save the PNG as '
+                         'greyscale, with Pillow Image.fromarray(np.array(Image.open(path))))')
     if annotation.shape != image.shape[:2] or annotation.dtype != np.uint8:
         raise ValueError(f'{annotation_path} is {annotation.shape} {annotation.dtype}; it must '
                          f'hold class ids, one channel of uint8 of the size of its image, '
@@ -169,13 +173,20 @@ class TrainingFrames(Dataset):
 
 
 class ScoringFrames(Dataset):
-    """Whole frames as they are: (3, H, W) uint8 RGB and (H, W) uint8 label map."""
+    """
+    Whole frames as they are: (3, H, W) uint8 RGB and (H, W) uint8 label map.
 
-    def __init__(self, frames: list[Frame]):
-        self._frames = frames
+    :param processes: that share the frames out among them. Each must get as many as the others,
+        so the last ones may be all void, which counts nowhere: no frame is scored twice.
+    """
+
+    def __init__(self, frames: list[Frame], processes: int = 1):
+        image, label_map = frames[0]
+        self._frames = frames + [(image, np.full_like(label_map, VOID))] * (
+            -len(frames) % processes)
 
     def __len__(self) -> int:
-        """Return the number of frames."""
+        """Return the number of frames, void ones among them."""
         return len(self._frames)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,8 @@ class Evaluation:
     """
     Scores of one set of weights on one split, and what the plots need.
 
-    :param result: what goes to JSON: plain types, None for what has no score.
+    :param result: what goes to JSON: plain types, None for what has no score. 'size' is the
+        (height, width) of the network's input, None where frames of several shapes had several.
     :param frame_mious: (F,) mIoU of each frame by itself; nan where all of it is void.
     :param frames: (image, annotation) files, in the order of frame_mious.
     """
@@ -82,16 +83,18 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     chosen = choose_device(device)
     predict = predictor(prepare(network, chosen, choose_precision(precision, chosen)), info, size)
 
+    sizes: set[tuple[int, int]] = set()
+
     def read(name: str = '') -> Iterable[Frame]:
         for index, paths in enumerate(tqdm(frames, name or split, unit='frame', leave=False)):
             frame = read_frame(*paths, labels)
+            sizes.add(size or fit_input_size(info.input_size, frame[1].shape))
             rng = np.random.default_rng(index)
             yield CORRUPTIONS[name](*frame, rng) if name else frame
 
     result, mious = score_frames(predict, read(), labels.class_names)
-    size = size or fit_input_size(info.input_size, read_frame(*frames[0], labels)[1].shape)
-    result |= {'frames': len(frames), 'size': list(size), 'weights': str(weights),
-               'data': str(data), 'split': split}
+    result |= {'frames': len(frames), 'size': list(sizes.pop()) if len(sizes) == 1 else None,
+               'weights': str(weights), 'data': str(data), 'split': split}
     if robustness:
         result['robustness'] = {'none': _main_scores(result)} | {
             name: _main_scores(score_frames(predict, read(name), labels.class_names)[0])

@@ -27,14 +27,16 @@ import warnings
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import numpy as np
 from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
-from segnet_ros.labels import load_label_set
+from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.networks.segnet import EncoderDecoder
 from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
-from segnet_ros.training.callbacks import average_weights, ExportWeights, MetricsFile
+from segnet_ros.training.callbacks import (
+    average_weights, ExportWeights, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, frame_paths, read_frames, ScoringFrames, TrainingFrames)
@@ -45,8 +47,7 @@ class TrainingData(lightning.LightningDataModule):
     """
     Reads all frames once; gives each epoch its phase's crops.
 
-    On several devices lightning deals the frames out to them, and repeats a validation frame where
-    they do not come out even.
+    On several devices lightning deals the frames out to them.
     """
 
     def __init__(self, config: TrainConfig):
@@ -65,10 +66,11 @@ class TrainingData(lightning.LightningDataModule):
                                  f'{len(paths)} frames; it must match some and leave some')
             paths = [p for p in paths if p not in held]
         else:
-            held = frame_paths(config.data, config.val_split)
+            held = _validation_paths(config)
         size = config.input_size
         self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
         self.shares = class_shares(self.train_frames, len(self.label_set))
+        _check_classes(self.shares, self.label_set)
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
 
     def train_dataloader(self) -> DataLoader:
@@ -87,7 +89,28 @@ class TrainingData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
-        return DataLoader(ScoringFrames(self.val_frames), batch_size=1)
+        assert self.trainer is not None
+        return DataLoader(ScoringFrames(self.val_frames, self.trainer.world_size), batch_size=1)
+
+
+def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
+    try:
+        return frame_paths(config.data, config.val_split)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{error}; without frames to score on, --hold-out NAME scores on '
+                                'those of the training frames whose names start so') from error
+
+
+def _check_classes(shares: np.ndarray, label_set: LabelSet):
+    """Tell of classes that no training frame shows; refuse to train on fewer than two."""
+    unseen = [name for name, share in zip(label_set.class_names, shares, strict=True) if not share]
+    if not unseen:
+        return
+    told = (f'no pixel of {", ".join(unseen)} in any training mask; masks hold class ids, 0 to '
+            f'{len(label_set) - 1}, and void {label_set.void_file_id}')
+    if len(label_set) - len(unseen) < 2:
+        raise ValueError(f'{told}: with less than two classes there is nothing to learn')
+    logging.warning('%s', told)
 
 
 def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
@@ -105,29 +128,42 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     _hush_lightning()
     keep_freed_memory()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    data = TrainingData(config)
-    info = ModelInfo(label_set=data.label_set, architecture=config.architecture,
+    label_set = load_label_set(config.label_set)
+    info = ModelInfo(label_set=label_set, architecture=config.architecture,
                      width=config.width, input_size=config.input_size, made_by=config.to_dict())
+    weights = output / 'weights.safetensors'
+    # Before the frames are read, which takes a while: it says whether the devices are there.
+    trainer = _trainer(config, output, ExportWeights(info, weights), accelerator,
+                       _machines(devices, nodes))
+    data = TrainingData(config)
     weights_of_classes = class_weights(data.shares, config.class_weight_offset)
     module = SegmentationModule(config, info, weights_of_classes)
     if config.init:
         _start_from(config.init, module.network, info)
     output.mkdir(parents=True, exist_ok=True)
-    weights = output / 'weights.safetensors'
     last = output / 'last.ckpt'
     if last.is_file():
         logging.info('going on from %s', last)
-    trainer = lightning.Trainer(
-        accelerator=accelerator, precision=_precision(accelerator),
-        **_machines(devices, nodes), **_schedule(config), default_root_dir=output,
-        logger=MetricsFile(output / 'metrics.csv', data.label_set.class_names),
-        callbacks=[
-            ExportWeights(info, weights), average_weights(config.ema_decay),
-            ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
-                            enable_version_counter=False, save_on_train_epoch_end=True),
-            TQDMProgressBar()])
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     return weights
+
+
+def _trainer(config: TrainConfig, output: Path, export: ExportWeights, accelerator: str,
+             machines: dict) -> lightning.Trainer:
+    class_names = load_label_set(config.label_set).class_names
+    try:
+        return lightning.Trainer(
+            accelerator=accelerator, precision=_precision(accelerator), **machines,
+            **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
+            logger=MetricsFile(output / 'metrics.csv', class_names),
+            callbacks=[
+                export, average_weights(config.ema_decay),
+                ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
+                                enable_version_counter=False, save_on_train_epoch_end=True),
+                TQDMProgressBar()])
+    except MisconfigurationException as error:
+        raise ValueError(f'--accelerator {accelerator}, devices {machines["devices"]}: '
+                         f'{error}') from error
 
 
 def _start_from(weights: str, network: EncoderDecoder, info: ModelInfo):
