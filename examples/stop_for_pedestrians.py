@@ -16,14 +16,13 @@
 """
 Stop for pedestrians: the smallest planner that reads segnet_ros's statistics.
 
-Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than the node's
-parameter alert_fractions.pedestrian, and, to be on the safe side, while no statistics come.
+Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than `fraction`,
+and, to be on the safe side, while no statistics come or none speak of pedestrians.
 
-    ros2 param set /segmentation/segnet alert_fractions.pedestrian 0.01
-    python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation
+    python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation -p fraction:=0.01
 """
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -37,6 +36,7 @@ class StopForPedestrians(Node):
 
     def __init__(self, **kwargs):
         super().__init__('stop_for_pedestrians', **kwargs)
+        self.declare_parameter('fraction', 0.01)
         self._publisher = self.create_publisher(Bool, 'stop', 1)
         self.create_subscription(DiagnosticArray, 'statistics', self._on_statistics, 10)
         self._silence = self.create_timer(SILENCE, self._on_silence)
@@ -44,9 +44,12 @@ class StopForPedestrians(Node):
     def _on_statistics(self, msg: DiagnosticArray):
         self._silence.reset()
         # With statistics_roi set there is a second status, of the region: either is a reason.
-        crowded = any(status.level == DiagnosticStatus.WARN for status in msg.status
-                      if status.name.endswith(': pedestrian'))
-        self._publisher.publish(Bool(data=crowded))
+        fractions = [float(value.value) for status in msg.status for value in status.values
+                     if status.name.endswith(': pedestrian') and value.key == 'fraction']
+        if not fractions:
+            self.get_logger().error('the statistics have no class pedestrian', once=True)
+        limit = self.get_parameter('fraction').value
+        self._publisher.publish(Bool(data=not fractions or max(fractions) > limit))
 
     def _on_silence(self):
         self._publisher.publish(Bool(data=True))

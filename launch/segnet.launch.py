@@ -28,6 +28,7 @@ SHARE = FindPackageShare('segnet_ros')
 
 # The switch of Fast DDS that leaves everything at its defaults.
 TRANSPORTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
+TRUE = ('true', '1')
 
 
 # Name: default, description.
@@ -41,7 +42,7 @@ ARGUMENTS = {
         'segmentation', 'Namespace of the node and of its output topics.'),
     'camera_names': (
         '', 'Names of several cameras, separated by commas; each gets its own outputs. Empty: one '
-        'camera.'),
+        'camera. Set it here, not in the parameters file: the topics are led to the names here.'),
     'weights': (
         '', 'Weights: a name that ships with the package or a .safetensors file. Empty: what the '
         'parameters file says.'),
@@ -56,8 +57,12 @@ ARGUMENTS = {
     'parameters': (
         PathJoinSubstitution([SHARE, 'config', 'segnet.yaml']),
         "File with the node's parameters."),
+    'autostart': (
+        '', 'Whether the node goes to active by itself, true or false; under a lifecycle manager '
+        'false. Empty: what the parameters file says.'),
     'use_sim_time': (
-        'false', 'Take the time from /clock, which a bag started here then sends; true or false.'),
+        '', 'Take the time from /clock, which a bag started here then sends; true or false. '
+        'Empty: what the parameters file says, and a bag started here sends no /clock.'),
     'bag': (
         '', 'Bag to play with `ros2 bag play`. Empty: none.'),
     'rviz': (
@@ -81,19 +86,21 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     sim_time, rviz, large_images = (
-        values[name].lower() in ('true', '1') for name in ('use_sim_time', 'rviz', 'large_images'))
+        values[name].lower() in TRUE for name in ('use_sim_time', 'rviz', 'large_images'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     environment = _environment(context, large_images)
 
     overrides = {
         name: values[name] for name in ('weights', 'device', 'precision', 'input_transport')
         if values[name]}
+    overrides |= {name: values[name].lower() in TRUE for name in ('autostart', 'use_sim_time')
+                  if values[name]}
     if cameras:
         overrides['camera_names'] = cameras
     actions = [Node(
         package='segnet_ros', executable='segnet_node', name='segnet',
         namespace=values['namespace'], output='screen', emulate_tty=True,
-        parameters=[values['parameters'], {'use_sim_time': sim_time, **overrides}],
+        parameters=[values['parameters'], *([overrides] if overrides else [])],
         remappings=[rule for camera in cameras or ['']
                     for rule in _input_remappings(camera, values['image'])],
         ros_arguments=['--log-level', values['log_level']], additional_env=environment)]
@@ -113,7 +120,7 @@ def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
     prefix = camera + '/' if camera else ''
     return [(prefix + 'image', topic),
             (prefix + 'image/compressed', topic + '/compressed'),
-            (prefix + 'camera_info', topic.rpartition('/')[0] + '/camera_info')]
+            (prefix + 'camera_info', '/'.join([*topic.split('/')[:-1], 'camera_info']))]
 
 
 def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,

@@ -359,8 +359,10 @@ def test_exif_orientation_is_ignored():
     assert image_from_compressed(msg).shape == (48, 64, 3)
 
 
-def test_compressed_depth_is_refused():
-    msg = compressed(np.zeros((4, 6), np.uint16), 'png', '16UC1; compressedDepth png')
+@pytest.mark.parametrize('image_format', [
+    '16UC1; compressedDepth png', '16UC1; png compressed ', '32FC1; compressedDepth'])
+def test_compressed_depth_is_refused(image_format):
+    msg = compressed(np.zeros((4, 6), np.uint16), 'png', image_format)
     with pytest.raises(ImageConversionError, match='this is a depth image'):
         image_from_compressed(msg)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_fixtures import Bench, image_message
 from sensor_msgs.msg import Image, PointCloud2
@@ -160,3 +161,30 @@ def test_the_played_layer_notices_what_the_real_one_would(bench):
     bench.spin_until(lambda: len(layer.errors) == 2)
     assert set(layer.errors) == {'no parameter for class road',
                                  'Pointcloud and segmentation sizes are different'}
+
+
+def test_label_info_comes_again_only_when_it_says_something_new(bench):
+    from vision_msgs.msg import LabelInfo
+    node = bench.start_node()
+    bench.listen('label_info', LabelInfo, LABELS)
+    bench.listen('legend', Image, LABELS)
+    bench.spin_until(lambda: all(bench.heard.values()))
+
+    def heard_after(*parameters):
+        for messages in bench.heard.values():
+            messages.clear()
+        node.set_parameters(parameters)
+        bench.spin_until(lambda: any(bench.heard.values()))
+        bench.spin_for(0.2)
+        return {topic: len(messages) for topic, messages in bench.heard.items()}
+
+    assert heard_after(Parameter('palette.road', value=[1, 2, 3])) == {
+        'label_info': 0, 'legend': 1}
+    assert heard_after(Parameter('confidence_threshold', value=0.5)) == {
+        'label_info': 1, 'legend': 0}
+    assert bench.heard['label_info'][0].threshold == 0.5
+    bench.heard['label_info'].clear()
+    node.trigger_deactivate()
+    node.trigger_activate()
+    bench.spin_for(0.3)
+    assert not bench.heard['label_info']

@@ -24,7 +24,8 @@ import weakref
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import State
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -42,7 +43,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
-from segnet_ros.ros.outputs import scaled_info
+from segnet_ros.ros.outputs import Outputs, scaled_info
 from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.worker import Worker
 from segnet_ros.segmentation import Segmentation
@@ -255,6 +256,45 @@ def state_of(node):
     return node._state_machine.current_state[0]
 
 
+def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
+    """rclpy would let it end the process: a lifecycle manager that comes to an active node."""
+    node = bench.start_node()
+    client = bench.peer.create_client(ChangeState, '/segmentation/segnet/change_state')
+    bench.spin_until(client.service_is_ready)
+    for transition, success in ((Transition.TRANSITION_CONFIGURE, False),
+                                (Transition.TRANSITION_DEACTIVATE, True)):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        answer = client.call_async(request)
+        bench.spin_until(answer.done)
+        assert answer.result().success is success
+    assert state_of(node) == State.PRIMARY_STATE_INACTIVE
+    heard = capfd.readouterr().err
+    assert 'transition 1 is not possible while the node is active' in heard
+    assert 'autostart: false' in heard
+
+
+def test_a_second_camera_that_cannot_be_set_up_leaves_no_topics_behind(bench, monkeypatch):
+    node = bench.start_node(activate=False, camera_names=['front', 'rear'])
+    before, create = len(list(node.publishers)), Outputs._create
+
+    def failing(outputs, name, *args):
+        if outputs._prefix == 'rear/' and name == 'statistics':
+            raise RuntimeError('no memory')
+        create(outputs, name, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outputs, '_create', failing)
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert len(list(node.publishers)) == before
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_parameters_that_there_are_not_are_told(bench, capfd):
+    bench.start_node(alert_fractions__pedestrain=0.1, max_rat=3.0, max_rate=5.0)
+    heard = capfd.readouterr().err
+    assert 'alert_fractions.pedestrain, max_rat: there are no such parameters' in heard
+
+
 def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monkeypatch):
     node = bench.start_node(activate=False)
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -423,7 +463,7 @@ def test_enable_pauses_at_once(bench):
         if enabled:
             bench.spin_until(lambda: bench.heard['mask'])
         else:
-            bench.spin_for(0.5)
+            bench.spin_until(lambda: counts(bench)['paused'] == 1)
             assert not bench.heard['mask']
 
 
@@ -484,6 +524,16 @@ def test_a_bad_frame_of_one_camera_leaves_the_others_theirs(bench, monkeypatch):
     bench.spin_until(lambda: bench.heard['rear/mask'])
     assert not batches
     assert [camera.monitor.counts['failed'] for camera, _ in taken] == [1, 0]
+
+
+def test_one_camera_s_bad_frames_do_not_silence_another_s(bench, monkeypatch, capfd):
+    worker, taken, _ = batched_cameras(bench, monkeypatch)
+    for _, (msg, _) in taken:
+        msg.encoding = 'nonsense'
+    for _ in range(3):
+        worker.process(taken, bench.node.settings)
+    heard = capfd.readouterr().err
+    assert heard.count('front: frame dropped: ') == heard.count('rear: frame dropped: ') == 1
 
 
 def test_batches_of_another_size_are_let_go(bench, monkeypatch):
@@ -780,9 +830,11 @@ def test_the_example_planner_stops_for_pedestrians(bench):
         'stop_for_pedestrians', Path(__file__).parents[1] / 'examples/stop_for_pedestrians.py')
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    planner = example.StopForPedestrians(context=bench.context, namespace='/segmentation')
+    planner = example.StopForPedestrians(
+        context=bench.context, namespace='/segmentation',
+        parameter_overrides=[Parameter('fraction', value=0.999)])
     bench.executor.add_node(planner)
-    node = bench.start_node()
+    bench.start_node()
     bench.listen('stop', Bool)
     bench.listen('mask', Image)
     bench.spin_until(lambda: bench.heard['stop'])
@@ -798,7 +850,13 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     planner._silence.cancel()  # from here on it is the statistics that stop it
     bench.spin_for(0.3)
     assert not bench.heard['stop'][-1].data
-    node.set_parameters([Parameter('alert_fractions.pedestrian', value=share / 2)])
+    planner.set_parameters([Parameter('fraction', value=share / 2)])
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['stop'][-1].data)
+    # Weights that know nobody by that name can clear no road.
+    bench.heard['stop'].clear()
+    planner.set_parameters([Parameter('fraction', value=0.999)])
+    planner._on_statistics(DiagnosticArray())
+    bench.spin_until(lambda: bench.heard['stop'])
+    assert bench.heard['stop'][-1].data
     planner.destroy_node()

@@ -81,7 +81,8 @@ def test_colors_and_camera_names():
         with pytest.raises(ValueError):
             parse_color(wrong)
     assert parse_camera_names(['']) == ['']
-    assert parse_camera_names(['front', 'rear_2']) == ['front', 'rear_2']
-    for wrong in ([], ['a', 'a'], ['', 'a'], ['2nd'], ['a b'], ['ä']):
+    assert parse_camera_names(['front', 'rear_2', 'left/up_']) == ['front', 'rear_2', 'left/up_']
+    for wrong in ([], ['a', 'a'], ['', 'a'], ['2nd'], ['a b'], ['ä'],
+                  ['front', 'cam/1'], ['front/'], ['a//b'], ['a__b']):
         with pytest.raises(ValueError):
             parse_camera_names(wrong)

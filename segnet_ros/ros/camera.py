@@ -81,6 +81,7 @@ class Camera:
         self._due = 0.0
         self._started = 0.0
         self._warned = False
+        self._tell_again = 0.0
 
     def start(self, frames: NewestFrames):
         """Subscribe; frames go to the worker's store."""
@@ -204,10 +205,16 @@ class Camera:
                      else image_from_message(msg))
         except ImageConversionError as error:
             self.monitor.count('failed', str(error))
-            self._node.get_logger().warn(
-                f'frame dropped: {error}', throttle_duration_sec=1.0)
+            self.tell(f'frame dropped: {error}')
             return None
         return DecodedFrame(msg.header, image, wanted, [received, begun, time.monotonic()])
+
+    def tell(self, trouble: str):
+        """Log what is wrong with a frame, at most once a second; other cameras have their own."""
+        now = time.monotonic()
+        if now >= self._tell_again:
+            self._tell_again = now + 1.0
+            self._node.get_logger().error(f'{self.name or "camera"}: {trouble}')
 
     def lend_segmenter(self, frame: DecodedFrame,
                        settings: Settings) -> AbstractContextManager[Segmenter]:

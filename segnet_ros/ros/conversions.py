@@ -66,6 +66,8 @@ YUV_420 = {
 }
 BAYER = {name: code for name, (_, code) in (PACKED_8 | PACKED_16).items()
          if name.startswith('bayer_')}
+# Distances (REP-118), which would make a picture of sorts.
+DEPTH = ('16UC1', '32FC1')
 SUPPORTED_ENCODINGS = (*PACKED_8, *PACKED_16, *YUV_422, *YUV_420)
 
 
@@ -120,10 +122,11 @@ def image_from_compressed(msg: CompressedImage) -> np.ndarray:
 
     :raises ImageConversionError: where the data are no whole image.
     """
-    if 'compressedDepth' in msg.format:
+    stored = msg.format.partition(';')[0].strip()
+    if 'compressedDepth' in msg.format or stored in DEPTH:
         raise ImageConversionError(
             f"format '{msg.format}': this is a depth image; subscribe to a colour image")
-    bayer_code = BAYER.get(msg.format.partition(';')[0].strip())
+    bayer_code = BAYER.get(stored)
     flags = cv2.IMREAD_COLOR if bayer_code is None else cv2.IMREAD_GRAYSCALE
     data = bytes(msg.data)
     image = None

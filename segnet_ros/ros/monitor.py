@@ -23,9 +23,11 @@ import numpy as np
 
 STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
 WINDOW = 300  # frames that percentiles look back on
+RATE_SECONDS = 5.0  # that rates look back on
+STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
 # What a frame can come to. Received frames are the sum of the others and of those under way.
-OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'failed')
+OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
 
 
 class StreamMonitor:
@@ -33,7 +35,8 @@ class StreamMonitor:
     Counts frames by outcome and keeps the latest latencies; safe to use from several threads.
 
     Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age); limited (by
-    max_rate); unwatched (nobody subscribes to a result); failed (could not be converted or run).
+    max_rate); unwatched (nobody subscribes to a result); paused (through ~/enable); failed (could
+    not be converted or run).
     """
 
     def __init__(self):
@@ -44,17 +47,21 @@ class StreamMonitor:
         self._finishes: deque = deque(maxlen=WINDOW)
         self.last_error = ''
         self._seen = Counter()
+        self._waiting_since: float | None = None  # for a worker to be done with any frame
 
     def received(self):
         """Count a frame that came in."""
         with self._lock:
             self.counts['received'] += 1
             self._arrivals.append(time.monotonic())
+            self._waiting_since = self._waiting_since or self._arrivals[-1]
 
     def count(self, outcome: str, error: str = ''):
         """Count what became of a frame."""
         with self._lock:
             self.counts[outcome] += 1
+            if outcome != 'dropped':
+                self._waiting_since = None
             if error:
                 self.last_error = error
 
@@ -62,6 +69,7 @@ class StreamMonitor:
         """Count a processed frame; marks are its times: received, begun, and each stage's end."""
         with self._lock:
             self.counts['processed'] += 1
+            self._waiting_since = None
             self._finishes.append(marks[-1])
             steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
             for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
@@ -72,45 +80,60 @@ class StreamMonitor:
         with self._lock:
             return time.monotonic() - self._arrivals[-1] if self._arrivals else None
 
-    def status(self, name: str, facts: dict[str, str]) -> DiagnosticStatus:
+    def status(self, name: str, facts: dict[str, str], silence: float = 0.0,
+               paused: bool = False) -> DiagnosticStatus:
         """
         Return the status for /diagnostics and begin a new period.
 
-        WARN where frames were dropped or stale or none came since the last call, ERROR where any
-        failed; the message says which.
+        WARN where frames were dropped or stale since the last call or none came for too long,
+        ERROR where any failed or the worker is stuck; the message says which.
+
+        :param silence: seconds without a frame that are too long; 0 for 5.
         """
         with self._lock:
+            now = time.monotonic()
             news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
             self._seen = Counter(self.counts)
-            values = {**facts, 'input_rate': f'{_rate(self._arrivals):.2f} Hz',
-                      'output_rate': f'{_rate(self._finishes):.2f} Hz',
+            values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
+                      'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
+            age = now - self._arrivals[-1] if self._arrivals else float('inf')
             if self._arrivals:
-                values['age_of_last_frame'] = f'{time.monotonic() - self._arrivals[-1]:.3f} s'
+                values['age_of_last_frame'] = f'{age:.3f} s'
             for stage, seconds in self._latencies.items():
                 if seconds:
                     low, high = np.percentile(seconds, (50, 95))
                     values[f'latency_{stage}_ms'] = (
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
-            level, message = _verdict(news, self.last_error)
+            stuck = now - self._waiting_since if self._waiting_since else 0.0
+            level, message = _verdict(news, self.last_error, age > (silence or 5.0), stuck, paused)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
 
-def _rate(times: deque) -> float:
+def _rate(times: deque, now: float) -> float:
     """Return the rate over the last seconds, which falls when nothing comes any more."""
-    now = time.monotonic()
-    recent = [t for t in times if now - t < 5.0]
+    recent = [t for t in times if now - t < RATE_SECONDS]
     if len(recent) < 2:
-        return 0.0
-    return len(recent) / max(1e-3, now - recent[0])
+        recent = list(times)[-2:]  # of a slow camera, or one that has gone
+        if len(recent) < 2 or now - recent[1] > 2 * (recent[1] - recent[0]):
+            return 0.0
+    steps = len(recent) - 1
+    # By the times between frames; once the next is late, by the time that it has taken so far.
+    return min(steps / max(1e-3, recent[-1] - recent[0]),
+               (steps + 1) / max(1e-3, now - recent[0]))
 
 
-def _verdict(news: dict[str, int], last_error: str) -> tuple[bytes, str]:
+def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
+             paused: bool) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
-    if not news['received']:
+    if stuck > STUCK_SECONDS:
+        return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
+    if silent:
         return DiagnosticStatus.WARN, 'no frames'
+    if paused:
+        return DiagnosticStatus.OK, 'paused through ~/enable'
     if news['stale']:
         return DiagnosticStatus.WARN, f"{news['stale']} frames older than max_frame_age"
     if news['unwatched']:

@@ -14,14 +14,12 @@
 
 """SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
-from functools import wraps
 import signal
 import sys
 import threading
 import time
-import traceback
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -32,10 +30,11 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 import torch
 
-from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint
+from segnet_ros.checkpoint import find_weights, load_checkpoint
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.large_images import use_large_image_profile
+from segnet_ros.ros.lifecycle import refuse_impossible_transitions, transition
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
     class_specs, declare, has_default, PARAMETERS, ParameterSpec, parse_camera_names, parse_size,
@@ -50,32 +49,6 @@ WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
 SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
 
 
-def _transition(undo: str = ''):
-    """
-    Log what a transition raises, which rclpy 7.1 would swallow, and say how it ended.
-
-    :param undo: the method that takes back what was begun, so that the transition fails and the
-        node stays in the state that it had; without it the node goes through error processing.
-    """
-    def decorate(method):
-        @wraps(method)
-        def wrapper(self, state):
-            try:
-                method(self)
-                return TransitionCallbackReturn.SUCCESS
-            except (CheckpointError, ValueError, OSError) as error:
-                reason = str(error)
-            except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
-                reason = '\n' + traceback.format_exc()
-            self.get_logger().error(f'{method.__name__[3:]} failed: {reason}')
-            if not undo:
-                return TransitionCallbackReturn.ERROR
-            getattr(self, undo)()
-            return TransitionCallbackReturn.FAILURE
-        return wrapper
-    return decorate
-
-
 class SegNetNode(LifecycleNode):
     """
     Segments the images of one or several cameras with one network.
@@ -87,6 +60,7 @@ class SegNetNode(LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__('segnet', **kwargs)
+        refuse_impossible_transitions(self)
         declare(self, PARAMETERS)
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
@@ -104,7 +78,7 @@ class SegNetNode(LifecycleNode):
     def _value(self, name: str):
         return self.get_parameter(name).value
 
-    @_transition(undo='_release')
+    @transition(undo='_release')
     def on_configure(self):
         """Load the network, declare what its classes need, set the topics up."""
         for name in self._specs:
@@ -124,8 +98,9 @@ class SegNetNode(LifecycleNode):
         label_set = self._info.label_set
         self._declare_classes(class_specs(label_set.class_names, label_set.colors))
         self.settings = Settings.read(self, label_set)
-        self._cameras = [Camera(self, name, label_set, self._build_segmenter)
-                         for name in parse_camera_names(self._value('camera_names'))]
+        # One by one: where the second cannot be set up, the first is there to be taken down.
+        for name in parse_camera_names(self._value('camera_names')):
+            self._cameras.append(Camera(self, name, label_set, self._build_segmenter))
         if LabelInfo is None:
             self.get_logger().warn('vision_msgs is not installed: no label_info is published')
         self._diagnostics = self.create_publisher(
@@ -137,7 +112,7 @@ class SegNetNode(LifecycleNode):
             f"{len(label_set)} classes on {self._facts['device']} in {self._facts['precision']}, "
             f'weights {path}')
 
-    @_transition(undo='_stop')
+    @transition(undo='_stop')
     def on_activate(self):
         """Latch names and legend, then take frames."""
         self._frames = NewestFrames()
@@ -158,23 +133,24 @@ class SegNetNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers_running = [self.create_timer(period, callback, clock=steady)
                                 for callback, period in periods.items() if period]
+        self._tell_of_unknown_parameters()
 
-    @_transition()
+    @transition()
     def on_deactivate(self):
         """Take no more frames."""
         self._stop()
 
-    @_transition()
+    @transition()
     def on_cleanup(self):
         """Give the network, the buffers and the topics back."""
         self._release()
 
-    @_transition()
+    @transition()
     def on_shutdown(self):
         """Stop and give everything back, from any state."""
         self._release()
 
-    @_transition()
+    @transition()
     def on_error(self):
         """Come back to unconfigured with nothing held."""
         self._release()
@@ -213,6 +189,14 @@ class SegNetNode(LifecycleNode):
         declare(self, specs)
         self._specs |= {spec.name: spec for spec in specs}
 
+    def _tell_of_unknown_parameters(self):
+        """Name what was given and is no parameter: misspelt, an alert would never come."""
+        unknown = sorted(n for n in self._parameter_overrides if not self.has_parameter(n))
+        if unknown:
+            self.get_logger().error(
+                f'{", ".join(unknown)}: there are no such parameters, they have no effect; '
+                '`ros2 param list` names those that there are')
+
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
         with self._spare_lock:
             spare, self._spare = self._spare, None
@@ -234,10 +218,8 @@ class SegNetNode(LifecycleNode):
         statuses = []
         for camera in self._cameras:
             name = f'{self.get_fully_qualified_name()[1:]}: {camera.name or "camera"}'
-            status = camera.monitor.status(name, facts)
-            if not self.enabled:
-                status.level, status.message = DiagnosticStatus.OK, 'paused through ~/enable'
-            statuses.append(status)
+            statuses.append(camera.monitor.status(
+                name, facts, self.settings.no_image_warning_period, not self.enabled))
         msg = DiagnosticArray(status=statuses)
         msg.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(msg)
@@ -253,10 +235,9 @@ class SegNetNode(LifecycleNode):
         changed = {p.name for p in parameters} & {s.name for s in self._specs.values() if s.live}
         if not (self._configured and changed):
             return
-        old, self.settings = self.settings, Settings.read(self, self._info.label_set)
-        if (old.palette != self.settings.palette).any():
-            for camera in self._cameras:
-                camera.outputs.publish_latched(self.settings)
+        self.settings = Settings.read(self, self._info.label_set)
+        for camera in self._cameras:
+            camera.outputs.publish_latched(self.settings)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
         self.enabled = request.data

@@ -68,6 +68,15 @@ class Outputs:
         self._title = f'{node.get_name()}/{prefix}'.rstrip('/')
         self._prefix = prefix
         self._publishers = {}
+        self._messages: dict[str, tuple[Image, np.ndarray]] = {}
+        self._latched: dict[str, object] = {}  # what each latched topic last told of
+        try:
+            self._create_all()
+        except Exception:
+            self.destroy()
+            raise
+
+    def _create_all(self):
         for name, topic in IMAGE_TOPICS.items():
             self._create(name, Image, RESULTS)
             if topic.codec:
@@ -78,7 +87,6 @@ class Outputs:
         self._create('legend', Image, LATCHED)
         if LabelInfo is not None:
             self._create('label_info', LabelInfo, LATCHED)
-        self._messages: dict[str, tuple[Image, np.ndarray]] = {}
 
     def _create(self, name: str, message_type, qos: dict):
         # A new profile each time: rclpy writes the overrides into the one that it is given.
@@ -108,19 +116,29 @@ class Outputs:
         return tuple(sorted(arrays))
 
     def publish_latched(self, settings: Settings):
-        """Publish what late joiners must find: the classes' names and the legend's picture."""
-        stamp = self._node.get_clock().now().to_msg()
-        header = Header(stamp=stamp)
-        if LabelInfo is not None:
+        """
+        Publish what late joiners must find, where it is new: the classes' names and the legend.
+
+        Nav2's layer takes each label_info for the start of another network, with all its warnings.
+        """
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        if LabelInfo is not None and self._is_new('label_info', settings.confidence_threshold):
             classes = [VisionClass(class_id=i, class_name=name)
                        for i, name in enumerate(self._label_set.class_names)]
             self._publishers['label_info'].publish(LabelInfo(
                 header=header, class_map=classes, threshold=settings.confidence_threshold))
-        picture = draw_legend(self._label_set, settings.palette)
-        msg, view = preallocated_image('rgb8', *picture.shape[:2])
-        np.copyto(view, picture)
-        msg.header = header
-        self._publishers['legend'].publish(msg)
+        if self._is_new('legend', settings.palette.tobytes()):
+            picture = draw_legend(self._label_set, settings.palette)
+            msg, view = preallocated_image('rgb8', *picture.shape[:2])
+            np.copyto(view, picture)
+            msg.header = header
+            self._publishers['legend'].publish(msg)
+
+    def _is_new(self, name: str, content) -> bool:
+        """Tell whether a latched topic said something else, or nothing, before."""
+        new = name not in self._latched or self._latched[name] != content
+        self._latched[name] = content
+        return new
 
     def publish(self, header: Header, segmentation: Segmentation, settings: Settings,
                 camera_info: CameraInfo | None):

@@ -19,6 +19,7 @@ config/segnet.yaml and the README's table say the same; a test holds the three t
 """
 
 from dataclasses import dataclass
+import re
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
@@ -197,9 +198,10 @@ def parse_camera_names(names) -> list[str]:
     if not names or len(set(names)) != len(names):
         raise ValueError(f'{names}: needs one name or more, each once')
     for name in names:
-        plain = name.replace('_', '').replace('/', '')
-        if name and not (plain.isascii() and plain.isalnum() and name[0].isalpha()):
-            raise ValueError(f"'{name}' cannot be part of a topic; use letters, digits and _")
+        if name and not all(re.fullmatch('[A-Za-z]([A-Za-z0-9]|_(?!_))*', token)
+                            for token in name.split('/')):
+            raise ValueError(f"'{name}' cannot be part of a topic; begin with a letter, go on "
+                             'with letters, digits and _')
     if '' in names and len(names) > 1:
         raise ValueError('an empty name stands for the only camera; name every one')
     return names

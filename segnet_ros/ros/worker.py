@@ -48,6 +48,9 @@ class Worker:
         while taken := self._frames.take(self._together):
             if self._node.enabled:
                 self.process(taken, self._node.settings)
+            else:
+                for camera, _ in taken:
+                    camera.monitor.count('paused')
 
     def process(self, taken: list[tuple], settings: Settings):
         """
@@ -73,8 +76,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 one frame must not stop the node
             for camera in waiting:
                 camera.monitor.count('failed', repr(error))
-            self._node.get_logger().error(f'frame dropped:\n{traceback.format_exc()}',
-                                          throttle_duration_sec=1.0)
+                camera.tell(f'frame dropped:\n{traceback.format_exc()}')
 
     def _follow_size(self, camera, size: tuple[int, int]):
         """Let the batches go that hold segmenters, and so buffers, of the size before."""

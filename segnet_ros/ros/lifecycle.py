@@ -1,0 +1,74 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What rclpy 7.1's lifecycle nodes lack: transitions that tell of errors and outlive them."""
+
+from functools import wraps
+import traceback
+
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+from segnet_ros.checkpoint import CheckpointError
+
+
+def transition(undo: str = ''):
+    """
+    Log what a transition raises, which rclpy 7.1 would swallow, and say how it ended.
+
+    :param undo: the method that takes back what was begun, so that the transition fails and the
+        node stays in the state that it had; without it the node goes through error processing.
+    """
+    def decorate(method):
+        @wraps(method)
+        def wrapper(self, state):
+            try:
+                method(self)
+                return TransitionCallbackReturn.SUCCESS
+            except (CheckpointError, ValueError, OSError) as error:
+                reason = str(error)
+            except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
+                reason = '\n' + traceback.format_exc()
+            self.get_logger().error(f'{method.__name__[3:]} failed: {reason}')
+            if not undo:
+                return TransitionCallbackReturn.ERROR
+            getattr(self, undo)()
+            return TransitionCallbackReturn.FAILURE
+        return wrapper
+    return decorate
+
+
+def refuse_impossible_transitions(node: LifecycleNode):
+    """
+    Answer a ChangeState that does not fit the node's state with success: false.
+
+    rclpy 7.1 raises it out of the executor instead, which would end the process: one lifecycle
+    manager that configures a node which has started by itself (ros2/rclpy#1209).
+    """
+    service = node._service_change_state
+    change_state = service.callback
+
+    def callback(request, response):
+        try:
+            return change_state(request, response)
+        except rclpy_implementation.RCLError:
+            asked = request.transition.label or f'transition {request.transition.id}'
+            _, state = node._state_machine.current_state
+            node.get_logger().error(
+                f'{asked} is not possible while the node is {state}; a lifecycle manager needs '
+                'the parameter autostart: false')
+            response.success = False
+            return response
+
+    service.callback = callback

@@ -1,0 +1,109 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Check a camera's rates and what its status on /diagnostics says."""
+
+from collections import deque
+
+from diagnostic_msgs.msg import DiagnosticStatus
+import numpy as np
+import pytest
+
+from segnet_ros.ros import monitor as monitor_module
+from segnet_ros.ros.monitor import StreamMonitor
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that the test sets: clock.now."""
+    class Clock:
+        now = 1000.0
+
+    clock = Clock()
+    monkeypatch.setattr(monitor_module.time, 'monotonic', lambda: clock.now)
+    return clock
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+@pytest.mark.parametrize('rate', [0.1, 0.4, 1.0, 2.0, 5.0, 30.0, 200.0])
+@pytest.mark.parametrize('later', [0.0, 0.5, 0.99])
+def test_rate_of_a_steady_camera(rate, later):
+    """It is the same at any time between two frames."""
+    times = deque(np.arange(0, 40, 1 / rate), maxlen=monitor_module.WINDOW)
+    assert monitor_module._rate(times, times[-1] + later / rate) == pytest.approx(rate, rel=1e-6)
+
+
+def test_rate_falls_when_nothing_comes_any_more():
+    times = deque(np.arange(0, 10, 0.1))
+    rates = [monitor_module._rate(times, times[-1] + wait) for wait in (0.1, 1.0, 3.0, 6.0)]
+    assert rates[0] == pytest.approx(10) and rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0
+    assert monitor_module._rate(deque([3.0]), 3.1) == 0 == monitor_module._rate(deque(), 1.0)
+
+
+def verdict(monitor, **kwargs):
+    status = monitor.status('camera', {}, **kwargs)
+    return status.level, status.message
+
+
+def test_a_slow_camera_is_no_missing_one(clock):
+    monitor = StreamMonitor()
+    assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
+    monitor.received()
+    monitor.processed([clock.now] * 5)
+    for _ in range(4):
+        clock.now += 1
+        assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    clock.now += 2
+    assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
+    assert verdict(monitor, silence=10.0)[0] == DiagnosticStatus.OK
+
+
+def test_a_slow_network_is_no_stuck_one(clock):
+    """Dropped frames are what a slow network leaves; none that ends is what a stuck one does."""
+    monitor = StreamMonitor()
+
+    def second(done):
+        clock.now += 1
+        for _ in range(30):
+            monitor.received()
+        for _ in range(28):
+            monitor.count('dropped')
+        if done:
+            monitor.processed([clock.now] * 5)
+        return verdict(monitor)
+
+    for _ in range(20):
+        level, message = second(done=True)
+        assert level == DiagnosticStatus.WARN and message.startswith('28 of 30 frames dropped')
+    levels = [second(done=False) for _ in range(13)]
+    assert levels[5][0] == DiagnosticStatus.WARN
+    assert levels[-1] == (DiagnosticStatus.ERROR, 'stuck: no frame finished for 12 s')
+    assert second(done=True)[0] == DiagnosticStatus.WARN
+
+
+def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
+    monitor = StreamMonitor()
+    for _ in range(3):
+        monitor.received()
+        monitor.count('paused')
+    status = monitor.status('camera', {}, paused=True)
+    assert (status.level, status.message) == (DiagnosticStatus.OK, 'paused through ~/enable')
+    assert values_of(status)['received'] == values_of(status)['paused'] == '3'
+    clock.now += 6
+    assert verdict(monitor, paused=True) == (DiagnosticStatus.WARN, 'no frames')
