@@ -37,7 +37,7 @@ help:  ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/.run  ## drive the real node with the sample drive, or with BAG=PATH; see demo_output/
-	@$(BIN)/segnet drive $(BAG) -o demo_output
+	@$(BIN)/segnet drive $${BAG:+"$$BAG"} -o demo_output
 
 .PHONY: test
 test: lint  ## lint, then the whole test suite

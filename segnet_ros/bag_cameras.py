@@ -28,29 +28,41 @@ from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_types_from_idl, get_types_from_msg, get_typestore, Stores
 
-from segnet_ros.bags import bag_topics, BagTopic, COMPRESSED, ENCODINGS, IMAGE, open_bag, \
-    read_messages, TYPES
+from segnet_ros.bags import bag_topics, BagTopic, COMPRESSED, IMAGE, open_bag, read_messages, \
+    TYPES
+from segnet_ros.encodings import is_depth, SUPPORTED_ENCODINGS
 from segnet_ros.split_bag import OutTopic
 
 
-def camera_topics(source: str | Path, names: Iterable[str] = ()) -> list[BagTopic]:
+def camera_topics(source: str | Path, names: Iterable[str] = ()
+                  ) -> tuple[list[BagTopic], list[ValueError]]:
     """
     Return the bag's topics of those names, or else all that hold camera images.
 
     Depth images are none, nor is what is named .../segmentation/...
 
+    :return: the topics, and an error for each camera that is not among them for its encoding.
     :raises ValueError: naming the image topics that there are.
     """
     images = {t.name: t for t in bag_topics(source)
               if t.type_name in (IMAGE, COMPRESSED) and t.count}
     wrong = [name for name in names if name not in images]
-    chosen = [images[name] for name in names if name in images] or \
-        [t for t in images.values() if '/segmentation/' not in t.name and _is_color(source, t)]
+    chosen = [images[name] for name in names if name in images]
+    unread = []
+    for topic in () if chosen or wrong else images.values():
+        encoding = _encoding(source, topic)
+        if '/segmentation/' in topic.name or is_depth(encoding or ''):
+            continue
+        if topic.type_name == COMPRESSED or encoding in (None, *SUPPORTED_ENCODINGS):
+            chosen.append(topic)
+        else:
+            unread.append(ValueError(f'{source}: {topic.name}, {topic.count} in all: encoding '
+                                     f"'{encoding}' cannot be read"))
     if wrong or not chosen:
         known = ', '.join(images) or 'none'
         raise ValueError(f"{source} has no image topic {', '.join(wrong) or 'that can be read'}; "
                          f'image topics there: {known}')
-    return chosen
+    return chosen, unread
 
 
 def result_prefixes(topics: list[str]) -> dict[str, str]:
@@ -102,13 +114,12 @@ def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
     return text, types.hash_rihs01(name)
 
 
-def _is_color(source: str | Path, topic: BagTopic) -> bool:
-    """Tell by its first message whether a topic holds what the network takes."""
-    message = next(iter(read_messages(source, [topic.name])))
-    try:
-        image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
-    except SerdeError:  # a damaged message says nothing against those that follow
-        return True
-    if message.type_name == COMPRESSED:
-        return 'compressedDepth' not in image.format
-    return image.encoding in ENCODINGS
+def _encoding(source: str | Path, topic: BagTopic) -> str | None:
+    """Return the encoding (compressed: the format) of a topic's first whole message, if any."""
+    for message in read_messages(source, [topic.name]):
+        try:
+            image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+        except SerdeError:  # a damaged message says nothing of those that follow
+            continue
+        return image.format if message.type_name == COMPRESSED else image.encoding
+    return None

@@ -82,11 +82,18 @@ class BagOutcome:
     :param frames: images segmented, those of an earlier, killed run among them.
     :param left_out: images that could not be read; their originals are copied all the same.
     :param resumed: so many of both were done by an earlier run.
+    :param cameras_left_out: topics none of whose images could be read, for their encoding.
     """
 
     frames: int
     left_out: int
     resumed: int
+    cameras_left_out: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing was left out, by this run or an earlier one."""
+        return not self.left_out and not self.cameras_left_out
 
 
 def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
@@ -100,16 +107,20 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
     The results of /front/image_raw are on /front/segmentation/mask and so on; where image topics
     share a namespace, of /front/left on /front/left/segmentation/mask.
 
-    :param on_error: called with the ValueError of each image that cannot be read.
+    :param on_error: called with the ValueError of each image, or camera, that cannot be read.
     :raises FileNotFoundError, ValueError: where the bag cannot be read or the new one not begun.
     """
     options = options or BagOptions()
     made_by = recipe(source, predictor, options)
+    chosen, unread = camera_topics(source, options.topics)
+    for error in unread:
+        if on_error is not None:
+            on_error(error)
     before = read_entry(out)
     if before.get('recipe') == made_by:
         done = before['state']
-        return BagOutcome(done['frames'], done['left_out'], done['frames'] + done['left_out'])
-    chosen = camera_topics(source, options.topics)
+        return BagOutcome(done['frames'], done['left_out'], done['frames'] + done['left_out'],
+                          len(unread))
     cameras = {topic: CameraResults(prefix, options.results, predictor.info.label_set)
                for topic, prefix in result_prefixes([t.name for t in chosen]).items()}
     copied = [] if options.results_only else copied_topics(source)
@@ -137,7 +148,7 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
         if not run.frames:
             raise ValueError(f'{source}: not one image could be read')
         bag.complete()
-    return BagOutcome(run.frames, run.left_out, resumed)
+    return BagOutcome(run.frames, run.left_out, resumed, len(unread))
 
 
 class _Run:

@@ -28,11 +28,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, Qos, QosReliability
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
+from segnet_ros.encodings import bayer_code, to_rgb, unpack_image
 from segnet_ros.frames import decode_image, Frame
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
@@ -41,15 +42,6 @@ IMAGE_FORMATS = ('raw', 'jpeg', 'png')
 SUFFIXES = ('.mcap', '.db3')
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
-
-# Encoding -> (channels, OpenCV's code to RGB).
-ENCODINGS = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
-}
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,12 @@ class BagTopic:
     type_name: str
     count: int
     qos: list[Qos]
+
+    @property
+    def is_best_effort(self) -> bool:
+        """Tell whether its publishers are known to have offered best effort, all of them."""
+        return bool(self.qos) and all(
+            offered.reliability == QosReliability.BEST_EFFORT for offered in self.qos)
 
 
 @dataclass(frozen=True)
@@ -133,30 +131,33 @@ def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iter
                 yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
 
 
-def image_topic(path: str | Path, topic: str | None = None) -> BagTopic:
+def image_topic(path: str | Path, topic: str | None = None, option: str = '') -> BagTopic:
     """
-    Return the bag's image topic: the one that is named, else the only one.
+    Return the bag's image topic: the one that is named, else the only one that has messages.
 
+    :param option: of the command line, by which a user names one; for the error alone.
     :raises ValueError: naming the image topics that there are.
     """
-    images = [t for t in bag_topics(path) if t.type_name in (IMAGE, COMPRESSED)]
+    images = [t for t in bag_topics(path) if t.type_name in (IMAGE, COMPRESSED) and t.count]
     found = [t for t in images if topic in (None, t.name)]
     if len(found) == 1:
         return found[0]
     names = ', '.join(f'{t.name} ({t.type_name.rsplit("/")[-1]}, {t.count})' for t in images)
     if not images:
-        raise ValueError(f'{path} holds no images: none of its topics is of type {IMAGE} or '
-                         f'{COMPRESSED}')
+        raise ValueError(f'{path} holds no images: none of its topics with messages is of type '
+                         f'{IMAGE} or {COMPRESSED}')
     if topic is not None:
         raise ValueError(f"{path} has no image topic '{topic}'; it has {names}")
-    raise ValueError(f'{path} has several image topics; choose one with --topic: {names}')
+    choose = f'choose one with {option}' if option else 'one is to be chosen'
+    raise ValueError(f'{path} has several image topics; {choose}: {names}')
 
 
 def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
     """
     Return stamp (nanoseconds), frame_id and image, (H, W, 3) uint8 RGB, of an image message.
 
-    :raises ValueError: where its encoding is not one of ENCODINGS or the data are not whole.
+    :raises ValueError: where its encoding is not one of encodings.SUPPORTED_ENCODINGS or the data
+        are not whole.
     """
     try:
         msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
@@ -164,7 +165,7 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
         raise ValueError(f'{message.topic}: a damaged message ({error})') from error
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
     try:
-        image = decode_image(msg.data) if message.type_name == COMPRESSED else _unpack(msg)
+        image = _decompress(msg) if message.type_name == COMPRESSED else unpack_image(msg)
     except ValueError as error:
         raise ValueError(f'{message.topic}, message of time {stamp_ns / 1e9:.3f}: '
                          f'{error}') from error
@@ -217,19 +218,10 @@ def _topic(name: str, connections: list[Connection]) -> BagTopic:
     return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
 
 
-def _unpack(msg: Any) -> np.ndarray:
-    what = f'{msg.width}x{msg.height} {msg.encoding} image'
-    if msg.encoding not in ENCODINGS:
-        raise ValueError(f'{what}: this encoding cannot be read from a bag, only '
-                         f"{', '.join(ENCODINGS)}, jpeg and png; replay the bag to the node, "
-                         'which reads more')
-    channels, code = ENCODINGS[msg.encoding]
-    used, needed = msg.width * channels, msg.height * msg.step
-    if not used or not msg.height or msg.step < used or msg.data.size < needed:
-        raise ValueError(f'{what}: step {msg.step} and {msg.data.size} bytes do not fit')
-    rows = msg.data[:needed].reshape(msg.height, msg.step)[:, :used]
-    pixels = rows.reshape(msg.height, msg.width, channels)
-    return pixels if code is None else cv2.cvtColor(pixels, code)
+def _decompress(msg: Any) -> np.ndarray:
+    image, code = decode_image(msg.data), bayer_code(msg.format)
+    # A mosaic is stored as a grey image, whose three channels come out equal.
+    return image if code is None else to_rgb(np.ascontiguousarray(image[..., 0]), code)
 
 
 def _header(frame: Frame) -> Any:

@@ -29,6 +29,7 @@ from segnet_ros.legend import draw_legend
 from segnet_ros.training.metrics import confusion_matrix, scores
 from segnet_ros.video import stack, VideoWriter
 
+VIDEO, SHEET, SUMMARY = FILES = ('video.mp4', 'contact_sheet.png', 'summary.json')
 SHEET_FRAMES = 12
 SHEET_COLUMNS = 4
 CELL_WIDTH = 320
@@ -36,10 +37,11 @@ CELL_WIDTH = 320
 
 class DriveReport:
     """
-    Collects frames one by one in constant memory, then writes the report.
+    Collects frames one by one in constant memory, then writes the report, in a `with` block.
 
     Files in the folder: video.mp4 (input above, segmentation below), contact_sheet.png,
-    summary.json.
+    summary.json. Those of an earlier report are removed first. Where the block ends with an
+    error, the video so far is closed as a whole one and kept.
 
     :param fps: the video's frames a second.
     """
@@ -47,7 +49,10 @@ class DriveReport:
     def __init__(self, folder: Path, fps: float, label_set: LabelSet):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._label_set = folder, label_set
-        self._video = VideoWriter(folder / 'video.mp4', fps)
+        self._video = VideoWriter(folder / VIDEO, fps)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        self._video_shape: tuple[int, ...] | None = None
         self._cells: list[np.ndarray] = []
         self._stride = 1
         self.frames = 0
@@ -55,16 +60,26 @@ class DriveReport:
         self._fractions = np.zeros(len(label_set))
         self._confusion = np.zeros((len(label_set), len(label_set)), np.int64)
 
+    def __enter__(self) -> 'DriveReport':
+        """Return the report itself."""
+        return self
+
+    def __exit__(self, *error):
+        """Close the video."""
+        self._video.close()
+
     def add(self, image: np.ndarray, label_map: np.ndarray, color_mask: np.ndarray,
             latency: float, truth: np.ndarray | None):
         """
-        Add one frame.
+        Add one frame; one of another size than the first is left out of the video alone.
 
         :param image, color_mask: (H, W, 3) uint8 RGB.
         :param label_map, truth: (H, W) uint8 class ids, VOID for none; truth None if unknown.
         :param latency: seconds from the image's arrival to the mask's.
         """
-        self._video.write(stack(image, color_mask))
+        self._video_shape = self._video_shape or image.shape
+        if image.shape == self._video_shape:
+            self._video.write(stack(image, color_mask))
         if self.frames % self._stride == 0:
             self._cells.append(_cell(image, color_mask))
             if len(self._cells) > 2 * SHEET_FRAMES:
@@ -80,7 +95,7 @@ class DriveReport:
 
     def finish(self, measured: dict) -> dict:
         """
-        Write the files and return the summary.
+        Write the files and return the summary; what cannot be told without a frame is None.
 
         :param measured: what was measured outside, taken over into the summary.
         """
@@ -88,11 +103,11 @@ class DriveReport:
         self._write_contact_sheet()
         names = self._label_set.class_names
         result = scores(self._confusion) if self._confusion.any() else None
-        latencies = np.array(self._latencies or [np.nan]) * 1e3
         summary = {
             **measured,
-            'latency_ms': {'p50': round(float(np.percentile(latencies, 50)), 2),
-                           'p95': round(float(np.percentile(latencies, 95)), 2)},
+            'frames_not_in_video': self.frames - self._video.count,
+            'latency_ms': {f'p{q}': round(1e3 * float(np.percentile(self._latencies, q)), 2)
+                           if self._latencies else None for q in (50, 95)},
             'miou': result and round(result['miou'], 4),
             'per_class_iou': result and {
                 name: None if np.isnan(iou) else round(iou, 4)
@@ -101,7 +116,7 @@ class DriveReport:
                 name: round(float(total / max(1, self.frames)), 6)
                 for name, total in zip(names, self._fractions, strict=True)},
         }
-        (self._folder / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+        (self._folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + '\n')
         return summary
 
     def _write_contact_sheet(self):
@@ -122,7 +137,7 @@ class DriveReport:
         sheet = np.vstack([sheet, np.full((side.shape[0] - sheet.shape[0], sheet.shape[1], 3), 255,
                                           np.uint8)])
         picture = cv2.cvtColor(np.hstack([sheet, side]), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(self._folder / 'contact_sheet.png'), picture)
+        cv2.imwrite(str(self._folder / SHEET), picture)
 
 
 def _cell(image: np.ndarray, color_mask: np.ndarray) -> np.ndarray:

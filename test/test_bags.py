@@ -37,10 +37,13 @@ def recording(count=4, height=35, width=53):
             for i, image in enumerate(images)]
 
 
-def image_message(encoding, height, width, step, data):
-    header = TYPES.types['std_msgs/msg/Header'](
+def header():
+    return TYPES.types['std_msgs/msg/Header'](
         TYPES.types['builtin_interfaces/msg/Time'](12, 5), 'cam')
-    msg = TYPES.types[IMAGE](header, height, width, encoding, 0, step, data)
+
+
+def image_message(encoding, height, width, step, data):
+    msg = TYPES.types[IMAGE](header(), height, width, encoding, 0, step, data)
     return RawMessage('/image', IMAGE, 0, bytes(TYPES.serialize_cdr(msg, IMAGE)))
 
 
@@ -89,13 +92,35 @@ def test_encodings_with_padded_rows(encoding, height, width, padding, extra):
 
 
 @pytest.mark.parametrize('encoding,step,size,words', [
-    ('16UC1', 6, 12, '16UC1.*cannot be read from a bag'),
-    ('rgb8', 8, 18, 'do not fit'),
-    ('rgb8', 9, 17, 'do not fit'),
+    ('16UC1', 6, 12, "encoding '16UC1' is not supported; supported are rgb8, "),
+    ('rgb8', 8, 18, '3x2 rgb8 image: a row needs at least 9 bytes, but step is 8'),
+    ('rgb8', 9, 17, '3x2 rgb8 image: 2 rows of step 9 are 18 bytes, but data has 17'),
 ])
 def test_images_that_cannot_be_read(encoding, step, size, words):
-    with pytest.raises(ValueError, match=r'/image, message of time 12\.000: 3x2 .*' + words):
+    with pytest.raises(ValueError, match=r'/image, message of time 12\.000: ' + words):
         decode_message(image_message(encoding, 2, 3, step, np.zeros(size, np.uint8)))
+
+
+def test_a_bag_s_images_look_as_the_node_sees_them():
+    conversions = pytest.importorskip('segnet_ros.ros.conversions')
+    messages = pytest.importorskip('sensor_msgs.msg')
+    data = np.random.default_rng(0).integers(0, 256, 3000, np.uint8)
+    for encoding in conversions.SUPPORTED_ENCODINGS:
+        fields = {'encoding': encoding, 'height': 7, 'width': 9, 'step': 80}
+        expected = conversions.image_from_message(messages.Image(data=data.tobytes(), **fields))
+        _, _, found = decode_message(image_message(encoding, 7, 9, 80, data))
+        np.testing.assert_array_equal(found, expected, encoding)
+
+
+@pytest.mark.parametrize('image_format,code', [
+    ('bayer_rggb8; png compressed ', cv2.COLOR_BayerBG2RGB),
+    ('mono8; png compressed ', cv2.COLOR_GRAY2RGB)])
+def test_a_compressed_mosaic_gets_its_colours_back(image_format, code):
+    mosaic = np.random.default_rng(0).integers(0, 256, (8, 10), np.uint8)
+    png = cv2.imencode('.png', mosaic)[1].reshape(-1)
+    cdr = TYPES.serialize_cdr(TYPES.types[COMPRESSED](header(), image_format, png), COMPRESSED)
+    _, _, found = decode_message(RawMessage('/image', COMPRESSED, 0, bytes(cdr)))
+    np.testing.assert_array_equal(found, cv2.cvtColor(mosaic, code))
 
 
 def test_nothing_is_overwritten(tmp_path):
@@ -144,12 +169,19 @@ def test_image_topic_is_chosen_or_asked_for(tmp_path):
     write_strings(tmp_path / 'none', [('/a', 'std_msgs/msg/String')])
     write_strings(tmp_path / 'one', [('/a', 'std_msgs/msg/String'), ('/b', IMAGE)])
     write_strings(tmp_path / 'two', [('/front', IMAGE), ('/rear', COMPRESSED)])
+    with Writer(tmp_path / 'silent', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection('/silent', IMAGE, typestore=TYPES)
+        heard = writer.add_connection('/heard', IMAGE, typestore=TYPES)
+        writer.write(heard, 0, b'')
+    assert image_topic(tmp_path / 'silent').name == '/heard'
     assert image_topic(tmp_path / 'one').name == '/b'
     assert image_topic(tmp_path / 'two', '/rear').name == '/rear'
     for bag, topic, words in (('none', None, 'holds no images'), ('one', '/c', "no .*'/c'.*/b"),
-                              ('two', None, '--topic: /front .*, /rear ')):
+                              ('two', None, 'one is to be chosen: /front .*, /rear ')):
         with pytest.raises(ValueError, match=words):
             image_topic(tmp_path / bag, topic)
+    with pytest.raises(ValueError, match='choose one with --camera: /front'):
+        image_topic(tmp_path / 'two', option='--camera')
 
 
 def test_after_a_crash(tmp_path):

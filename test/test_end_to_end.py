@@ -31,12 +31,17 @@ from labelled_folder import write_split
 import numpy as np
 import pytest
 from ros_domain import free_domain
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
+    QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
 from small_network import write_small_checkpoint
 
 from segnet_ros import sources
+from segnet_ros.bags import IMAGE, TYPES
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import SAMPLE_FRAMES
+from segnet_ros.tools import drive as drive_verb
 from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
 
@@ -120,6 +125,67 @@ def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch):
     assert summary['source'] == 'sample' and summary['frames_published'] == 8
     assert summary['masks_received'] >= 6
     assert summary['miou'] > 0
+
+
+def write_hard_bag(path):
+    """Write a grey best effort camera whose size changes, beside a second and a silent one."""
+    never = QosTime(2147483647, 4294967295)
+    best_effort = Qos(QosHistory.UNKNOWN, 0, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
+                      never, never, QosLiveliness.AUTOMATIC, never, False)
+    types = TYPES.types
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        # The second camera is where the drive sends what it was told to take.
+        topics = [writer.add_connection(name, IMAGE, typestore=TYPES,
+                                        offered_qos_profiles=[best_effort])
+                  for name in ('/front', drive_verb.IMAGE_TOPIC, '/silent')]
+        for index in range(6):
+            stamp_ns, height = 10**18 + index * 700_000_000, 48 + 16 * (index // 2 % 2)
+            header = types['std_msgs/msg/Header'](
+                types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), 'cam')
+            msg = types[IMAGE](header, height, 64, 'mono8', 0, 64,
+                               np.full(height * 64, 40 * index, np.uint8))
+            for topic in topics[:2]:
+                writer.write(topic, stamp_ns, TYPES.serialize_cdr(msg, IMAGE))
+
+
+def test_a_bag_that_makes_it_hard(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('ROS_DOMAIN_ID', free_domain())
+    monkeypatch.setattr(drive_verb, 'SETTLE', 2.0)
+    write_hard_bag(tmp_path / 'bag')
+    command = ['drive', str(tmp_path / 'bag'), '-o', str(tmp_path / 'out'), '--weights',
+               write_small_checkpoint(tmp_path / 'small.safetensors')]
+    assert main(command) == 1
+    assert f'choose one with --topic: {drive_verb.IMAGE_TOPIC} (Image, 6), /front (Image, 6)' \
+        in capsys.readouterr().err
+    assert main([*command, '--topic', '/front']) == 0
+    summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert summary['frames_published'] == 6
+    assert 4 <= summary['masks_received'] <= 6 and summary['sizes_equal']
+    assert 1 <= summary['frames_not_in_video'] < summary['masks_received']
+    assert f"{summary['frames_not_in_video']} of another size" in capsys.readouterr().out
+
+
+def test_the_player_s_word_counts_where_a_source_may_announce_too_much():
+    assert drive_verb._published('published 17 messages in 1.00 s', None) == 17
+
+
+def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):
+    source = tmp_path / 'video.mp4'
+    source.write_bytes(b'mine')
+    assert main(['drive', str(source), '-o', str(tmp_path)]) == 1
+    assert 'give another folder with -o' in capsys.readouterr().err
+    assert source.read_bytes() == b'mine'
+
+
+@pytest.mark.parametrize('bag,words', [('My Drive.mp4', ['My Drive.mp4']), ('', [])])
+def test_make_demo_takes_a_path_with_spaces(tmp_path, bag, words):
+    segnet = tmp_path / 'segnet'
+    segnet.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    segnet.chmod(0o755)
+    done = subprocess.run(
+        ['make', '--silent', '--old-file=.venv/.run', 'demo', f'BIN={tmp_path}', f'BAG={bag}'],
+        cwd=Path(__file__).parents[1], text=True, capture_output=True)
+    assert done.stdout.splitlines() == ['drive', *words, '-o', 'demo_output'], done.stderr
 
 
 @pytest.mark.parametrize('numbers', [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 3],

@@ -77,3 +77,12 @@ def test_own_classes(tmp_path):
     chance = truth.max() / truth.sum() / 3
     assert found['miou'] > chance + 0.25
     assert found['per_class_iou']['road'] > 0.7
+    # What comes of it runs as the node runs it: with these classes, at the pictures' size.
+    balanced, picture = tmp_path / 'balanced.safetensors', next((tmp_path / 'val').iterdir())
+    assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
+                 '--output', str(balanced)]) == 0
+    assert main(['predict', str(picture), '--weights', str(balanced), '-o', str(run)]) == 0
+    mask = cv2.imread(str(run / 'mask' / f'{picture.stem}.png'), cv2.IMREAD_UNCHANGED)
+    truth = cv2.imread(str(tmp_path / 'valannot' / f'{picture.stem}.png'), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == SIZE and set(np.unique(mask)) <= {0, 1, 2}
+    assert (mask == truth).mean() > 0.7

@@ -17,8 +17,9 @@
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
-from segnet_ros.bags import bag_topics
+from segnet_ros.bags import bag_topics, IMAGE, read_messages, TYPES
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
 
@@ -46,6 +47,21 @@ def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
         for i, frame in enumerate(open_frames(bag)):
             assert (frame.stamp_ns, frame.frame_id) == (i * 10**8, 'front_camera')
             assert frame.image.shape == (31, 45, 3) and (frame.image == 40 * i).all()
+
+
+def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
+    main(['record-bag', str(folder), str(tmp_path / 'one')])
+    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
+                   for name in ('/front', '/rear')]
+        for message in read_messages(tmp_path / 'one'):
+            for camera in cameras:
+                writer.write(camera, message.record_ns, message.cdr)
+    assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out')]) == 1
+    assert 'choose one with --from-topic: /front (Image, 3), /rear' in capsys.readouterr().err
+    assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out'),
+                 '--from-topic', '/rear']) == 0
+    assert [(t.name, t.count) for t in bag_topics(tmp_path / 'out')] == [('/image', 3)]
 
 
 def test_errors_are_one_line(tmp_path, folder, capsys):

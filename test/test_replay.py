@@ -37,7 +37,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from segnet_ros.bags import read_messages, TYPES, write_bag
+from segnet_ros.bags import IMAGE, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
 from segnet_ros.ros.replay import Player, Programme
@@ -229,6 +229,28 @@ def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
     # Two seconds at double speed and 40 ticks a second; a busy machine makes fewer.
     assert 16 <= len(times) <= 60
     assert np.median(np.diff(times)) < 100_000_000
+
+
+def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
+    images = frames(3)
+    write_bag(images, tmp_path / 'one')
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
+                   for name in ('/front', '/rear', '/camera')]
+        for message in read_messages(tmp_path / 'one'):
+            for camera in cameras:
+                writer.write(camera, message.record_ns, message.cdr)
+    moved, rear = receiver.listen(Image, '/camera'), receiver.listen(Image, '/rear')
+    process = replay(tmp_path / 'bag', '--topic', '/camera')
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and 'choose one with --from-topic: /camera' in err
+    process = replay(tmp_path / 'bag', '--topic', '/camera', '--from-topic', '/front',
+                     '--wait-for-subscribers', 1)
+    out, err = receiver.spin_until_ended(process)
+    assert process.returncode == 0 and 'publishing /camera, /rear' in out
+    assert 'leaving out /camera: /front takes its place' in err
+    assert stamps(moved) == [frame.stamp_ns for frame in images]
+    assert {*stamps(rear)} <= {*stamps(moved)}
 
 
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])

@@ -233,7 +233,7 @@ def test_a_partial_bag_goes_on_by_its_own_recipe_only(bag, tmp_path, predictor):
     outcome = segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=2),
                           left_out.append)
     assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 4)
-    assert '/front/image_raw' in str(left_out[0]) and 'bytes do not fit' in str(left_out[0])
+    assert '/front/image_raw' in str(left_out[0]) and 'but data has 100' in str(left_out[0])
     assert len(messages(tmp_path / 'out', '/front/image_raw')) == 7
 
 
@@ -325,6 +325,30 @@ def test_topics_chosen_and_results_only(mixed, tmp_path, predictor):
         segment_bag(mixed, tmp_path / 'other', predictor, BagOptions(topics=('/car',)))
 
 
+def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, capsys):
+    image = next(drive(1)).image
+    header = TYPES.types['std_msgs/msg/Header'](
+        TYPES.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+    with Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for encoding in ('rgb8', '8UC3', '32FC1', 'cmyk8'):
+            camera = writer.add_connection(f'/{encoding}/image', IMAGE, typestore=TYPES)
+            msg = TYPES.types[IMAGE](header, *SIZE, encoding, 0, 3 * SIZE[1], image.reshape(-1))
+            writer.write(camera, 1, TYPES.serialize_cdr(msg, IMAGE))
+        depth = writer.add_connection('/depth/image/compressed', COMPRESSED, typestore=TYPES)
+        msg = TYPES.types[COMPRESSED](header, '16UC1; png compressed ', np.zeros(9, np.uint8))
+        writer.write(depth, 1, TYPES.serialize_cdr(msg, COMPRESSED))
+    for _ in range(2):  # what is complete is found so, and told again
+        assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
+                     str(weights), '--device', 'cpu', '--write', 'mask']) == 3
+        told = capsys.readouterr()
+        left_out = [line for line in told.err.splitlines() if 'left out' in line]
+        assert len(left_out) == 1
+        assert "/cmyk8/image, 1 in all: encoding 'cmyk8' cannot be" in left_out[0]
+        assert '2 images segmented' in told.out
+    assert {t.name for t in bag_topics(tmp_path / 'out') if t.name.endswith('mask')} \
+        == {'/rgb8/segmentation/mask', '/8UC3/segmentation/mask'}
+
+
 def test_results_there_already_are_refused(bag, tmp_path, predictor):
     segment_bag(bag, tmp_path / 'out', predictor)
     with pytest.raises(ValueError, match='/front/segmentation/mask'):
@@ -375,6 +399,13 @@ def test_a_folder_of_bags_with_a_broken_one(folder, reference, tmp_path, weights
     assert 'broken.mcap cannot be read' in capsys.readouterr().err
     assert main(arguments) == 3
     assert '3 images segmented, 3 of them by an earlier run' in capsys.readouterr().out
+
+
+def test_a_folder_with_a_broken_image_is_not_whole_at_a_second_run_either(bag, tmp_path, weights):
+    _copy_with_damage(bag, tmp_path / 'bags' / 'b0', at=3)
+    arguments = ['segment-bag', str(tmp_path / 'bags'), str(tmp_path / 'out'), '--weights',
+                 str(weights), '--device', 'cpu']
+    assert [main(arguments), main(arguments)] == [3, 3]
 
 
 def test_a_folder_of_bags_through_ray(folder, reference, tmp_path, weights):

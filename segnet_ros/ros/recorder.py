@@ -21,6 +21,7 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from segnet_ros.ros.conversions import image_from_compressed, image_from_message
@@ -43,13 +44,12 @@ class RecordedFrame:
     messages: dict[str, object] = field(default_factory=dict)
 
     def array(self, topic: str) -> np.ndarray:
-        """Return a topic's image: (H, W, 3) uint8 RGB, or (H, W) uint8 for mono8."""
+        """Return a topic's image: (H, W, 3) uint8 RGB; of 'mask' (H, W) uint8 class ids."""
         msg = self.messages[topic]
-        if isinstance(msg, CompressedImage):
-            return image_from_compressed(msg)
-        if msg.encoding == 'mono8':
+        if topic == 'mask':
             return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :msg.width]
-        return image_from_message(msg)
+        return image_from_compressed(msg) if isinstance(msg, CompressedImage) \
+            else image_from_message(msg)
 
     def pixel_counts(self) -> list[int]:
         """Return the pixels of each class that the statistics tell."""
@@ -63,25 +63,31 @@ class Recorder(Node):
 
     :param image_topic: the camera's; CompressedImage where `compressed`.
     :param namespace: of the node's results.
+    :param best_effort: whether the camera offers no more; a reliable one loses no frame.
     """
 
     RESULTS = {'mask': Image, 'color_mask': Image, 'statistics': DiagnosticArray}
 
     def __init__(self, image_topic: str, namespace: str,
-                 on_frame: Callable[[RecordedFrame], None], compressed: bool = False, **kwargs):
+                 on_frame: Callable[[RecordedFrame], None], compressed: bool = False,
+                 best_effort: bool = False, **kwargs):
         super().__init__('segnet_recorder', **kwargs)
         self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
         image_type = CompressedImage if compressed else Image
-        self._listen('image', image_type, image_topic)
+        # To ask for reliable messages where best effort is offered would give none at all.
+        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        self._listen('image', image_type, image_topic, reliability)
         for topic, message_type in self.RESULTS.items():
             self._listen(topic, message_type, f'{namespace}/{topic}')
 
-    def _listen(self, topic: str, message_type, name: str):
+    def _listen(self, topic: str, message_type, name: str,
+                reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE):
         self.counts[topic] = 0
-        self.create_subscription(message_type, name, lambda msg: self._take(topic, msg), DEPTH)
+        self.create_subscription(message_type, name, lambda msg: self._take(topic, msg),
+                                 QoSProfile(depth=DEPTH, reliability=reliability))
 
     def finds_results(self) -> bool:
         """Tell whether a node publishes all the results."""

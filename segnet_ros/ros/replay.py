@@ -30,12 +30,11 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.type_support import NoTypeSupportImportedException
-from rosbags.interfaces import QosDurability, QosReliability
+from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
-from segnet_ros.bags import bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, \
-    image_topic, read_messages
+from segnet_ros.bags import bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, read_messages
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.sources import Frames
 
@@ -55,7 +54,7 @@ class Programme:
     :param events: called for each round; yields events in the order of their times. A message
         may be reused for the next event, so it is to be published before that is asked for.
     :param publishers: all of them.
-    :param image_publishers: those among them that publish images.
+    :param image_publishers: those among them that publish the images in question.
     :param period_ns: from the last event of a round to the first of the next.
     """
 
@@ -92,7 +91,7 @@ def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Progra
     return Programme(events, [publisher], [publisher], round(1e9 / frames.rate))
 
 
-def bag_programme(node: Node, path: str | Path, topic: str | None = None,
+def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None = None,
                   own_clock: bool = False) -> Programme:
     """
     Publish all messages of a bag as the bytes that were recorded.
@@ -100,25 +99,31 @@ def bag_programme(node: Node, path: str | Path, topic: str | None = None,
     Each topic has the quality of service that its publishers offered when recorded, else it is
     reliable. Topics of types that are not installed are left out, with a warning.
 
-    :param topic: publish the bag's only image topic here instead.
+    :param renamed: an image topic of the bag, the one in question then, and where to publish it
+        instead. A topic of the bag that has this name is left out, with a warning.
     :param own_clock: leave out the bag's /clock, since the player publishes its own.
     """
-    renamed = {} if topic is None else {image_topic(path).name: topic}
+    old, new = renamed or (None, None)
     publishers: dict[str, Publisher] = {}
     images = []
     for recorded in bag_topics(path):
         if own_clock and recorded.name == '/clock':
             continue
+        is_old = recorded.name == old
+        if new and not is_old and recorded.name == node.resolve_topic_name(new):
+            node.get_logger().warning(f'leaving out {recorded.name}: {old} takes its place')
+            continue
         try:
             publisher = node.create_publisher(
-                _message_class(recorded.type_name), renamed.get(recorded.name, recorded.name),
+                _message_class(recorded.type_name), new if is_old else recorded.name,
                 _offered_qos(recorded))
         except (ImportError, AttributeError, NoTypeSupportImportedException):
             node.get_logger().warning(
                 f'leaving out {recorded.name}: its type {recorded.type_name} is not installed')
             continue
         publishers[recorded.name] = publisher
-        if recorded.type_name in (IMAGE, COMPRESSED):
+        if is_old or (not renamed and recorded.count
+                      and recorded.type_name in (IMAGE, COMPRESSED)):
             images.append(publisher)
     if not publishers:
         raise ValueError(f'{path} has no topic whose message type is installed')
@@ -231,7 +236,7 @@ def _offered_qos(topic: BagTopic) -> QoSProfile:
     small, since one publisher here stands for several, as on /tf_static.
     """
     profile = QoSProfile(depth=max([DEPTH, *(qos.depth for qos in topic.qos)]))
-    if topic.qos and all(q.reliability == QosReliability.BEST_EFFORT for q in topic.qos):
+    if topic.is_best_effort:
         profile.reliability = ReliabilityPolicy.BEST_EFFORT
     if any(q.durability == QosDurability.TRANSIENT_LOCAL for q in topic.qos):
         profile.durability = DurabilityPolicy.TRANSIENT_LOCAL

@@ -18,6 +18,7 @@ import argparse
 import os
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Run the drive; print a short table and where the files are."""
+    # As replay does: either signal ends the drive as Ctrl-C does, so that the video is closed.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     if not os.environ.get('ROS_DOMAIN_ID'):
         # A demo must not meet the robots on this network, nor another demo.
         os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
@@ -66,50 +70,54 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
 
     from segnet_ros.bags import image_topic, is_bag, write_bag
     from segnet_ros.checkpoint import find_weights, read_info
-    from segnet_ros.drive_report import DriveReport
+    from segnet_ros.drive_report import DriveReport, FILES
     from segnet_ros.sources import open_frames, open_labels, sample_seed
     label_set = read_info(find_weights(args.weights)).label_set
-    frames = open_frames(args.source, args.fps, args.topic)
-    truths = open_labels(args.source, label_set)
-    source, rate = args.source, args.rate or 1.0
+    source, rate = os.path.expanduser(args.source), args.rate or 1.0
+    if Path(source).resolve() in [(args.output / name).resolve() for name in FILES]:
+        raise ValueError(f'{source} would be overwritten; give another folder with -o')
+    camera = image_topic(source, args.topic, '--topic') if is_bag(source) else None
+    topic = camera.name if camera else None
+    frames = open_frames(source, args.fps, topic)
+    truths = open_labels(source, label_set)
     if sample_seed(source) is not None:
         # Rendered before it is played, so that the drive's times are the node's alone.
         source, rate = str(scratch / 'sample_drive'), args.rate or 1 / 3
         bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
         write_bag(bar, source, IMAGE_TOPIC)
-    compressed = is_bag(source) and image_topic(source, args.topic).type_name.endswith(
-        'CompressedImage')
+        camera = image_topic(source)
     indices = {}
     if truths is not None:
         indices = {f.stamp_ns: f.index for f in tqdm(
-            open_frames(source, args.fps, args.topic), 'reading', frames.count, unit='frame',
+            open_frames(source, args.fps, topic), 'reading', frames.count, unit='frame',
             leave=False)}
-    report = DriveReport(args.output, frames.rate * rate, label_set)
+    with DriveReport(args.output, frames.rate * rate, label_set) as report:
+        def add(frame):
+            index = indices.get(frame.stamp_ns)
+            report.add(frame.array('image'), frame.array('mask'), frame.array('color_mask'),
+                       frame.arrivals['mask'] - frame.arrivals['image'],
+                       truths(index) if truths and index is not None else None)
 
-    def add(frame):
-        index = indices.get(frame.stamp_ns)
-        report.add(frame.array('image'), frame.array('mask'), frame.array('color_mask'),
-                   frame.arrivals['mask'] - frame.arrivals['image'],
-                   truths(index) if truths and index is not None else None)
-
-    measured = _run_processes(args, source, rate, compressed, frames.count, add)
-    return report.finish(measured)
+        return report.finish(_run_processes(args, source, rate, camera, frames.count, add))
 
 
-def _run_processes(args, source: str, rate: float, compressed: bool, count: int | None,
-                   on_frame) -> dict:
+def _run_processes(args, source: str, rate: float, camera, count: int | None, on_frame) -> dict:
     """
     Start node and player, record until both are done; return what was measured.
 
     stamps_equal: every mask has the stamp and frame_id of an image; sizes_equal: and its size;
     counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
+
+    :param camera: the BagTopic of a bag's images, None for all other sources.
+    :param count: of the images in the source, as far as it says.
     """
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
     from tqdm import tqdm
 
     from segnet_ros.processes import running
     from segnet_ros.ros.recorder import Recorder
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     progress = tqdm(total=count, desc='driving', unit='frame')
     matched = []
 
@@ -123,17 +131,9 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
             'counts': sum(frame.pixel_counts()) == mask.size})
         progress.update()
 
-    recorder = Recorder(IMAGE_TOPIC, NAMESPACE, record, compressed)
-    input_name = 'image/compressed' if compressed else 'image'
-    node_command = [
-        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
-        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={IMAGE_TOPIC}',
-        '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
-        '-p', f'input_transport:={"compressed" if compressed else "raw"}']
-    player_command = [
-        sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
-        '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
-        '--wait-timeout', str(START_TIMEOUT)]
+    recorder = Recorder(IMAGE_TOPIC, NAMESPACE, record, _is_compressed(camera),
+                        camera is not None and camera.is_best_effort)
+    node_command, player_command = _commands(args, source, rate, camera)
     try:
         with running(node_command) as node:
             _wait_for_results(recorder, node)
@@ -146,18 +146,49 @@ def _run_processes(args, source: str, rate: float, compressed: bool, count: int 
         counts, unmatched = recorder.counts, recorder.unmatched_results()
         recorder.destroy_node()
         rclpy.try_shutdown()
-    said = re.search(r'published (\d+)', printed)
-    published = count if count is not None else int(said.group(1)) if said else 0
     every = {check: bool(matched) and all(frame[check] for frame in matched)
              for check in ('frame_id', 'size', 'counts')}
     span = matched[-1]['time'] - matched[0]['time'] if matched else 0.0
     return {
-        'source': str(args.source), 'frames_published': published,
+        'source': str(args.source), 'frames_published': _published(printed, camera),
         'images_received': counts['image'], 'masks_received': counts['mask'],
         'stamps_equal': not unmatched and len(matched) == counts['mask'] and every['frame_id'],
         'sizes_equal': every['size'], 'counts_sum_to_pixels': every['counts'],
         'fps': round((len(matched) - 1) / span, 3) if span else 0.0,
     }
+
+
+def _is_compressed(camera) -> bool:
+    return camera is not None and camera.type_name.endswith('CompressedImage')
+
+
+def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[str]]:
+    """Return the command lines of node and player."""
+    compressed = _is_compressed(camera)
+    input_name = 'image/compressed' if compressed else 'image'
+    node = [
+        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
+        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={IMAGE_TOPIC}',
+        '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
+        '-p', f'input_transport:={"compressed" if compressed else "raw"}']
+    player = [
+        sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
+        '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
+        '--wait-timeout', str(START_TIMEOUT)]
+    return node, player + (['--from-topic', camera.name] if camera else [])
+
+
+def _published(printed: str, camera) -> int:
+    """
+    Return how many images the player published.
+
+    A video or folder may hold fewer than it announces: there the player's word counts. Of a bag
+    it counts the messages of all topics, and publishes every image.
+    """
+    if camera is not None:
+        return camera.count
+    said = re.search(r'published (\d+)', printed)
+    return int(said.group(1)) if said else 0
 
 
 def _wait_for_results(recorder, node: subprocess.Popen):
@@ -190,16 +221,21 @@ def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
 
 
 def _print_table(summary: dict, output: Path):
-    latency = summary['latency_ms']
+    from segnet_ros.drive_report import FILES
+    latency = ['-' if value is None else f'{value:.0f}'
+               for value in summary['latency_ms'].values()]
     rows = [('frames published', summary['frames_published']),
             ('masks received', summary['masks_received']),
             ('stamps equal', 'yes' if summary['stamps_equal'] else 'NO'),
             ('masks a second', f"{summary['fps']:.2f}"),
-            ('latency p50 / p95', f"{latency['p50']:.0f} / {latency['p95']:.0f} ms"),
+            ('latency p50 / p95', f"{' / '.join(latency)} ms"),
             ('mIoU', '-' if summary['miou'] is None else f"{summary['miou']:.3f}")]
+    if summary['frames_not_in_video']:
+        rows.append(('not in the video', f"{summary['frames_not_in_video']} of another size"))
     largest = sorted(summary['class_fractions'].items(), key=lambda item: -item[1])
     rows += [(name, f'{100 * share:.1f} %') for name, share in largest]
     for name, value in rows:
         print(f'  {name:<20}{value}')
-    for name in ('video.mp4', 'contact_sheet.png', 'summary.json'):
-        print(output / name)
+    for path in (output / name for name in FILES):
+        if path.exists():
+            print(path)

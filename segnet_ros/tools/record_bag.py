@@ -38,8 +38,10 @@ def main(args: argparse.Namespace):
     """Write the bag, then say what it holds."""
     from tqdm import tqdm
 
-    from segnet_ros.bags import write_bag
+    from segnet_ros.bags import image_topic, is_bag, write_bag
     from segnet_ros.sources import Frame, open_frames
+    if is_bag(args.source):
+        image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
     source = open_frames(args.source, args.fps, args.from_topic)
     with tqdm(source, args.out, total=source.count, unit='frame') as bar:
         frames: Iterable[Frame] = bar

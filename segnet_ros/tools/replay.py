@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
     parser.add_argument('--topic', help="publish images there (a bag's own topics, else /image)")
+    parser.add_argument('--from-topic', help="which of a bag's image topics --topic moves; others "
+                                             'stay where they are')
     parser.add_argument('--clock', action='store_true',
                         help='publish /clock from the recorded times, for use_sim_time')
     parser.add_argument('--wait-for-subscribers', type=int, default=0, metavar='N',
@@ -63,12 +65,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, node) -> int:
-    from segnet_ros.bags import is_bag
+    from segnet_ros.bags import image_topic, is_bag
     from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
         wait_for_subscribers
     from segnet_ros.sources import open_frames
     if is_bag(args.source):
-        programme = bag_programme(node, args.source, args.topic, own_clock=args.clock)
+        if args.from_topic and not args.topic:
+            raise ValueError('--from-topic says what --topic moves; give --topic as well')
+        renamed = args.topic and (
+            image_topic(args.source, args.from_topic, '--from-topic').name, args.topic)
+        programme = bag_programme(node, args.source, renamed, own_clock=args.clock)
     else:
         frames = open_frames(args.source, args.fps, on_error=_skip)
         programme = frames_programme(node, frames, args.topic or 'image')

@@ -25,8 +25,8 @@ from segnet_ros.tools.predict import add_model_arguments, SOME_LEFT_OUT
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.epilog = ('Killed, it goes on where it was when started again in the same way. Exit '
-                     'code: 0 all done; 1 nothing done; 3 some images or bags could not be read '
-                     'and were left out, each named.')
+                     'code: 0 all done; 1 nothing done; 3 some images, cameras or bags could not '
+                     'be read and were left out, each named.')
     parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
                                                      'of them')
     parser.add_argument('out', metavar='OUT', type=Path,
@@ -70,7 +70,7 @@ def _segment_one(args: argparse.Namespace, model: dict, options) -> int:
                           lambda error: tqdm.write(f'left out: {error}', sys.stderr),
                           progress=True)
     print(_describe(args.out, outcome))
-    return SOME_LEFT_OUT if outcome.left_out else 0
+    return 0 if outcome.is_whole else SOME_LEFT_OUT
 
 
 def _segment_folder(args: argparse.Namespace, model: dict, options) -> int:
@@ -78,17 +78,18 @@ def _segment_folder(args: argparse.Namespace, model: dict, options) -> int:
 
     from segnet_ros.bag_folder import find_jobs, segment_bags
     jobs = find_jobs(args.source, args.out, model, options)
-    failed = left_out = 0
+    failed, whole = 0, True
     for report in tqdm(segment_bags(jobs, args.workers), total=len(jobs), unit='bag'):
         for error in report.errors:
             tqdm.write(f'left out: {error}', sys.stderr)
-        failed += report.outcome is None
-        left_out += len(report.errors)
-        if report.outcome is not None:
-            tqdm.write(_describe(report.job.out, report.outcome))
+        if report.outcome is None:
+            failed += 1
+            continue
+        whole &= report.outcome.is_whole
+        tqdm.write(_describe(report.job.out, report.outcome))
     if failed == len(jobs):
         return 1
-    return SOME_LEFT_OUT if left_out else 0
+    return SOME_LEFT_OUT if failed or not whole else 0
 
 
 def _describe(path: Path, outcome) -> str:

@@ -1,0 +1,65 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check the report of a drive: what it says of no frame, of sizes that change, and when cut."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from segnet_ros.drive_report import DriveReport, FILES
+from segnet_ros.labels import load_label_set
+
+LABELS = load_label_set('camvid11')
+
+
+def add(report, height=32, width=48):
+    image = np.full((height, width, 3), 90, np.uint8)
+    report.add(image, np.zeros((height, width), np.uint8), image, 0.1, None)
+
+
+def video_frames(path):
+    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+
+
+def test_a_frame_of_another_size_is_left_out_of_the_video_alone(tmp_path):
+    with DriveReport(tmp_path, 5, LABELS) as report:
+        for height in (32, 32, 40, 32):
+            add(report, height)
+        summary = report.finish({})
+    assert video_frames(tmp_path / 'video.mp4') == 3
+    assert (report.frames, summary['frames_not_in_video']) == (4, 1)
+    assert summary['class_fractions'][LABELS.class_names[0]] == 1
+
+
+def test_without_a_frame_the_summary_is_json_and_nothing_else_is_there(tmp_path):
+    with DriveReport(tmp_path, 5, LABELS) as report:
+        report.finish({})
+    text = (tmp_path / 'summary.json').read_text()
+    assert 'NaN' not in text
+    assert json.loads(text)['latency_ms'] == {'p50': None, 'p95': None}
+    assert [path.name for path in tmp_path.iterdir()] == ['summary.json']
+
+
+def test_a_drive_that_is_cut_leaves_a_whole_video_and_nothing_old(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_text('old')
+    with pytest.raises(KeyboardInterrupt), DriveReport(tmp_path, 5, LABELS) as report:
+        for _ in range(3):
+            add(report)
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ['video.mp4']
+    assert video_frames(tmp_path / 'video.mp4') == 3
