@@ -60,8 +60,9 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
                                      f"'{encoding}' cannot be read"))
     if wrong or not chosen:
         known = ', '.join(images) or 'none'
-        raise ValueError(f"{source} has no image topic {', '.join(wrong) or 'that can be read'}; "
-                         f'image topics there: {known}')
+        raise ValueError('; '.join([
+            f"{source} has no image topic {', '.join(wrong) or 'that can be read'}",
+            f'image topics there: {known}', *map(str, unread)]))
     return chosen, unread
 
 

@@ -33,7 +33,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
-from segnet_ros.encodings import bayer_code, to_rgb, unpack_image
+from segnet_ros.encodings import bayer_code, is_depth, to_rgb, unpack_image
 from segnet_ros.frames import decode_image, Frame
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
@@ -219,6 +219,8 @@ def _topic(name: str, connections: list[Connection]) -> BagTopic:
 
 
 def _decompress(msg: Any) -> np.ndarray:
+    if is_depth(msg.format):
+        raise ValueError(f"format '{msg.format}' is that of a depth image")
     image, code = decode_image(msg.data), bayer_code(msg.format)
     # A mosaic is stored as a grey image, whose three channels come out equal.
     return image if code is None else to_rgb(np.ascontiguousarray(image[..., 0]), code)

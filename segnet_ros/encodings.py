@@ -117,11 +117,11 @@ def is_depth(encoding: str) -> bool:
     """
     Tell whether an encoding, or a compressed image's format, is that of depth images.
 
-    Names such as 16UC1 and 32FC1 say nothing of colour; cameras have the few that are supported.
+    Of one channel without a colour's name: 16UC1 and 32FC1 are distances (REP 118).
     """
     name = encoding.partition(';')[0].strip()
     return 'compressedDepth' in encoding or (
-        name[:1].isdigit() and name not in SUPPORTED_ENCODINGS)
+        name[:1].isdigit() and name.endswith('C1') and name not in SUPPORTED_ENCODINGS)
 
 
 def to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:

@@ -20,9 +20,13 @@ Knows nothing of folders, videos, bags or ROS.
 
 import contextlib
 from dataclasses import dataclass
+import re
 
 import cv2
 import numpy as np
+
+# What a segment of a JPEG begins with; its length follows.
+JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +77,21 @@ def is_whole_image(data: bytes) -> bool:
     sets gigabytes aside for a PNG whose chunk lengths are garbage. BMP has no end to look for.
     """
     if data.startswith(b'\xff\xd8'):
-        # The last scan (FF DA) needs an end (FF D9) after it; a thumbnail's own end comes before.
-        return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+        return _is_whole_jpeg(data)
     if data.startswith(b'\x89PNG\r\n\x1a\n'):
         chunk = 8
         while data[chunk:chunk + 8] != b'\0\0\0\0IEND' and chunk < len(data):
             chunk += 12 + int.from_bytes(data[chunk:chunk + 4], 'big')
         return chunk < len(data)
     return data.startswith(b'BM') or (data.startswith(b'RIFF') and data[8:12] == b'WEBP')
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Tell whether an end (FF D9) follows the first scan (FF DA); phones append a video to it."""
+    place = 2
+    # From segment to segment, for a thumbnail in one of them has scans and an end of its own.
+    while marker := JPEG_MARKER.search(data, place):
+        if marker[1] == b'\xda':
+            return data.find(b'\xff\xd9', marker.end()) >= 0
+        place = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2], 'big')
+    return False

@@ -56,6 +56,11 @@ class Input:
         return self.source.lower().endswith(IMAGE_SUFFIXES)
 
     @property
+    def is_file(self) -> bool:
+        """Tell whether this is a file or a bag's folder: no camera, nor the sample drive."""
+        return _kind(self.source) not in (SAMPLE, CAMERA)
+
+    @property
     def is_camera(self) -> bool:
         """Tell whether this is a camera, which never ends."""
         return _kind(self.source) == CAMERA
@@ -69,7 +74,7 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     that holds them all; where that is not enough (x.png beside x.jpg), their endings too.
 
     :param inputs: images, folders of images, patterns such as 'data/**/*.png', videos, rosbag2s,
-        'sample', 'sample:SEED', 'camera:N'.
+        'sample', 'sample:SEED', 'camera:N'. Write './sample' for a file or folder of that name.
     :raises FileNotFoundError: where an argument means nothing that is there.
     :raises ValueError: where a folder holds no images.
     """
@@ -85,20 +90,21 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     return [Input(source, name) for source, name in zip(sources, names, strict=True)]
 
 
-def read_inputs(inputs: Iterable[Input], fps: float,
-                on_error: OnError) -> Iterator[tuple[float, Frame]]:
+def read_inputs(inputs: Iterable[Input], fps: float, on_error: OnError,
+                topic: str | None = None) -> Iterator[tuple[float, Frame]]:
     """
     Yield frames a second and Frame, of one input after the other; Frame.name is the results'.
 
     :param fps: of images, which follow one another as the frames of one recording, and of a video
         or camera that does not tell its own.
     :param on_error: called with the error of each file or frame that has to be left out.
+    :param topic: which of a bag's image topics; needed only where there are several.
     """
     images = 0
     for item in inputs:
         try:
             source = _open_camera(item.source, fps) if item.is_camera else \
-                open_frames(item.source, fps, on_error=on_error)
+                open_frames(item.source, fps, topic, on_error)
             for frame in source:
                 if item.is_image:
                     stamp_ns = round(images * 1e9 / fps)
@@ -118,15 +124,17 @@ def _expand(text: str) -> list[str]:
     if _kind(text) in (SAMPLE, CAMERA):
         return [text]
     path = Path(text).expanduser()
-    if path.is_dir() and not is_bag(path):
-        return [str(file) for file in image_files(path)]
-    if path.exists():
-        return [str(path)]
-    found = sorted(glob(str(path), recursive=True))
-    if not found:
+    names = [str(path)] if path.exists() else sorted(glob(str(path), recursive=True))
+    if not names:
         raise FileNotFoundError(f"no file or folder '{text}', and nothing that it matches as a "
                                 'pattern')
-    return [source for name in found for source in _expand(name)]
+    return [source for name in names for source in _files(Path(name))]
+
+
+def _files(path: Path) -> list[str]:
+    files = image_files(path) if path.is_dir() and not is_bag(path) else [path]
+    # Path drops the './' that tells a file from the sample drive or a camera.
+    return [f'./{file}' if _kind(str(file)) in (SAMPLE, CAMERA) else str(file) for file in files]
 
 
 def _collide(names: list[str]) -> bool:

@@ -20,8 +20,8 @@ One frame at a time, so that memory does not grow with their number. What cannot
 reported and left out. Knows nothing of ROS.
 """
 
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, ExitStack, suppress
 import csv
 from dataclasses import dataclass
 from itertools import islice
@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segnet_ros.frames import Frame
-from segnet_ros.inputs import find_inputs, read_inputs
+from segnet_ros.inputs import find_inputs, Input, read_inputs
 from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import Segmentation
@@ -83,7 +83,7 @@ class Outcome:
 
 def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: float = 15.0,
             limit: int | None = None, on_error: OnError | None = None,
-            progress: bool = False) -> Outcome:
+            progress: bool = False, topic: str | None = None) -> Outcome:
     """
     Segment all frames of all inputs, in order, and write the results.
 
@@ -93,9 +93,13 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
     :param fps: the rate of images, and of a video or camera that does not tell its own.
     :param limit: end after so many frames.
     :param on_error: called with the error of each file or frame that is left out, at once.
-    :raises FileNotFoundError, ValueError: before the first frame, for inputs that are not there.
+    :param topic: which of a bag's image topics; needed only where there are several.
+    :raises FileNotFoundError, ValueError: before the first frame, for inputs that are not there,
+        or that a result would overwrite.
+    :raises OSError: naming the file that cannot be written.
     """
     found = find_inputs(inputs)
+    _refuse_to_overwrite(found, results)
     left_out: list[str] = []
 
     def leave_out(error: ValueError):
@@ -109,10 +113,37 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
     total = len(found) if all(item.is_image for item in found) else None
     with _Writer(results, predictor.info.label_set) as writer, suppress(*ends), \
             tqdm(total=total, unit='frame', disable=not progress) as bar:
-        for rate, frame in islice(read_inputs(found, fps, leave_out), limit):
+        for rate, frame in islice(read_inputs(found, fps, leave_out, topic), limit):
             writer.write(frame, predictor.segment(frame.image, arrays), rate, leave_out)
             bar.update()
     return Outcome(writer.count, left_out)
+
+
+def _refuse_to_overwrite(found: list[Input], results: Results):
+    """Raise ValueError where a file to write is one of those to read, by whatever name."""
+    read = {}
+    for item in found:
+        source = Path(item.source)
+        if item.is_file:  # or a bag's folder
+            for path in filter(Path.exists, [source, *source.rglob('*')]):
+                read[path.stat().st_dev, path.stat().st_ino] = source
+    for path in filter(Path.exists, _files_to_write(found, results)):
+        overwritten = read.get((path.stat().st_dev, path.stat().st_ino))
+        if overwritten is not None:
+            raise ValueError(f'{path} would overwrite the input {overwritten}; write elsewhere')
+
+
+def _files_to_write(found: list[Input], results: Results) -> Iterator[Path]:
+    yield from filter(None, (results.video, results.statistics))
+    if results.out is None:
+        return
+    for kind in results.kinds:
+        folder, suffix = results.out / kind, PICTURES[kind][1]
+        for item in found:
+            if item.is_image:
+                yield folder / (item.name + suffix)
+            else:  # how many frames it has, only reading tells
+                yield from (folder / item.name).glob('*' + suffix)
 
 
 class _Writer:
@@ -149,8 +180,7 @@ class _Writer:
         if self._rows is None:
             assert self._results.statistics is not None
             self._results.statistics.parent.mkdir(parents=True, exist_ok=True)
-            file = self._results.statistics.open('w', newline='')
-            self._rows = csv.writer(self._files.enter_context(file))
+            self._rows = self._files.enter_context(_table(self._results.statistics))
             self._rows.writerow(COLUMNS)
         seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
         for class_id, name in enumerate(self._label_set.class_names):
@@ -174,4 +204,25 @@ def _write_picture(path: Path, array: np.ndarray):
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, array)[1])
+    part = path.with_name(path.name + '.part')  # half a picture never has its name
+    try:
+        with _named(path):
+            part.write_bytes(cv2.imencode(path.suffix, array)[1])
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    with _named(path), path.open('w', newline='') as file:
+        yield csv.writer(file)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have an OSError name the file; that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

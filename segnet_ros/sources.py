@@ -35,6 +35,7 @@ from segnet_ros.sample_drive.drive import SampleDrive
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 FRAME_ID = 'camera'  # of recordings that name no coordinate frame
 SAMPLE, SAMPLE_FRAMES = 'sample', 150
+WHOLE = 0.95  # share of what a video announces with which it counts as whole
 
 # Called with the error of a frame that cannot be read; the frame is then left out.
 OnError = Callable[[ValueError], None]
@@ -45,7 +46,7 @@ class Frames:
     """
     The frames of a source; every iteration starts from the first.
 
-    :param rate: frames a second as recorded.
+    :param rate: frames a second as recorded, on average.
     :param count: how many there are, unreadable ones among them; None where only reading to the
         end would tell. A video's count is what its file says.
     """
@@ -76,7 +77,8 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     :param fps: the rate of images, and of a video or bag that does not tell its own.
     :param topic: which of a bag's image topics; needed only where there are several.
     :param on_error: called with the ValueError of a frame that cannot be read, which is then left
-        out. Without it the error is raised and ends the iteration.
+        out, and at the end of a video that is cut off. Without it the error is raised and ends
+        the iteration.
     :raises FileNotFoundError: where there is no such file or folder.
     :raises ValueError: saying why the source cannot be used.
     """
@@ -96,7 +98,7 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         files = image_files(path)
         return Frames(fps, len(files), lambda: _images(files, fps, report))
-    return _open_video(path, fps)
+    return _open_video(path, fps, report)
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -172,7 +174,7 @@ def _images(files: list[Path], fps: float, on_error: OnError) -> Iterator[Frame]
         yield Frame(index, _stamp(index, fps), FRAME_ID, path.stem, image)
 
 
-def _open_video(path: Path, fps: float) -> Frames:
+def _open_video(path: Path, fps: float, on_error: OnError) -> Frames:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
@@ -181,21 +183,39 @@ def _open_video(path: Path, fps: float) -> Frames:
     capture.release()
     # Some containers say nothing, or the ticks of their clock (90 kHz) instead of a rate.
     rate = own_rate if 0 < own_rate < 1000 else fps
-    return Frames(rate, count if count > 0 else None, lambda: _video(path, rate))
+    seconds = count / own_rate if own_rate > 0 else 0.0
+
+    def read() -> Iterator[Frame]:
+        done, end_ns = 0, 0
+        for frame in _video(path, rate):
+            yield frame
+            done, end_ns = frame.index + 1, frame.stamp_ns + _stamp(1, rate)
+        if not done:
+            raise ValueError(f'{path}: not one frame of this video can be decoded')
+        # Some containers guess their count from length and rate: few frames alone prove nothing.
+        if done < WHOLE * count and end_ns < WHOLE * seconds * 1e9:
+            on_error(ValueError(f'{path} is cut off or damaged: it ends after {done} frames, '
+                                f'{end_ns / 1e9:.2f} of {seconds:.2f} s'))
+    return Frames(rate, count if count > 0 else None, read)
 
 
 def _video(path: Path, rate: float) -> Iterator[Frame]:
     capture = cv2.VideoCapture(str(path))
-    index = 0
+    index = start_ns = stamp_ns = 0
     try:
         while (read := capture.read())[0]:
+            clock_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            if index == 0:
+                start_ns = clock_ns
+            elif clock_ns - start_ns > stamp_ns:
+                stamp_ns = clock_ns - start_ns
+            else:  # a file without times, or with such as go back
+                stamp_ns += _stamp(1, rate)
             image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-            yield Frame(index, _stamp(index, rate), FRAME_ID, _name(index), image)
+            yield Frame(index, stamp_ns, FRAME_ID, _name(index), image)
             index += 1
     finally:
         capture.release()
-    if not index:
-        raise ValueError(f'{path}: not one frame of this video can be decoded')
 
 
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:

@@ -17,7 +17,7 @@
 Write videos that browsers and ordinary players show: H.264 in an mp4, through PyAV.
 
 OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays. Reading videos is for
-sources.py. Knows nothing of networks, labels or ROS.
+sources.py; only what a file says of itself is here. Knows nothing of networks, labels or ROS.
 """
 
 from fractions import Fraction
@@ -28,6 +28,8 @@ import numpy as np
 
 # x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
+# FFmpeg's names of what cameras, phones and browsers write; its others read pictures too.
+CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
 
 
 def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -41,16 +43,33 @@ def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.concatenate((image, below))
 
 
+def video_size(path: str | Path) -> tuple[int, int]:
+    """
+    Return the height and width of a video's frames, as its file announces them.
+
+    :raises ValueError: where the file is no video, though it may be a picture.
+    """
+    av = _import_av()
+    try:
+        with av.open(str(path), options={'format_whitelist': CONTAINERS}) as container:
+            for stream in container.streams.video:
+                return stream.height, stream.width
+    except av.error.FFmpegError:
+        pass
+    raise ValueError(f'{path} is no video that can be read')
+
+
 class VideoWriter:
     """
     Writes RGB frames, one after the other, as H.264; use it in a `with` block.
 
-    The file appears with the first frame; without one there is none. Where the block ends with
-    an error, what was written up to there is closed as a whole video and kept.
+    The file appears when it is whole, at the end of the block; without a frame there is none.
+    Where the block ends with an error, what was written up to there is a whole video and kept.
 
     :param path: file ending in .mp4; an older one is replaced.
     :param fps: frames a second.
     :raises ValueError: where path or rate cannot be used, or PyAV is not installed.
+    :raises OSError: naming the file where it cannot be written, on a full disk for one.
     """
 
     def __init__(self, path: str | Path, fps: float):
@@ -60,6 +79,7 @@ class VideoWriter:
             raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
         if not 0 < fps <= 1000:
             raise ValueError(f'{fps} frames a second: the rate must be above 0, at most 1000')
+        self._part = self.path.with_name(self.path.name + '.part')  # until it is whole
         self._rate = Fraction(fps).limit_denominator(1001)
         self._av = _import_av()
         self._container: Any = None
@@ -103,14 +123,19 @@ class VideoWriter:
         """Write what the encoder still holds, and the index; more than once does no harm."""
         if self._container is None or self._stream is None:
             return
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        self._stream = None
+        stream, self._stream = self._stream, None
+        try:
+            with self._container:
+                self._container.mux(stream.encode())
+            self._part.replace(self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
 
     def _open(self, shape: tuple[int, ...]):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The index in front, so that a browser need not load all before it plays.
-        self._container = self._av.open(str(self.path), 'w', options={'movflags': 'faststart'})
+        self._container = self._av.open(str(self._part), 'w', format='mp4',
+                                        options={'movflags': 'faststart'})
         self._stream = self._container.add_stream('libx264', self._rate, options=QUALITY)
         height, width = shape[:2]
         self._stream.height, self._stream.width = height + height % 2, width + width % 2

@@ -50,12 +50,13 @@ BLOBS = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Return a folder of samples: two countries, and one file that is no picture."""
+    """Return a folder of samples: two countries, one file that is no picture, and one more."""
     folder = tmp_path_factory.mktemp('samples')
     for index, name in enumerate(['Japan/kyoto.png', 'Japan/osaka.png', 'Peru/lima.png']):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.roll(BLOBS, 40 * index, 1)).save(folder / name)
     (folder / 'broken.jpg').write_bytes(b'no picture')
+    Image.fromarray(np.roll(BLOBS, 40, 0)).save(folder / 'more.png')
     return folder
 
 
@@ -74,10 +75,12 @@ def models(tmp_path_factory) -> Models:
 @pytest.fixture(scope='module')
 def url(models, folder):
     streets = FolderStreets(folder)
-    page = build_page(models, folder_samples(streets),
-                      {'Samples': streets, 'Sample drive': DriveStreets()})
-    yield serve(page, wait=False)
-    page.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('segnet_ros.page.layout.GALLERY_PAGE', 4)
+        page = build_page(models, folder_samples(streets),
+                          {'Samples': streets, 'Sample drive': DriveStreets()})
+        yield serve(page, wait=False)
+        page.close()
 
 
 @pytest.fixture(scope='module')
@@ -191,6 +194,22 @@ def test_a_sample_is_shown_where_it_is_clicked(page):
     samples.nth(3).click()
     expect(page.get_by_text('broken.jpg is not a picture that can be read')).to_be_visible()
     expect(caption(page)).to_have_text('lima.png')
+
+
+def test_pages_of_samples_are_turned_by_keyboard_too(page):
+    samples = page.locator('.segnet-samples button img')
+    for index, name in ((2, 'lima.png'), (0, 'kyoto.png')):
+        samples.nth(index).click()
+        expect(caption(page)).to_have_text(name)
+    page.get_by_role('slider', name='Page of 2').press('ArrowRight')
+    expect(samples).to_have_count(1)
+    samples.click()
+    expect(caption(page)).to_have_text('more.png')
+    # What there is while somebody types a number is no error.
+    for number, count in (('', 4), ('9', 1)):
+        page.get_by_role('spinbutton', name='Page of 2').fill(number)
+        expect(samples).to_have_count(count)
+    expect(page.locator('.toast-body')).to_have_count(0)
 
 
 def test_uploaded_photos_are_shown_upright_and_huge_ones_smaller(page, tmp_path):
@@ -322,7 +341,7 @@ def test_a_broken_clip_is_told(page, tmp_path):
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     tab(page, 'Video')
     page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'broken.mp4')
-    expect(page.get_by_text('broken.mp4 is no image, no video')).to_be_visible()
+    expect(page.get_by_text('broken.mp4 is no video that can be read')).to_be_visible()
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):

@@ -220,13 +220,15 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 
 @pytest.mark.parametrize('verb, module, words', [
     ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
+    ('predict', 'cv2', "pip install 'opencv-python-headless<5', or apt install python3-opencv"),
     ('evaluate', 'torchmetrics.classification', "pip install 'segnet_ros[train]'")])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
-    for name in ('segnet_ros.page.layout', 'segnet_ros.training.evaluate'):
+    for name in ('segnet_ros.page.layout', 'segnet_ros.training.evaluate',
+                 'segnet_ros.prediction'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    arguments = ['--weights', 'w', '--data', 'd'] if verb == 'evaluate' else []
-    assert main([verb, *arguments]) == 1
+    arguments = {'evaluate': ['--weights', 'w', '--data', 'd'], 'predict': ['i', '-o', 'o']}
+    assert main([verb, *arguments.get(verb, [])]) == 1
     error = capsys.readouterr().err
     assert f'segnet {verb}: {module} is not installed' in error and words in error
 
@@ -333,7 +335,8 @@ def clip(tmp_path):
 
 def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
     done = []
-    cut = segment_clip(clip, tmp_path / 'out.mp4', lambda image: 255 - image, done.append)
+    cut = segment_clip(clip, tmp_path / 'out.mp4', lambda image: 255 - image, done.append,
+                       pytest.fail)
     frames = open_frames(tmp_path / 'out.mp4')
     images = [frame.image for frame in frames]
     assert not cut and frames.rate == 5 and len(images) == 10
@@ -345,15 +348,33 @@ def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
 
 
 def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
-    assert segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, lambda _: None, max_seconds=1)
+    assert segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, pytest.fail, max_seconds=1)
     assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
 
 
 def test_a_broken_clip_is_named_without_its_folder(tmp_path):
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     with pytest.raises(ValueError, match='^broken.mp4 is no') as caught:
-        segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, lambda _: None)
+        segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, print, print)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_of_a_clip_that_is_cut_off_the_rest_comes_back_with_a_warning(tmp_path, clip):
+    clip.write_bytes(clip.read_bytes()[:clip.stat().st_size * 2 // 3])
+    said = []
+    assert not segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, said.append)
+    assert said[0].startswith('clip.mp4 is cut off')
+    assert 0 < len(list(open_frames(tmp_path / 'out.mp4'))) < 10
+
+
+def test_pictures_and_huge_frames_are_refused_before_they_are_decoded(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr('segnet_ros.page.clips.open_frames', None)
+    monkeypatch.setattr('segnet_ros.page.clips.MAX_PIXELS', 48 * 64 - 1)
+    with pytest.raises(ValueError, match='^clip.mp4 is too large: frames of at most'):
+        segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, print)
+    Image.fromarray(street()).save(clip, 'png')
+    with pytest.raises(ValueError, match='^clip.mp4 is no video'):
+        segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, print)
 
 
 # The page

@@ -80,9 +80,13 @@ def test_a_slow_network_is_no_stuck_one(clock):
 
     def second(done):
         clock.now += 1
-        for _ in range(30):
+        for number in range(30):
             monitor.received()
-        for _ in range(28):
+            if number % 3:
+                monitor.count('limited')
+            else:
+                monitor.waiting()
+        for _ in range(9):
             monitor.count('dropped')
         if done:
             monitor.processed([clock.now] * 5)
@@ -90,11 +94,16 @@ def test_a_slow_network_is_no_stuck_one(clock):
 
     for _ in range(20):
         level, message = second(done=True)
-        assert level == DiagnosticStatus.WARN and message.startswith('28 of 30 frames dropped')
+        assert level == DiagnosticStatus.WARN and message.startswith('9 of 30 frames dropped')
     levels = [second(done=False) for _ in range(13)]
     assert levels[5][0] == DiagnosticStatus.WARN
     assert levels[-1] == (DiagnosticStatus.ERROR, 'stuck: no frame finished for 12 s')
     assert second(done=True)[0] == DiagnosticStatus.WARN
+    # Deactivated, it holds nothing that could be stuck.
+    second(done=False)
+    monitor.started()
+    clock.now += 3600
+    assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
 
 
 def test_a_pause_is_counted_and_hides_no_missing_camera(clock):

@@ -78,7 +78,7 @@ def test_own_classes(tmp_path):
     assert found['miou'] > chance + 0.25
     assert found['per_class_iou']['road'] > 0.7
     # What comes of it runs as the node runs it: with these classes, at the pictures' size.
-    balanced, picture = tmp_path / 'balanced.safetensors', next((tmp_path / 'val').iterdir())
+    balanced, picture = tmp_path / 'balanced.safetensors', min((tmp_path / 'val').iterdir())
     assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
                  '--output', str(balanced)]) == 0
     assert main(['predict', str(picture), '--weights', str(balanced), '-o', str(run)]) == 0

@@ -27,7 +27,7 @@ from small_network import write_small_checkpoint
 import torch
 
 from segnet_ros.bags import write_bag
-from segnet_ros.inputs import find_inputs
+from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.labels import load_label_set
 from segnet_ros.prediction import COLUMNS, predict, Results
 from segnet_ros.predictor import Predictor, SIZES_KEPT
@@ -227,6 +227,60 @@ def test_nothing_done_is_an_error(tmp_path, weights, capsys):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_clip_that_is_cut_off_is_told(drive, tmp_path, weights, capsys):
+    clip = tmp_path / 'clip.mp4'
+    with VideoWriter(clip, 10) as video:
+        for image in drive * 5:
+            video.write(image)
+    clip.write_bytes(clip.read_bytes()[:clip.stat().st_size * 2 // 3])
+    assert run(clip, '-o', tmp_path / 'out', weights=weights) == 3
+    assert f'left out: {clip} is cut off' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name,arguments', [
+    ('clip.mp4', ('--video', 'clip.mp4')), ('clip.mp4', ('--video', 'link.mp4')),
+    ('clip.mp4', ('--statistics', 'clip.mp4')), ('bag', ('--statistics', 'bag/bag.mcap')),
+    ('data/mask', ('-o', 'data'))])
+def test_an_input_is_never_overwritten(folder, drive, tmp_path, weights, capsys, monkeypatch,
+                                       name, arguments):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter('clip.mp4', 10) as video:
+        video.write(drive[0])
+    Path('link.mp4').symlink_to('clip.mp4')
+    write_bag(open_frames(folder), 'bag')
+    save(Path('data/mask'), {'a.png': drive[0]})
+    before = {file: Path(file).read_bytes() for file in files(tmp_path)}
+    assert run(name, *arguments, weights=weights) == 1
+    assert 'would overwrite the input ' + name in capsys.readouterr().err
+    assert {file: Path(file).read_bytes() for file in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (('-o', 'file'), 'file/mask: Not a directory'),
+    (('--video', 'file/v.mp4'), 'file: File exists'),
+    (('--statistics', '/dev/full'), '/dev/full: No space left on device')])
+def test_what_cannot_be_written_is_named_in_one_line(folder, tmp_path, weights, capsys,
+                                                     monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    Path('file').touch()
+    assert run(folder, *arguments, weights=weights) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f'segnet predict: {words}'
+
+
+def test_on_a_full_disk_no_half_picture_is_left(folder, tmp_path, weights, capsys, monkeypatch):
+    real = Path.write_bytes
+
+    def full(path, data):
+        if '1.png' in path.name:
+            real(path, data[:len(data) // 2])
+            raise OSError(28, 'No space left on device')  # as Python says it, without the file
+        return real(path, data)
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    assert run(folder, '-o', tmp_path / 'out', weights=weights) == 1
+    assert f'{tmp_path}/out/mask/1.png: No space left on device' in capsys.readouterr().err
+    assert files(tmp_path / 'out') == ['mask/0.png']
+
+
 def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive, tmp_path,
                                                                    weights, capsys):
     save(folder, {'3.png': drive[3][:32]})
@@ -254,6 +308,23 @@ def test_names(tmp_path, drive):
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
     shutil.copytree(tmp_path / 'a', tmp_path / '[a]')
     assert names(tmp_path / '[a]' / 'x.png') == ['x']
+
+
+def test_files_are_never_taken_for_the_sample_drive_or_a_camera(tmp_path, folder, drive,
+                                                                monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bag(open_frames(folder), 'sample')
+    save(tmp_path / 'pictures', {'camera:0.png': drive[3]})
+    for argument in ('./sample', 'sample/', '[s]ample'):
+        found = find_inputs([argument])
+        assert [item.name for item in found] == ['sample']
+        frames = [frame for _, frame in read_inputs(found, 15, pytest.fail)]
+        assert len(frames) == 6 and all(
+            np.array_equal(frame.image, image) for frame, image in zip(frames, drive, strict=True))
+    monkeypatch.chdir('pictures')
+    for argument in ('.', '*.png', './camera:0.png'):
+        [(_, frame)] = read_inputs(find_inputs([argument]), 15, pytest.fail)
+        np.testing.assert_array_equal(frame.image, drive[3])
 
 
 def test_colliding_names_keep_all_pictures(tmp_path, drive, predictor):

@@ -20,6 +20,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from segnet_ros.bags import bag_topics, IMAGE, read_messages, TYPES
+from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
 
@@ -62,15 +63,27 @@ def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
     assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out'),
                  '--from-topic', '/rear']) == 0
     assert [(t.name, t.count) for t in bag_topics(tmp_path / 'out')] == [('/image', 3)]
+    # So it is where bags are predicted.
+    errors = []
+    found = find_inputs([str(tmp_path / 'two')])
+    assert not list(read_inputs(found, 15, errors.append)) and '/front (Image' in str(errors[0])
+    assert len(list(read_inputs(found, 15, pytest.fail, '/rear'))) == 3
 
 
 def test_errors_are_one_line(tmp_path, folder, capsys):
     assert main(['record-bag', str(folder), str(folder)]) == 1
     assert main(['record-bag', str(tmp_path / 'nothing'), str(tmp_path / 'out')]) == 1
-    (folder / '1.png').write_bytes(b'broken')
-    assert main(['record-bag', str(folder), str(tmp_path / 'out')]) == 1
     lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith('segnet record-bag')]
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert 'is there already' in lines[0] and 'no file or folder' in lines[1]
-    assert '1.png' in lines[2]
     assert not (tmp_path / 'out').exists()
+
+
+def test_what_cannot_be_read_is_left_out_and_named(tmp_path, folder, capsys):
+    (folder / '1.png').write_bytes(b'broken')
+    count = len(list(folder.iterdir()))
+    assert main(['record-bag', str(folder), str(tmp_path / 'out')]) == 3
+    printed = capsys.readouterr()
+    assert 'left out: ' in printed.err and '1.png' in printed.err
+    assert f'{count - 1} images' in printed.out
+    assert bag_topics(tmp_path / 'out')[0].count == count - 1

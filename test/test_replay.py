@@ -240,7 +240,7 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
         for message in read_messages(tmp_path / 'one'):
             for camera in cameras:
                 writer.write(camera, message.record_ns, message.cdr)
-    moved, rear = receiver.listen(Image, '/camera'), receiver.listen(Image, '/rear')
+    moved = receiver.listen(Image, '/camera')
     process = replay(tmp_path / 'bag', '--topic', '/camera')
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and 'choose one with --from-topic: /camera' in err
@@ -250,7 +250,6 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     assert process.returncode == 0 and 'publishing /camera, /rear' in out
     assert 'leaving out /camera: /front takes its place' in err
     assert stamps(moved) == [frame.stamp_ns for frame in images]
-    assert {*stamps(rear)} <= {*stamps(moved)}
 
 
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])

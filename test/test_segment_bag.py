@@ -39,6 +39,7 @@ from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
 from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
 
 torch.set_num_threads(1)
@@ -330,7 +331,7 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
     header = TYPES.types['std_msgs/msg/Header'](
         TYPES.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
     with Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        for encoding in ('rgb8', '8UC3', '32FC1', 'cmyk8'):
+        for encoding in ('rgb8', '8UC3', '32FC1', 'cmyk8', '16UC3'):
             camera = writer.add_connection(f'/{encoding}/image', IMAGE, typestore=TYPES)
             msg = TYPES.types[IMAGE](header, *SIZE, encoding, 0, 3 * SIZE[1], image.reshape(-1))
             writer.write(camera, 1, TYPES.serialize_cdr(msg, IMAGE))
@@ -342,11 +343,28 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
                      str(weights), '--device', 'cpu', '--write', 'mask']) == 3
         told = capsys.readouterr()
         left_out = [line for line in told.err.splitlines() if 'left out' in line]
-        assert len(left_out) == 1
-        assert "/cmyk8/image, 1 in all: encoding 'cmyk8' cannot be" in left_out[0]
+        assert len(left_out) == 2
+        for encoding, line in zip(('16UC3', 'cmyk8'), left_out, strict=True):
+            assert f"/{encoding}/image, 1 in all: encoding '{encoding}' cannot be" in line
         assert '2 images segmented' in told.out
     assert {t.name for t in bag_topics(tmp_path / 'out') if t.name.endswith('mask')} \
         == {'/rgb8/segmentation/mask', '/8UC3/segmentation/mask'}
+    errors = []
+    assert not list(open_frames(tmp_path / 'in', topic='/depth/image/compressed',
+                                on_error=errors.append))
+    assert 'depth image' in str(errors[0])
+
+
+def test_why_no_camera_can_be_read_is_told(tmp_path, weights, capsys):
+    header = TYPES.types['std_msgs/msg/Header'](
+        TYPES.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+    with Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        camera = writer.add_connection('/image', IMAGE, typestore=TYPES)
+        msg = TYPES.types[IMAGE](header, 2, 2, 'cmyk8', 0, 8, np.zeros(16, np.uint8))
+        writer.write(camera, 1, TYPES.serialize_cdr(msg, IMAGE))
+    assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
+                 str(weights)]) == 1
+    assert "/image, 1 in all: encoding 'cmyk8' cannot be read" in capsys.readouterr().err
 
 
 def test_results_there_already_are_refused(bag, tmp_path, predictor):

@@ -14,17 +14,20 @@
 
 """Check where frames come from: folders, single images, videos, bags and the sample drive."""
 
+from fractions import Fraction
 import tracemalloc
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from segnet_ros.bags import write_bag
-from segnet_ros.frames import decode_image, Frame
+from segnet_ros.frames import decode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import open_frames, open_labels, sample_seed
+from segnet_ros.video import VideoWriter
 
 
 def picture(seed, height=37, width=51):
@@ -108,6 +111,26 @@ def test_photographs_are_turned_upright_and_messages_are_not(tmp_path):
     assert close(frame.image, np.rot90(image, -1), 12)
 
 
+def jpeg(progressive, thumbnail):
+    """Return a JPEG, as phones make them with a JPEG in its EXIF segment."""
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    data = cv2.imencode('.jpg', picture(3), options)[1].tobytes()
+    if thumbnail:
+        inner = b'Exif\0\0' + cv2.imencode('.jpg', picture(4, 12, 16))[1].tobytes()
+        data = data[:2] + b'\xff\xe1' + (len(inner) + 2).to_bytes(2, 'big') + inner + data[2:]
+    return data
+
+
+@pytest.mark.parametrize('progressive', [0, 1])
+@pytest.mark.parametrize('thumbnail', [False, True])
+def test_a_jpeg_is_whole_with_a_video_behind_it_and_not_when_it_is_cut(progressive, thumbnail):
+    whole = jpeg(progressive, thumbnail)
+    assert (whole.count(b'\xff\xda') > 1 + thumbnail) == bool(progressive)
+    motion_photo = whole + b'\0\0\0\x18ftypmp42' + b'\xff\xd9 \xff\xda' * 3
+    np.testing.assert_array_equal(decode_image(motion_photo), decode_image(whole))
+    assert not any(is_whole_image(whole[:length]) for length in range(len(whole)))
+
+
 def test_video_has_its_own_rate(video):
     frames = open_frames(video, fps=99)
     assert (frames.rate, frames.count) == (12.5, 5)
@@ -115,6 +138,61 @@ def test_video_has_its_own_rate(video):
     assert [f.stamp_ns for f in found] == [i * 80_000_000 for i in range(5)]
     assert [f.name for f in found] == [f'{i:06d}' for i in range(5)]
     assert all(close(f.image, picture(i, 38, 50), 12) for i, f in enumerate(found))
+
+
+def write_uneven_video(path, milliseconds):
+    """Write a frame at each time, as phones do in the dark."""
+    with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
+        stream = container.add_stream('libx264', 30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for seed, time in enumerate(milliseconds):
+            frame = av.VideoFrame.from_ndarray(picture(seed, 48, 64), 'rgb24')
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame.reformat(format='yuv420p')))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize('suffix', ['mp4', 'mkv'])
+def test_frames_of_an_uneven_video_have_their_own_times(tmp_path, suffix):
+    times = [33 * i for i in range(10)] + [400 + 200 * i for i in range(10)]
+    write_uneven_video(tmp_path / f'v.{suffix}', times)
+    # An mkv announces the frames that its length would hold at the camera's rate: 73.
+    errors = []
+    found = list(open_frames(tmp_path / f'v.{suffix}', on_error=errors.append))
+    assert [round(frame.stamp_ns / 1e6) for frame in found] == times and not errors
+
+
+def test_a_video_without_times_has_those_of_its_rate(video, monkeypatch):
+    class Timeless:
+        """OpenCV's, of a file that holds no times."""
+
+        def __init__(self, path):
+            self.real = real(path)
+
+        def get(self, what):
+            return 0.0 if what == cv2.CAP_PROP_POS_MSEC else self.real.get(what)
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', Timeless)
+    assert [f.stamp_ns for f in open_frames(video)] == [i * 80_000_000 for i in range(5)]
+
+
+def test_a_video_that_is_cut_off_is_reported(tmp_path):
+    path = tmp_path / 'v.mp4'
+    with VideoWriter(path, 10) as writer:
+        for seed in range(40):
+            writer.write(picture(seed, 48, 64))
+    errors = []
+    assert len(list(open_frames(path, on_error=errors.append))) == 40 and not errors
+    path.write_bytes(path.read_bytes()[:path.stat().st_size * 2 // 3])
+    found = list(open_frames(path, on_error=errors.append))
+    assert 5 < len(found) < 35
+    assert f'{path} is cut off or damaged: it ends after {len(found)} frames' in str(errors[0])
+    with pytest.raises(ValueError, match='cut off'):
+        list(open_frames(path))
 
 
 def test_bag_gives_what_was_written(tmp_path):

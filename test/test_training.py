@@ -545,11 +545,22 @@ def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, m
     assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('012')
 
 
+def test_state_of_a_gpu_run_is_read_where_there_is_none(data, tmp_path, monkeypatch):
+    config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),))
+    train(config, tmp_path, 'cpu')
+    load, places = torch.load, []
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: (
+        places.append(kwargs['map_location']), load(*args, **kwargs))[1])
+    train(config, tmp_path, 'cpu')
+    # Without a place torch.load puts every tensor on the device that it came from.
+    assert places and None not in places
+
+
 def test_damaged_state_is_told(data, tmp_path):
     torch.save({'state': torch.zeros(1000)}, tmp_path / 'last.ckpt')
     with (tmp_path / 'last.ckpt').open('r+b') as file:
         file.truncate(2000)
-    with pytest.raises(ValueError, match='last.ckpt, .* cannot be read .*delete it'):
+    with pytest.raises(ValueError, match='last.ckpt, .* cannot be read .* damaged, delete it'):
         train(recipe(data), tmp_path, 'cpu')
 
 
@@ -633,19 +644,15 @@ def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
 
 def test_two_processes_train_together(data, tmp_path):
     script = tmp_path / 'segnet.py'
-    script.write_text(f'''
-import os, sys
-import torch
-from segnet_ros.tools.cli import main
-from segnet_ros.training.module import SegmentationModule
-
-def keep(module):
-    torch.save(module.network.classifier.weight.detach(), '{tmp_path}/' + os.environ['RANK'])
-
-torch.set_num_threads(1)
-SegmentationModule.on_train_epoch_end = keep
-sys.exit(main())
-''')
+    script.write_text('\n'.join([
+        'import os, sys, torch',
+        'from segnet_ros.tools.cli import main',
+        'from segnet_ros.training import module, train',
+        'torch.set_num_threads(1)',
+        'train.computes_in_bfloat16 = lambda device: False  # scores are compared below',
+        'module.SegmentationModule.on_train_epoch_end = lambda module: torch.save(',
+        f'    module.network.classifier.weight.detach(), "{tmp_path}/" + os.environ["RANK"])',
+        'sys.exit(main())']))
     root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',

@@ -15,6 +15,7 @@
 
 """Check that videos hold what was written, in a form that browsers play."""
 
+from pathlib import Path
 import sys
 
 import av
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.video import stack, VideoWriter
+from segnet_ros.video import stack, video_size, VideoWriter
 
 
 def pictures(count, size=(96, 128)):
@@ -110,6 +111,33 @@ def test_what_was_written_before_an_error_is_a_whole_video(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / 'v.mp4', interrupted())
     assert len(read(tmp_path / 'v.mp4')) == 5
+
+
+def test_an_older_video_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    image = np.zeros((48, 64, 3), np.uint8)
+    path = write(tmp_path / 'v.mp4', [image] * 2)
+    before = path.read_bytes()
+    with VideoWriter(path, 15) as video:
+        video.write(image)
+        assert path.read_bytes() == before
+    after = path.read_bytes()
+    assert len(read(path)) == 1 and [p.name for p in tmp_path.iterdir()] == ['v.mp4']
+
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(Path, 'replace', full)
+    with pytest.raises(OSError, match='No space left'):
+        write(path, [image] * 2)
+    assert path.read_bytes() == after and [p.name for p in tmp_path.iterdir()] == ['v.mp4']
+
+
+def test_size_of_a_video_and_of_what_is_none(tmp_path):
+    image = np.zeros((48, 64, 3), np.uint8)
+    assert video_size(write(tmp_path / 'v.mp4', [image])) == (48, 64)
+    for suffix in ('.png', '.jpg'):
+        (tmp_path / 'v.mp4').write_bytes(cv2.imencode(suffix, image)[1])
+        with pytest.raises(ValueError, match='v.mp4 is no video'):
+            video_size(tmp_path / 'v.mp4')
 
 
 def test_no_frame_no_file(tmp_path):

@@ -23,27 +23,36 @@ from pathlib import Path
 
 import numpy as np
 
-from segnet_ros.page.pictures import fit_picture
+from segnet_ros.page.pictures import fit_picture, MAX_PIXELS
 from segnet_ros.sources import open_frames
-from segnet_ros.video import stack, VideoWriter
+from segnet_ros.video import stack, video_size, VideoWriter
 
 MAX_SECONDS = 60.0
 MAX_SIDE = 960  # pixels: two of them stand above each other
 
 
 def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray], np.ndarray],
-                 progress: Callable[[float], None], max_seconds: float = MAX_SECONDS) -> bool:
+                 progress: Callable[[float], None], warn: Callable[[str], None],
+                 max_seconds: float = MAX_SECONDS) -> bool:
     """
     Write the video of a clip and its segmentation.
 
     :param overlay: takes (H, W, 3) uint8 RGB and returns the segmentation to show, same shape.
     :param progress: called with what is done of the whole, 0 to 1.
+    :param warn: called with what is wrong with a clip of which a part can be segmented.
     :return: whether the clip was longer than `max_seconds`, and the rest left out.
-    :raises ValueError: where the clip cannot be read.
+    :raises ValueError: where the clip is no video, cannot be read, or has too large frames.
     """
     source = Path(source)
+
+    def words(error: ValueError) -> str:
+        return str(error).replace(str(source), source.name)
     try:
-        frames = open_frames(source)
+        height, width = video_size(source)
+        if height * width > MAX_PIXELS:
+            raise ValueError(f'{source} is too large: frames of at most {MAX_PIXELS // 10**6} '
+                             'million pixels can be segmented. Scale it down first.')
+        frames = open_frames(source, on_error=lambda error: warn(words(error)))
         limit = max(1, round(frames.rate * max_seconds))
         total = min(frames.count or limit, limit)
         with VideoWriter(target, frames.rate) as video:
@@ -54,5 +63,5 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
                 video.write(stack(image, overlay(image)))
                 progress(min(1.0, (frame.index + 1) / total))
     except ValueError as error:
-        raise ValueError(str(error).replace(str(source), source.name)) from error
+        raise ValueError(words(error)) from error
     return False

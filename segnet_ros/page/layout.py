@@ -153,20 +153,24 @@ def _add_samples(samples: Sequence[Sample], picture: gr.State):
         except ValueError:
             return MISSING
 
-    def shown(page: float):
-        start = (int(page) - 1) * GALLERY_PAGE
-        return [small(i) for i in range(start, min(start + GALLERY_PAGE, len(samples)))]
+    def shown(page: int):
+        start = (page - 1) * GALLERY_PAGE
+        return [small(i) for i in range(start, min(start + GALLERY_PAGE, len(samples)))], start
 
     @_or_warn
-    def pick(page: float, event: gr.SelectData) -> Picture:
-        return samples[(int(page) - 1) * GALLERY_PAGE + event.index]()
+    def pick(start: int, event: gr.SelectData) -> Picture:
+        return samples[start + event.index]()
 
-    gallery = gr.Gallery(shown(1), columns=2, height='auto', object_fit='cover', format='jpeg',
+    first = gr.State(0)  # which sample the gallery begins with
+    gallery = gr.Gallery(shown(1)[0], columns=2, height='auto', object_fit='cover', format='jpeg',
                          allow_preview=False, show_label=False, buttons=[], interactive=False,
                          elem_classes='segnet-samples')
     page = gr.Slider(1, max(2, pages), 1, step=1, label=f'Page of {pages}', visible=pages > 1)
-    page.release(shown, page, gallery, show_progress='hidden')
-    gallery.select(pick, page, picture, show_progress='hidden')
+    # While visitors type a number, it may be none or beyond the last page.
+    page.preprocess = lambda number: min(max(1, int(number or 1)), pages)  # type: ignore
+    # Not on release: that comes of a pointer alone, not of the arrow keys.
+    page.change(shown, page, [gallery, first], show_progress='hidden')
+    gallery.select(pick, first, picture, show_progress='hidden')
 
 
 def _add_upload(picture: gr.State):
@@ -220,7 +224,7 @@ def _add_video(models: Models, model: gr.Dropdown):
         folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
         target = folder / f'{Path(path).stem}_segmented.mp4'
         cut = clips.segment_clip(path, target, functools.partial(models.overlay, name),
-                                 lambda done: progress(done, desc='Segmenting'))
+                                 lambda done: progress(done, desc='Segmenting'), gr.Warning)
         if cut:
             gr.Info(f'Only the first {clips.MAX_SECONDS:.0f} seconds were segmented.')
         return target

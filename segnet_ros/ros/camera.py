@@ -87,6 +87,7 @@ class Camera:
         """Subscribe; frames go to the worker's store."""
         self._frames = frames
         self._started, self._warned = time.monotonic(), False
+        self.monitor.started()
         self._info_subscription = self._node.create_subscription(
             CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
             # Fits what any driver offers.
@@ -182,6 +183,7 @@ class Camera:
             if now < self._due - 0.1 * period:
                 return self.monitor.count('limited')
             self._due = max(self._due, now - 0.1 * period) + period
+        self.monitor.waiting()
         if self._frames.put(self, (msg, now)):
             self.monitor.count('dropped')
 

@@ -54,13 +54,23 @@ class StreamMonitor:
         with self._lock:
             self.counts['received'] += 1
             self._arrivals.append(time.monotonic())
-            self._waiting_since = self._waiting_since or self._arrivals[-1]
+
+    def started(self):
+        """Forget frames that waited before a pause in which nothing was taken."""
+        with self._lock:
+            self._waiting_since = None
+
+    def waiting(self):
+        """Note that a frame waits for a worker."""
+        with self._lock:
+            self._waiting_since = self._waiting_since or time.monotonic()
 
     def count(self, outcome: str, error: str = ''):
         """Count what became of a frame."""
         with self._lock:
             self.counts[outcome] += 1
-            if outcome != 'dropped':
+            # These two are counted where frames come in, whether or not a worker is alive.
+            if outcome not in ('dropped', 'limited'):
                 self._waiting_since = None
             if error:
                 self.last_error = error

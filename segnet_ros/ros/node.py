@@ -193,9 +193,9 @@ class SegNetNode(LifecycleNode):
         """Name what was given and is no parameter: misspelt, an alert would never come."""
         unknown = sorted(n for n in self._parameter_overrides if not self.has_parameter(n))
         if unknown:
-            self.get_logger().error(
-                f'{", ".join(unknown)}: there are no such parameters, they have no effect; '
-                '`ros2 param list` names those that there are')
+            self.get_logger().warn(
+                f'{", ".join(unknown)}: this node has no such parameters, they have no effect; '
+                '`ros2 param list` names those that it has')
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
         with self._spare_lock:

@@ -200,8 +200,8 @@ def parse_camera_names(names) -> list[str]:
     for name in names:
         if name and not all(re.fullmatch('[A-Za-z]([A-Za-z0-9]|_(?!_))*', token)
                             for token in name.split('/')):
-            raise ValueError(f"'{name}' cannot be part of a topic; begin with a letter, go on "
-                             'with letters, digits and _')
+            raise ValueError(f"'{name}' cannot be part of a topic; each part between / begins "
+                             'with a letter and goes on with letters, digits and single _')
     if '' in names and len(names) > 1:
         raise ValueError('an empty name stands for the only camera; name every one')
     return names

@@ -53,14 +53,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return module.main(args) or 0
     except _user_errors() as error:
-        print(f'segnet {args.verb}: {error}', file=sys.stderr)
+        print(f'segnet {args.verb}: {_words(error)}', file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if args.verb not in EXTRAS:
+        if error.name != 'cv2' and args.verb not in EXTRAS:
             raise
+        # No extra brings OpenCV: beside ROS's own it would be a second one (setup.py).
+        how = "pip install 'opencv-python-headless<5', or apt install python3-opencv" \
+            if error.name == 'cv2' else f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
-              f"brings it, elsewhere pip install 'segnet_ros[{EXTRAS[args.verb]}]'",
-              file=sys.stderr)
+              f'brings it, elsewhere {how}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -68,12 +70,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message says all that a user needs; others keep their traceback."""
-    errors = [FileNotFoundError, ValueError]
+    errors: list[type[Exception]] = [OSError, ValueError]
     # Looked up, not imported: only a verb that loaded the module can have raised its error.
     checkpoint = sys.modules.get('segnet_ros.checkpoint')
     if checkpoint is not None:
         errors.append(checkpoint.CheckpointError)
     return tuple(errors)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'  # without '[Errno 28]'
+    return str(error)
 
 
 if __name__ == '__main__':

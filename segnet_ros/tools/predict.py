@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--statistics', type=Path, metavar='FILE.csv',
                         help="write each class's pixels, share and confidence in every frame")
     parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
+    parser.add_argument('--topic', help='the images of a bag, where it has several image topics')
     parser.add_argument('--limit', type=int, metavar='N', help='end after N frames')
     add_model_arguments(parser)
 
@@ -69,7 +70,8 @@ def main(args: argparse.Namespace) -> int:
     results = Results(args.out, tuple(args.write), args.video, args.below, args.statistics)
     outcome = predict(
         args.inputs, Predictor(args.weights, args.device, args.precision), results, args.fps,
-        args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True)
+        args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True,
+        topic=args.topic)
     print(f'{outcome.frames} frames segmented, {len(outcome.left_out)} left out')
     if not outcome.frames:
         return 1

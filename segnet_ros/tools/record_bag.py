@@ -17,10 +17,15 @@
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
+import sys
+
+from segnet_ros.tools.predict import SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
+    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 some frames could not be read and '
+                     'were left out, each named.')
     parser.add_argument('source', help='folder of images, video, rosbag2, or sample[:SEED]')
     parser.add_argument('out', help='rosbag2 folder to make')
     parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
@@ -34,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='raw sensor_msgs/Image, or CompressedImage in jpeg or png')
 
 
-def main(args: argparse.Namespace):
+def main(args: argparse.Namespace) -> int:
     """Write the bag, then say what it holds."""
     from tqdm import tqdm
 
@@ -42,10 +47,17 @@ def main(args: argparse.Namespace):
     from segnet_ros.sources import Frame, open_frames
     if is_bag(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
-    source = open_frames(args.source, args.fps, args.from_topic)
+    left_out: list[ValueError] = []
+
+    def leave_out(error: ValueError):
+        left_out.append(error)
+        tqdm.write(f'left out: {error}', sys.stderr)
+
+    source = open_frames(args.source, args.fps, args.from_topic, leave_out)
     with tqdm(source, args.out, total=source.count, unit='frame') as bar:
         frames: Iterable[Frame] = bar
         if args.frame_id is not None:
             frames = (replace(frame, frame_id=args.frame_id) for frame in bar)
         count = write_bag(frames, args.out, args.topic, args.storage, args.format)
     print(f'{args.out}: {count} images on {args.topic}, {source.rate:.4g} a second')
+    return SOME_LEFT_OUT if left_out else 0

@@ -94,13 +94,13 @@ class WholeFiles(TorchCheckpointIO):
         torch.save(checkpoint, partial)
         partial.replace(path)
 
-    def load_checkpoint(self, path, map_location=None, weights_only=None):
+    def load_checkpoint(self, path, *args, **kwargs):
         """Read a file; ValueError says what to do with one that cannot be read."""
         try:
-            return super().load_checkpoint(path, map_location, weights_only)
+            return super().load_checkpoint(path, *args, **kwargs)
         except Exception as error:  # a damaged file may raise anything
-            raise ValueError(f'{path}, the state of a run, cannot be read ({error}); delete it to '
-                             'start anew, or give another --output') from error
+            raise ValueError(f'{path}, the state of a run, cannot be read ({error}); if it is '
+                             'damaged, delete it to start anew') from error
 
 
 class MetricsFile(Logger):
