@@ -45,9 +45,18 @@ test: lint  ## lint, then the whole test suite
 
 .PHONY: lint
 lint: $(VENV)/.test  ## ruff, mypy on the core, ament_flake8, ament_pep257
-	@echo '* ruff' && $(BIN)/ruff check --quiet --output-format concise
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(LINTERS)
+
+# mypy takes as long as the others together.
+LINTERS := mypy ruff flake8 pep257
+.PHONY: $(LINTERS)
+mypy:
 	@echo '* mypy' && $(BIN)/mypy --no-error-summary
+ruff:
+	@echo '* ruff' && $(BIN)/ruff check --quiet --output-format concise
+flake8:
 	@echo '* ament_flake8' && $(call failing,$(BIN)/ament_flake8 --config setup.cfg $(CHECKED))
+pep257:
 	@echo '* ament_pep257' && $(call failing,$(BIN)/ament_pep257 $(CHECKED))
 
 # $(call failing,COMMAND): its output where it fails, nothing where it does not.
