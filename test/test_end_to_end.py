@@ -31,10 +31,10 @@ from labelled_folder import write_split
 import numpy as np
 import pytest
 from ros_domain import free_domain
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
-    QosTime
+from rosbags.interfaces import QosReliability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from small_network import write_small_checkpoint
+from test_replay import offered
 
 from segnet_ros import sources
 from segnet_ros.bags import IMAGE, TYPES
@@ -129,14 +129,11 @@ def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch):
 
 def write_hard_bag(path):
     """Write a grey best effort camera whose size changes, beside a second and a silent one."""
-    never = QosTime(2147483647, 4294967295)
-    best_effort = Qos(QosHistory.UNKNOWN, 0, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
-                      never, never, QosLiveliness.AUTOMATIC, never, False)
     types = TYPES.types
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         # The second camera is where the drive sends what it was told to take.
         topics = [writer.add_connection(name, IMAGE, typestore=TYPES,
-                                        offered_qos_profiles=[best_effort])
+                                        offered_qos_profiles=offered(QosReliability.BEST_EFFORT))
                   for name in ('/front', drive_verb.IMAGE_TOPIC, '/silent')]
         for index in range(6):
             stamp_ns, height = 10**18 + index * 700_000_000, 48 + 16 * (index // 2 % 2)

@@ -42,9 +42,8 @@ def image_from_message(msg: Image) -> np.ndarray:
 
     :raises ImageConversionError: where the encoding is unknown or sizes and data disagree.
     """
-    if msg.encoding in SUPPORTED_ENCODINGS:
-        return unpack_image(msg)
-    return _ask_cv_bridge(msg)
+    image = None if msg.encoding in SUPPORTED_ENCODINGS else _ask_cv_bridge(msg)
+    return unpack_image(msg) if image is None else image
 
 
 def image_from_compressed(msg: CompressedImage) -> np.ndarray:
@@ -108,9 +107,9 @@ def compressed_message(image: np.ndarray, codec: str, header: Header,
     return msg
 
 
-def _ask_cv_bridge(msg: Image) -> np.ndarray:
+def _ask_cv_bridge(msg: Image) -> np.ndarray | None:
     """
-    Return what an installed cv_bridge makes of an encoding that is not in our table.
+    Return what an installed cv_bridge makes of an encoding that is not in our table, if anything.
 
     Imported only here, since a cv_bridge built for another numpy can crash the process. Names such
     as 32FC1 say nothing of colour, and cv_bridge would make arbitrary pixels of them.
@@ -123,5 +122,4 @@ def _ask_cv_bridge(msg: Image) -> np.ndarray:
                 return image
         except Exception:  # noqa: BLE001  Its versions raise all kinds; none can read the image.
             pass
-    raise ImageConversionError(f"encoding '{msg.encoding}' is not supported; supported are "
-                               + ', '.join(SUPPORTED_ENCODINGS))
+    return None

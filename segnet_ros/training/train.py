@@ -128,13 +128,11 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     _hush_lightning()
     keep_freed_memory()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    label_set = load_label_set(config.label_set)
-    info = ModelInfo(label_set=label_set, architecture=config.architecture,
+    info = ModelInfo(label_set=load_label_set(config.label_set), architecture=config.architecture,
                      width=config.width, input_size=config.input_size, made_by=config.to_dict())
     weights = output / 'weights.safetensors'
     # Before the frames are read, which takes a while: it says whether the devices are there.
-    trainer = _trainer(config, output, ExportWeights(info, weights), accelerator,
-                       _machines(devices, nodes))
+    trainer = _trainer(config, info, weights, accelerator, _machines(devices, nodes))
     data = TrainingData(config)
     weights_of_classes = class_weights(data.shares, config.class_weight_offset)
     module = SegmentationModule(config, info, weights_of_classes)
@@ -148,16 +146,16 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     return weights
 
 
-def _trainer(config: TrainConfig, output: Path, export: ExportWeights, accelerator: str,
+def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: str,
              machines: dict) -> lightning.Trainer:
-    class_names = load_label_set(config.label_set).class_names
+    output = weights.parent
     try:
         return lightning.Trainer(
             accelerator=accelerator, precision=_precision(accelerator), **machines,
             **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
-            logger=MetricsFile(output / 'metrics.csv', class_names),
+            logger=MetricsFile(output / 'metrics.csv', info.label_set.class_names),
             callbacks=[
-                export, average_weights(config.ema_decay),
+                ExportWeights(info, weights), average_weights(config.ema_decay),
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
                 TQDMProgressBar()])
