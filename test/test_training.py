@@ -647,11 +647,16 @@ def test_two_processes_train_together(data, tmp_path):
     script.write_text('\n'.join([
         'import os, sys, torch',
         'from segnet_ros.tools.cli import main',
-        'from segnet_ros.training import module, train',
+        'from segnet_ros.training import callbacks, module, train',
         'torch.set_num_threads(1)',
         'train.computes_in_bfloat16 = lambda device: False  # scores are compared below',
         'module.SegmentationModule.on_train_epoch_end = lambda module: torch.save(',
         f'    module.network.classifier.weight.detach(), "{tmp_path}/" + os.environ["RANK"])',
+        'scores = callbacks.scores',
+        'def counted(matrix):',
+        f'    open("{tmp_path}/pixels", "w").write(str(int(matrix.sum())))',
+        '    return scores(matrix)',
+        'callbacks.scores = counted',
         'sys.exit(main())']))
     root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
@@ -673,6 +678,8 @@ def test_two_processes_train_together(data, tmp_path):
     scores = load_checkpoint(weights)[1].scores
     assert scores['epoch'] == 2
     # Three frames for two processes: neither scores one that the other has scored.
+    labelled = 3 * (SIZE[0] - 2) * SIZE[1]
+    assert int((tmp_path / 'pixels').read_text()) == labelled
     alone = evaluate(weights, data, 'val:0003_0+val:0003_1+val:0003_2', precision='float32').result
     assert scores['val']['miou'] == pytest.approx(alone['miou'], abs=1e-3)
 
