@@ -33,8 +33,8 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
-from segnet_ros.encodings import bayer_code, is_depth, to_rgb, unpack_image
-from segnet_ros.frames import decode_image, Frame
+from segnet_ros.encodings import unpack_compressed, unpack_image
+from segnet_ros.frames import Frame
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STORAGES = ('mcap', 'sqlite3')
@@ -165,7 +165,7 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
         raise ValueError(f'{message.topic}: a damaged message ({error})') from error
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
     try:
-        image = _decompress(msg) if message.type_name == COMPRESSED else unpack_image(msg)
+        image = unpack_compressed(msg) if message.type_name == COMPRESSED else unpack_image(msg)
     except ValueError as error:
         raise ValueError(f'{message.topic}, message of time {stamp_ns / 1e9:.3f}: '
                          f'{error}') from error
@@ -216,14 +216,6 @@ def _storage_files(folder: Path) -> list[Path]:
 def _topic(name: str, connections: list[Connection]) -> BagTopic:
     qos = [profile for c in connections for profile in getattr(c.ext, 'offered_qos_profiles', [])]
     return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
-
-
-def _decompress(msg: Any) -> np.ndarray:
-    if is_depth(msg.format):
-        raise ValueError(f"format '{msg.format}' is that of a depth image")
-    image, code = decode_image(msg.data), bayer_code(msg.format)
-    # A mosaic is stored as a grey image, whose three channels come out equal.
-    return image if code is None else to_rgb(np.ascontiguousarray(image[..., 0]), code)
 
 
 def _header(frame: Frame) -> Any:

@@ -27,6 +27,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from segnet_ros.frames import decode_image
+
 # Encodings with whole pixels in one plane: name -> (channels, OpenCV's code to RGB).
 # ROS names a Bayer mosaic after its first 2x2 pixels, OpenCV after those one row and column on.
 # 8UC3 and 8UC4 leave the order open: they are read as BGR(A), as OpenCV keeps and RViz shows them.
@@ -102,6 +104,32 @@ def unpack_image(msg: Any) -> np.ndarray:
                                     YUV_420[encoding])[:height, :width]
     raise ImageConversionError(f"encoding '{encoding}' is not supported; supported are "
                                + ', '.join(SUPPORTED_ENCODINGS))
+
+
+def unpack_compressed(msg: Any) -> np.ndarray:
+    """
+    Return the image of a jpeg, png or webp message as RGB, (H, W, 3) uint8.
+
+    Grey, alpha and 16-bit images become RGB too; a compressed Bayer mosaic, which image_transport
+    names in the format ('bayer_rggb8; png compressed '), is demosaicked. An EXIF orientation is
+    ignored: turning the image would break the camera's calibration.
+
+    :param msg: with the fields of sensor_msgs/CompressedImage: format, and data of any kind.
+    :raises ImageConversionError: where it is a depth image, or the data are no whole image.
+    """
+    if is_depth(msg.format):
+        raise ImageConversionError(
+            f"format '{msg.format}': this is a depth image; subscribe to a colour image")
+    data = bytes(msg.data)
+    code = bayer_code(msg.format)
+    try:
+        if data.startswith(b'BM'):  # no format of image_transport's, and has no end to look for
+            raise ValueError('a bitmap')
+        image = decode_image(data, grey=code is not None)
+    except ValueError as error:
+        raise ImageConversionError(f"format '{msg.format}': the {len(data)} bytes are not a whole "
+                                   'jpeg, png or webp image') from error
+    return image if code is None else to_rgb(image, code)
 
 
 def bayer_code(image_format: str) -> int | None:

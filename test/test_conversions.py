@@ -29,9 +29,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from segnet_ros.encodings import ImageConversionError, SUPPORTED_ENCODINGS
 from segnet_ros.ros.conversions import (
-    compressed_message, image_from_compressed, image_from_message, ImageConversionError,
-    preallocated_image, SUPPORTED_ENCODINGS)
+    compressed_message, image_from_message, preallocated_image)
 
 CHANNELS = {'rgb': 'RGB', 'bgr': 'BGR', 'rgba': 'RGBA', 'bgra': 'BGRA', 'mono': 'Y',
             '8UC1': 'Y', '8UC3': 'BGR', '8UC4': 'BGRA'}
@@ -321,12 +321,12 @@ def compressed(pixels, extension, message_format=None):
 def test_jpeg(message_format):
     rgb = smooth_image()
     msg = compressed(rgb[..., ::-1], 'jpeg', message_format)
-    assert np.abs(image_from_compressed(msg).astype(int) - rgb).mean() < 3
+    assert np.abs(image_from_message(msg).astype(int) - rgb).mean() < 3
 
 
 def test_webp():
     rgb = smooth_image()
-    image = image_from_compressed(compressed(rgb[..., ::-1], 'webp'))
+    image = image_from_message(compressed(rgb[..., ::-1], 'webp'))
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - rgb).mean() < 3
 
@@ -337,7 +337,7 @@ def test_any_png_becomes_rgb(channels, dtype):
     pixels = smooth_image(channels=channels).reshape(48, 64, channels)
     rgb = np.repeat(pixels, 3, 2) if channels == 1 else pixels[..., 2::-1]
     factor = 257 if dtype is np.uint16 else 1
-    image = image_from_compressed(compressed(pixels.astype(dtype) * dtype(factor), 'png'))
+    image = image_from_message(compressed(pixels.astype(dtype) * dtype(factor), 'png'))
     assert_close(image, rgb.astype(int), 0)
 
 
@@ -345,7 +345,7 @@ def test_any_png_becomes_rgb(channels, dtype):
 def test_compressed_bayer_is_demosaicked(encoding):
     mosaic = flat_mosaic(encoding, 6, 8, (200, 90, 10))
     msg = compressed(mosaic, 'png', f'{encoding}; png compressed ')
-    assert (image_from_compressed(msg) == (200, 90, 10)).all()
+    assert (image_from_message(msg) == (200, 90, 10)).all()
 
 
 def test_exif_orientation_is_ignored():
@@ -356,7 +356,7 @@ def test_exif_orientation_is_ignored():
     turned = data[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + data[2:]
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)
     msg.data = turned
-    assert image_from_compressed(msg).shape == (48, 64, 3)
+    assert image_from_message(msg).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize('image_format', [
@@ -364,7 +364,7 @@ def test_exif_orientation_is_ignored():
 def test_compressed_depth_is_refused(image_format):
     msg = compressed(np.zeros((4, 6), np.uint16), 'png', image_format)
     with pytest.raises(ImageConversionError, match='this is a depth image'):
-        image_from_compressed(msg)
+        image_from_message(msg)
 
 
 @pytest.mark.parametrize('extension', ['jpeg', 'png', 'webp'])
@@ -373,7 +373,7 @@ def test_cut_images_are_refused(extension):
     for percent in (0, 1, 10, 50, 90, 98):
         size = len(whole.data) * percent // 100
         with pytest.raises(ImageConversionError, match=f'the {size} bytes are not a whole jpeg'):
-            image_from_compressed(CompressedImage(format=extension, data=whole.data[:size]))
+            image_from_message(CompressedImage(format=extension, data=whole.data[:size]))
 
 
 def test_cut_jpeg_with_a_thumbnail_never_reaches_opencv(monkeypatch):
@@ -382,10 +382,10 @@ def test_cut_jpeg_with_a_thumbnail_never_reaches_opencv(monkeypatch):
     thumbnail = compressed(smooth_image(8, 8), 'jpeg').data.tobytes()
     comment = b'\xff\xfe' + struct.pack('>H', len(thumbnail) + 2) + thumbnail
     whole = data[:2] + comment + data[2:]
-    assert image_from_compressed(CompressedImage(data=whole)).shape == (480, 640, 3)
+    assert image_from_message(CompressedImage(data=whole)).shape == (480, 640, 3)
     monkeypatch.setattr(cv2, 'imdecode', None)  # An old one would make an image of it.
     with pytest.raises(ImageConversionError):
-        image_from_compressed(CompressedImage(data=whole[:-len(data) // 2]))
+        image_from_message(CompressedImage(data=whole[:-len(data) // 2]))
 
 
 def test_a_png_too_large_for_opencv_is_refused():
@@ -393,13 +393,13 @@ def test_a_png_too_large_for_opencv_is_refused():
     header = b'IHDR' + struct.pack('>II', 2 ** 16, 2 ** 16) + data[24:29]
     huge = data[:12] + header + struct.pack('>I', zlib.crc32(header)) + data[33:]
     with pytest.raises(ImageConversionError):
-        image_from_compressed(CompressedImage(data=huge))
+        image_from_message(CompressedImage(data=huge))
 
 
 def test_bytes_after_a_jpeg_do_no_harm():
     msg = compressed(smooth_image(), 'jpeg')
     msg.data.frombytes(bytes(100))
-    assert image_from_compressed(msg).shape == (48, 64, 3)
+    assert image_from_message(msg).shape == (48, 64, 3)
 
 
 def test_other_formats_and_garbage_lengths_never_reach_opencv(monkeypatch):
@@ -408,7 +408,7 @@ def test_other_formats_and_garbage_lengths_never_reach_opencv(monkeypatch):
     for data in (cv2.imencode('.bmp', smooth_image())[1].tobytes(),
                  b'\x89PNG\r\n\x1a\n\xf1\x13\xa5\xf2IHDR' + bytes(50)):
         with pytest.raises(ImageConversionError, match='are not a whole jpeg, png or webp image'):
-            image_from_compressed(CompressedImage(data=data))
+            image_from_message(CompressedImage(data=data))
 
 
 @settings(max_examples=100, deadline=None)
@@ -416,7 +416,7 @@ def test_other_formats_and_garbage_lengths_never_reach_opencv(monkeypatch):
        st.binary(max_size=200), st.text(max_size=12))
 def test_any_compressed_bytes_are_an_image_or_an_error(start, rest, message_format):
     with contextlib.suppress(ImageConversionError):
-        image = image_from_compressed(CompressedImage(format=message_format, data=start + rest))
+        image = image_from_message(CompressedImage(format=message_format, data=start + rest))
         assert image.ndim == 3
         assert image.dtype == np.uint8
 
@@ -428,7 +428,7 @@ def test_a_damaged_byte_gives_an_image_or_an_error(extension, place, value):
     msg = compressed(smooth_image(240, 320), extension)
     msg.data[int(place * len(msg.data))] = value
     with contextlib.suppress(ImageConversionError):
-        assert image_from_compressed(msg).shape == (240, 320, 3)
+        assert image_from_message(msg).shape == (240, 320, 3)
 
 
 @pytest.mark.parametrize('encoding, shape', [('mono8', (3, 5)), ('rgb8', (3, 5, 3))])
@@ -462,4 +462,4 @@ def test_compressed_colors_come_back(codec, tolerance):
     image = np.full((16, 16, 3), (250, 120, 20), np.uint8)
     msg = compressed_message(image, codec, Header())
     assert msg.format == f'rgb8; {codec} compressed bgr8'
-    assert_close(image_from_compressed(msg), image.astype(int), tolerance)
+    assert_close(image_from_message(msg), image.astype(int), tolerance)

@@ -27,8 +27,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from segnet_ros.ros.conversions import (
-    image_from_compressed, image_from_message, ImageConversionError)
+from segnet_ros.encodings import ImageConversionError
+from segnet_ros.ros.conversions import image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.outputs import Outputs
@@ -203,8 +203,7 @@ class Camera:
         if settings.roi is not None and 'statistics' in wanted:
             wanted = tuple({*wanted, 'label_map', 'confidence'})
         try:
-            image = (image_from_compressed(msg) if isinstance(msg, CompressedImage)
-                     else image_from_message(msg))
+            image = image_from_message(msg)
         except ImageConversionError as error:
             self.monitor.count('failed', str(error))
             self.tell(f'frame dropped: {error}')

@@ -16,62 +16,30 @@
 Conversions between image messages and arrays, both ways.
 
 Knows messages; what their encodings mean, encodings.py knows. Knows nothing of nodes, topics or
-networks. What comes in leaves as RGB, (H, W, 3) uint8; what is not an image raises
-ImageConversionError, whose one line says what was wrong.
+networks.
 """
-
-import contextlib
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from segnet_ros.encodings import bayer_code, ImageConversionError, is_depth, PACKED_8, \
-    SUPPORTED_ENCODINGS, to_rgb, unpack_image
-from segnet_ros.frames import is_whole_image
+from segnet_ros.encodings import PACKED_8, SUPPORTED_ENCODINGS, unpack_compressed, unpack_image
 
 
-def image_from_message(msg: Image) -> np.ndarray:
+def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
     """
-    Return the message's image as RGB, (H, W, 3) uint8.
+    Return the message's image as RGB, (H, W, 3) uint8, as encodings.py reads it.
 
-    rgb8 is not copied, as encodings.unpack_image says. Its tables come first, so that an image
-    looks the same with every cv_bridge and without any; cv_bridge is asked for the names that
-    they lack.
+    Its tables come first, so that an image looks the same with every cv_bridge and without any;
+    cv_bridge is asked for the names that they lack.
 
-    :raises ImageConversionError: where the encoding is unknown or sizes and data disagree.
+    :raises ImageConversionError: where the message holds no image that can be read.
     """
+    if isinstance(msg, CompressedImage):
+        return unpack_compressed(msg)
     image = None if msg.encoding in SUPPORTED_ENCODINGS else _ask_cv_bridge(msg)
     return unpack_image(msg) if image is None else image
-
-
-def image_from_compressed(msg: CompressedImage) -> np.ndarray:
-    """
-    Return a jpeg, png or webp message's image as RGB, (H, W, 3) uint8.
-
-    Grey, alpha and 16-bit images become RGB too; a compressed Bayer mosaic, which image_transport
-    names in the format ('bayer_rggb8; png compressed '), is demosaicked. An EXIF orientation is
-    ignored: turning the image would break the camera's calibration.
-
-    :raises ImageConversionError: where the data are no whole image.
-    """
-    if is_depth(msg.format):
-        raise ImageConversionError(
-            f"format '{msg.format}': this is a depth image; subscribe to a colour image")
-    code = bayer_code(msg.format)
-    flags = cv2.IMREAD_COLOR if code is None else cv2.IMREAD_GRAYSCALE
-    data = bytes(msg.data)
-    image = None
-    if not data.startswith(b'BM') and is_whole_image(data):
-        # OpenCV tells most bad data by None, some by an error.
-        with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8),
-                                 flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ImageConversionError(f"format '{msg.format}': the {len(data)} bytes are not a whole "
-                                   'jpeg, png or webp image')
-    return to_rgb(image, cv2.COLOR_BGR2RGB if code is None else code)
 
 
 def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, np.ndarray]:

@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from segnet_ros.ros.conversions import image_from_compressed, image_from_message
+from segnet_ros.ros.conversions import image_from_message
 
 DEPTH = 30  # a recorder may lag behind for a moment; it must not lose frames then
 
@@ -48,8 +48,7 @@ class RecordedFrame:
         msg = self.messages[topic]
         if topic == 'mask':
             return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :msg.width]
-        return image_from_compressed(msg) if isinstance(msg, CompressedImage) \
-            else image_from_message(msg)
+        return image_from_message(msg)
 
     def pixel_counts(self) -> list[int]:
         """Return the pixels of each class that the statistics tell."""
