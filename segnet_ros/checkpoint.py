@@ -32,6 +32,7 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.networks.build import build_network
 from segnet_ros.networks.segnet import EncoderDecoder
 from segnet_ros.resources import find_resource
+from segnet_ros.whole_file import whole_file
 
 FORMAT = 'segnet_ros/1'
 # ImageNet's statistics of RGB in [0, 1]: customary, and close to those of any street.
@@ -98,14 +99,15 @@ def save_checkpoint(path: str | Path, network: EncoderDecoder, info: ModelInfo):
     Write weights and metadata; convolution weights in half precision, which is what they run in.
 
     The statistics and scales of batch normalisation stay in single precision: they are small, and
-    a variance can be beyond what half precision holds.
+    a variance can be beyond what half precision holds. Nobody ever reads half a file.
     """
     tensors = {name: (t.half() if t.ndim == 4 else t).contiguous()
                for name, t in network.state_dict().items()
                if not name.endswith('num_batches_tracked')}
-    save_file(tensors, path, metadata={'format': FORMAT, 'info': info.to_json()})
-    # safetensors leaves files that only their owner may read; weights are for every user's node.
-    Path(path).chmod(0o644)
+    with whole_file(path) as part:
+        save_file(tensors, part, metadata={'format': FORMAT, 'info': info.to_json()})
+        # safetensors' files are for their owner's eyes alone; weights are for every user's node.
+        part.chmod(0o644)
 
 
 def find_weights(name_or_path: str) -> Path:

@@ -39,6 +39,7 @@ from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.sources import OnError
 from segnet_ros.video import stack, VideoWriter
+from segnet_ros.whole_file import whole_file
 
 # What can be written as pictures: the segmenter's array, and the ending of its files.
 PICTURES = {'mask': ('label_map', '.png'), 'color_mask': ('color_mask', '.png'),
@@ -203,14 +204,8 @@ class _Writer:
 def _write_picture(path: Path, array: np.ndarray):
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')  # half a picture never has its name
-    try:
-        with _named(path):
-            part.write_bytes(cv2.imencode(path.suffix, array)[1])
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, _named(path):
+        part.write_bytes(cv2.imencode(path.suffix, array)[1])
 
 
 @contextmanager

@@ -20,11 +20,14 @@ OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays. Reading vi
 sources.py; only what a file says of itself is here. Knows nothing of networks, labels or ROS.
 """
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from segnet_ros.whole_file import whole_file
 
 # x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
@@ -79,9 +82,9 @@ class VideoWriter:
             raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
         if not 0 < fps <= 1000:
             raise ValueError(f'{fps} frames a second: the rate must be above 0, at most 1000')
-        self._part = self.path.with_name(self.path.name + '.part')  # until it is whole
         self._rate = Fraction(fps).limit_denominator(1001)
         self._av = _import_av()
+        self._file = ExitStack()  # closing it puts the file in its place
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] = ()
@@ -124,17 +127,13 @@ class VideoWriter:
         if self._container is None or self._stream is None:
             return
         stream, self._stream = self._stream, None
-        try:
-            with self._container:
-                self._container.mux(stream.encode())
-            self._part.replace(self.path)
-        finally:
-            self._part.unlink(missing_ok=True)
+        with self._file, self._container:
+            self._container.mux(stream.encode())
 
     def _open(self, shape: tuple[int, ...]):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.enter_context(whole_file(self.path))
         # The index in front, so that a browser need not load all before it plays.
-        self._container = self._av.open(str(self._part), 'w', format='mp4',
+        self._container = self._av.open(str(part), 'w', format='mp4',
                                         options={'movflags': 'faststart'})
         self._stream = self._container.add_stream('libx264', self._rate, options=QUALITY)
         height, width = shape[:2]

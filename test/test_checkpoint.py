@@ -109,6 +109,17 @@ def test_file_is_half_precision(weights):
     assert weights.stat().st_size < 2.3 * sum(p.numel() for p in trained().parameters())
 
 
+def test_weights_cut_off_while_they_are_written_leave_the_older_ones(weights, monkeypatch):
+    def fill_the_disk(tensors, path, **_):
+        path.write_bytes(b'half of it')
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('segnet_ros.checkpoint.save_file', fill_the_disk)
+    with pytest.raises(OSError, match='No space left'):
+        save_checkpoint(weights, trained(), INFO)
+    assert read_info(weights) == INFO
+    assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
 @pytest.mark.parametrize('architecture', ['segnet', 'segnet_basic'])
 def test_every_architecture_round_trips(tmp_path, architecture):
     info = replace(INFO, architecture=architecture)

@@ -27,6 +27,7 @@ import torch
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.training.metrics import scores, without_nan
+from segnet_ros.whole_file import whole_file
 
 
 def average_weights(decay: float) -> WeightAveraging:
@@ -73,10 +74,7 @@ class ExportWeights(lightning.Callback):
             info = replace(self._info, scores=without_nan({
                 'val': {**result, 'per_class_iou': per_class},
                 'epoch': trainer.current_epoch + 1}))
-            # Whoever reads the weights while training goes on finds a whole file.
-            partial = self._path.with_suffix('.partial')
-            save_checkpoint(partial, module.network, info)
-            partial.replace(self._path)
+            save_checkpoint(self._path, module.network, info)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -89,10 +87,8 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         """Write a file; a kill at any time leaves the one before."""
-        partial = Path(path).with_suffix('.partial')
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, partial)
-        partial.replace(path)
+        with whole_file(path) as part:
+            torch.save(checkpoint, part)
 
     def load_checkpoint(self, path, *args, **kwargs):
         """Read a file; ValueError says what to do with one that cannot be read."""

@@ -1,0 +1,38 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tests of files that are whole or not there."""
+
+import pytest
+
+from segnet_ros.whole_file import whole_file
+
+
+def test_the_file_appears_at_the_end_in_a_folder_that_is_made(tmp_path):
+    path = tmp_path / 'new' / 'a.txt'
+    with whole_file(path) as part:
+        part.write_text('whole')
+        assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == ['a.txt']
+    assert path.read_text() == 'whole'
+
+
+def test_an_error_leaves_the_older_file(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('older')
+    with pytest.raises(ZeroDivisionError), whole_file(path) as part:
+        part.write_text('ha')
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+    assert path.read_text() == 'older'
