@@ -128,21 +128,30 @@ def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch):
 
 
 def write_hard_bag(path):
-    """Write a grey best effort camera whose size changes, beside a second and a silent one."""
+    """
+    Write a grey best effort camera whose size changes, beside a second and a silent one.
+
+    And what a segmentation gave when it was recorded: masks of a wrong size.
+    """
     types = TYPES.types
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         # The second camera is where the drive sends what it was told to take.
         topics = [writer.add_connection(name, IMAGE, typestore=TYPES,
-                                        offered_qos_profiles=offered(QosReliability.BEST_EFFORT))
-                  for name in ('/front', drive_verb.IMAGE_TOPIC, '/silent')]
+                                        offered_qos_profiles=offered(reliability))
+                  for name, reliability in (
+                      ('/front', QosReliability.BEST_EFFORT),
+                      (drive_verb.IMAGE_TOPIC, QosReliability.BEST_EFFORT),
+                      ('/segmentation/mask', QosReliability.RELIABLE),
+                      ('/silent', QosReliability.BEST_EFFORT))]
         for index in range(6):
             stamp_ns, height = 10**18 + index * 700_000_000, 48 + 16 * (index // 2 % 2)
             header = types['std_msgs/msg/Header'](
                 types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), 'cam')
             msg = types[IMAGE](header, height, 64, 'mono8', 0, 64,
                                np.full(height * 64, 40 * index, np.uint8))
-            for topic in topics[:2]:
-                writer.write(topic, stamp_ns, TYPES.serialize_cdr(msg, IMAGE))
+            mask = types[IMAGE](header, 2, 2, 'mono8', 0, 2, np.zeros(4, np.uint8))
+            for topic, sent in zip(topics, (msg, msg, mask), strict=False):
+                writer.write(topic, stamp_ns, TYPES.serialize_cdr(sent, IMAGE))
 
 
 def test_a_bag_that_makes_it_hard(tmp_path, monkeypatch, capsys):
@@ -157,13 +166,14 @@ def test_a_bag_that_makes_it_hard(tmp_path, monkeypatch, capsys):
     assert main([*command, '--topic', '/front']) == 0
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     assert summary['frames_published'] == 6
-    assert 4 <= summary['masks_received'] <= 6 and summary['sizes_equal']
+    assert 4 <= summary['masks_received'] <= 6
+    assert summary['sizes_equal'] and summary['counts_sum_to_pixels']
     assert 1 <= summary['frames_not_in_video'] < summary['masks_received']
     assert f"{summary['frames_not_in_video']} of another size" in capsys.readouterr().out
 
 
 def test_the_player_s_word_counts_where_a_source_may_announce_too_much():
-    assert drive_verb._published('published 17 messages in 1.00 s', None) == 17
+    assert drive_verb._published('published 17 messages in 1.00 s') == 17
 
 
 def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):

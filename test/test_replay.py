@@ -40,7 +40,7 @@ from std_msgs.msg import String
 from segnet_ros.bags import IMAGE, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
-from segnet_ros.ros.replay import Player, Programme
+from segnet_ros.ros.replay import bag_programme, Player, Programme
 
 ROOT = Path(__file__).parents[1]
 DOMAIN = int(free_domain())
@@ -236,7 +236,7 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     write_bag(images, tmp_path / 'one')
     with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
-                   for name in ('/front', '/rear', '/camera')]
+                   for name in ('/front', '/rear', '/side', '/camera')]
         for message in read_messages(tmp_path / 'one'):
             for camera in cameras:
                 writer.write(camera, message.record_ns, message.cdr)
@@ -245,11 +245,18 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and 'choose one with --from-topic: /camera' in err
     process = replay(tmp_path / 'bag', '--topic', '/camera', '--from-topic', '/front',
-                     '--wait-for-subscribers', 1)
+                     '--topics', '/rear', '/camera', '--wait-for-subscribers', 1)
     out, err = receiver.spin_until_ended(process)
-    assert process.returncode == 0 and 'publishing /camera, /rear' in out
+    assert process.returncode == 0 and 'publishing /camera, /rear\n' in out
+    assert 'published 6 messages' in out
     assert 'leaving out /camera: /front takes its place' in err
     assert stamps(moved) == [frame.stamp_ns for frame in images]
+
+
+def test_topics_that_the_bag_lacks_are_told(tmp_path):
+    write_bag(frames(1), tmp_path / 'bag')
+    with pytest.raises(ValueError, match='bag has no topic /lidar, /radar; it has /image'):
+        bag_programme(None, tmp_path / 'bag', topics=['/radar', '/image', '/lidar'])
 
 
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])

@@ -19,7 +19,7 @@ A programme says what is published when; a player keeps to its times. Knows publ
 what is in a bag or a video, sources.py and bags.py know.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 import importlib
 from pathlib import Path
@@ -92,9 +92,9 @@ def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Progra
 
 
 def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None = None,
-                  own_clock: bool = False) -> Programme:
+                  own_clock: bool = False, topics: Collection[str] | None = None) -> Programme:
     """
-    Publish all messages of a bag as the bytes that were recorded.
+    Publish the messages of a bag as the bytes that were recorded.
 
     Each topic has the quality of service that its publishers offered when recorded, else it is
     reliable. Topics of types that are not installed are left out, with a warning.
@@ -102,14 +102,16 @@ def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None 
     :param renamed: an image topic of the bag, the one in question then, and where to publish it
         instead. A topic of the bag that has this name is left out, with a warning.
     :param own_clock: leave out the bag's /clock, since the player publishes its own.
+    :param topics: the only ones to publish, beside the one that is renamed; None for all.
+    :raises ValueError: where the bag lacks one of them, or has none that can be published.
     """
     old, new = renamed or (None, None)
     publishers: dict[str, Publisher] = {}
     images = []
-    for recorded in bag_topics(path):
+    for recorded in _chosen_topics(path, topics, old):
+        is_old = recorded.name == old
         if own_clock and recorded.name == '/clock':
             continue
-        is_old = recorded.name == old
         if new and not is_old and recorded.name == node.resolve_topic_name(new):
             node.get_logger().warning(f'leaving out {recorded.name}: {old} takes its place')
             continue
@@ -133,6 +135,17 @@ def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None 
             yield message.record_ns, publishers[message.topic], message.cdr
 
     return Programme(events, list(publishers.values()), images, bag_period_ns(path))
+
+
+def _chosen_topics(path: str | Path, names: Collection[str] | None,
+                   besides: str | None) -> list[BagTopic]:
+    found = bag_topics(path)
+    if names is None:
+        return found
+    if missing := set(names).difference(topic.name for topic in found):
+        raise ValueError(f"{path} has no topic {', '.join(sorted(missing))}; it has "
+                         + ', '.join(topic.name for topic in found))
+    return [topic for topic in found if topic.name in {*names, besides}]
 
 
 def wait_for_subscribers(publishers: list[Publisher], count: int, timeout: float = 60.0):

@@ -151,7 +151,7 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
              for check in ('frame_id', 'size', 'counts')}
     span = matched[-1]['time'] - matched[0]['time'] if matched else 0.0
     return {
-        'source': str(args.source), 'frames_published': _published(printed, camera),
+        'source': str(args.source), 'frames_published': _published(printed),
         'images_received': counts['image'], 'masks_received': counts['mask'],
         'stamps_equal': every['frame_id'] and (
             _may_lose(camera) or not unmatched and len(matched) == counts['mask']),
@@ -181,18 +181,14 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
-    return node, player + (['--from-topic', camera.name] if camera else [])
+    if camera:
+        # Nothing else: what the bag recorded of a segmentation would pass for this one's.
+        player += ['--from-topic', camera.name, '--topics', camera.name]
+    return node, player
 
 
-def _published(printed: str, camera) -> int:
-    """
-    Return how many images the player published.
-
-    A video or folder may hold fewer than it announces: there the player's word counts. Of a bag
-    it counts the messages of all topics, and publishes every image.
-    """
-    if camera is not None:
-        return camera.count
+def _published(printed: str) -> int:
+    """Return how many images the player says that it published."""
     said = re.search(r'published (\d+)', printed)
     return int(said.group(1)) if said else 0
 

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--topic', help="publish images there (a bag's own topics, else /image)")
     parser.add_argument('--from-topic', help="which of a bag's image topics --topic moves; others "
                                              'stay where they are')
+    parser.add_argument('--topics', nargs='+', metavar='NAME',
+                        help="publish only these of a bag's topics (all)")
     parser.add_argument('--clock', action='store_true',
                         help='publish /clock from the recorded times, for use_sim_time')
     parser.add_argument('--wait-for-subscribers', type=int, default=0, metavar='N',
@@ -74,7 +76,8 @@ def _replay(args: argparse.Namespace, node) -> int:
             raise ValueError('--from-topic says what --topic moves; give --topic as well')
         renamed = args.topic and (
             image_topic(args.source, args.from_topic, '--from-topic').name, args.topic)
-        programme = bag_programme(node, args.source, renamed, own_clock=args.clock)
+        programme = bag_programme(node, args.source, renamed, own_clock=args.clock,
+                                  topics=args.topics)
     else:
         frames = open_frames(args.source, args.fps, on_error=_skip)
         programme = frames_programme(node, frames, args.topic or 'image')
