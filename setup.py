@@ -111,8 +111,8 @@ setup(
     packages=find_packages(exclude=['test', 'test.*']),
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
-        (f'share/{NAME}', ['package.xml']),
-        *data_files('config', 'launch', 'resource'),
+        (f'share/{NAME}', ['LICENSE', 'package.xml']),
+        *data_files('config', 'examples', 'launch', 'resource'),
     ],
     zip_safe=True,
     python_requires='>=3.11',

@@ -17,7 +17,8 @@
 Stop for pedestrians: the smallest planner that reads segnet_ros's statistics.
 
 Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than `fraction`,
-and, to be on the safe side, while no statistics come or none speak of pedestrians.
+and while no statistics come or none speak of pedestrians. An example, not a safety function: the
+network misses pedestrians (docs/models.md).
 
     python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation -p fraction:=0.01
 """

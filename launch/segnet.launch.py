@@ -64,7 +64,8 @@ ARGUMENTS = {
         '', 'Take the time from /clock, which a bag started here then sends; true or false. '
         'Empty: what the parameters file says, and a bag started here sends no /clock.'),
     'bag': (
-        '', 'Bag to play with `ros2 bag play`. Empty: none.'),
+        '', 'Bag to play with `ros2 bag play`, once the node has had five seconds to start. Its '
+        'images must come on the topic that `image` names. Empty: none.'),
     'rviz': (
         'false', 'Show camera, overlay and colour mask in RViz (needs rviz2); true or false.'),
     'large_images': (
@@ -107,7 +108,7 @@ def _start(context):
     if values['bag']:
         clock = ['--clock'] if sim_time else []
         actions.append(ExecuteProcess(
-            cmd=['ros2', 'bag', 'play', values['bag'], *clock], output='screen',
+            cmd=['ros2', 'bag', 'play', values['bag'], '--delay', '5', *clock], output='screen',
             additional_env=environment))
     if rviz:
         actions.append(_rviz(context, values, cameras, sim_time, environment))

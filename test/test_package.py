@@ -29,7 +29,7 @@ LISTED = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text
 if LISTED.returncode:
     pytest.skip('not a git checkout', allow_module_level=True)
 TRACKED = [name for name in LISTED.stdout.splitlines() if (ROOT / name).is_file()]
-SHARED = [name for name in TRACKED if name.split('/')[0] in ('config', 'launch', 'resource')
+SHARED = [name for name in TRACKED if name.split('/')[0] in ('config', 'examples', 'launch', 'resource')
           and name != 'resource/segnet_ros'] + ['package.xml']
 
 # What package.xml calls the modules that are no ROS packages; None where rosdep has no key, or
@@ -150,7 +150,7 @@ def test_package_xml_is_valid():
     package.validate(warnings=warnings)
     assert warnings == []
     assert package.get_build_type() == 'ament_python'
-    assert package.licenses == ['Apache-2.0']
+    assert package.licenses == ['Apache-2.0', 'LicenseRef-CamVid-research']
 
 
 def test_package_xml_names_all_that_is_imported():
