@@ -76,8 +76,9 @@ class ModelInfo:
         """
         if self.made_by.get('init'):
             return None
-        splits = [part.partition(':')[0] for part in self.made_by.get('split', '').split('+')]
-        if self.made_by.get('val_split') in splits and not self.made_by.get('hold_out'):
+        trained, scored = ({part.partition(':')[0] for part in self.made_by[name].split('+')}
+                           if name in self.made_by else set() for name in ('split', 'val_split'))
+        if trained & scored and not self.made_by.get('hold_out'):
             return None
         return self.scores.get('val', {}).get('miou')
 

@@ -114,6 +114,13 @@ def test_images_may_be_jpeg(scratch):
     assert (image.name, annotation.name) == ('0001_0.JPG', '0001_0.png')
 
 
+def test_masks_may_end_in_capitals(scratch):
+    path = scratch / 'trainannot' / '0001_0.png'
+    path.rename(path.with_suffix('.PNG'))
+    assert [pair[1].name for pair in frame_paths(scratch, 'train')[:2]] == [
+        '0001_0.PNG', '0001_1.png']
+
+
 def test_frames_are_scaled_as_they_are_read(data):
     image, label_map = read_frames(frame_paths(data, 'val'), CAMVID, (32, 48), 'frames')[0]
     assert image.shape == (32, 48, 3) and label_map.shape == (32, 48)
@@ -140,6 +147,14 @@ def spoil_annotation_missing(folder):
 def spoil_image(folder):
     path = folder / 'train' / '0002_1.png'
     path.write_bytes(b'no picture')
+    return path
+
+
+def spoil_half_of_a_jpeg(folder):
+    path = folder / 'train' / '0002_1.jpg'
+    whole = cv2.imencode('.jpg', cv2.imread(str(path.with_suffix('.png'))))[1].tobytes()
+    path.with_suffix('.png').unlink()
+    path.write_bytes(whole[:len(whole) // 2])
     return path
 
 
@@ -176,7 +191,8 @@ def spoil_depth(folder):
 @pytest.mark.parametrize('spoil, words', [
     (spoil_nothing_there, 'no PNG or JPEG images'),
     (spoil_annotation_missing, 'is missing'),
-    (spoil_image, 'not an image that OpenCV can read'),
+    (spoil_image, 'the 10 bytes are not a whole image'),
+    (spoil_half_of_a_jpeg, 'are not a whole image'),
     (spoil_annotation, 'not an image that OpenCV can read'),
     (spoil_ids, r'ids \[12\]'),
     (spoil_size, r'\(10, 10\) uint8.*\(64, 96\)'),
@@ -218,6 +234,13 @@ def test_class_that_no_mask_shows_is_told(scratch, caplog):
         cv2.imwrite(str(path), np.where(mask > 3, 3, mask).astype(np.uint8))
     TrainingData(recipe(scratch))
     assert re.search('no pixel of pavement, tree, .*, bicyclist in any', caplog.text)
+
+
+def test_frames_that_are_scored_and_trained_on_are_told(data, caplog):
+    TrainingData(recipe(data, val_split='val'))
+    assert not caplog.text
+    TrainingData(recipe(data, val_split='val+train:0002'))
+    assert '4 of the 8 frames to score on are trained on too' in caplog.text
 
 
 def test_hold_out_takes_a_drive_by_its_name(data):
@@ -348,6 +371,21 @@ def test_rare_things_of_near_frames_are_pasted_in_place():
     assert not (plain[0][1] == 8).any()
 
 
+def test_real_and_rendered_frames_are_not_mixed_when_pasting(data, monkeypatch):
+    frames = TrainingData(recipe(data)).train_frames
+    pasted = []
+    monkeypatch.setattr(TrainingFrames, '_crop', lambda self, index, *_: pasted.append(index) or (
+        np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64), np.uint8)))
+    config = recipe(data, paste=1.0, sample_drive_frames=3)
+    crops = TrainingFrames(frames, np.ones(11) / 11, config, epoch=0)
+    for _ in range(5):
+        for index in range(len(crops)):
+            crops[index]
+    pairs = np.array(pasted).reshape(-1, 2)
+    assert ((pairs[:, 0] < len(frames)) == (pairs[:, 1] < len(frames))).all()
+    assert len(np.unique(pairs[:, 1])) > len(frames) // 2
+
+
 def test_items_depend_on_seed_epoch_and_index_alone(data):
     frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
 
@@ -387,6 +425,28 @@ def test_rare_classes_weigh_more():
     np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
 
 
+def test_class_weights_that_would_not_be_positive_numbers_are_refused():
+    class_weights(np.array([0.9, 0.1]), 1.0)
+    with pytest.raises(ValueError, match='class_weight_offset 1.0 is too small'):
+        class_weights(np.array([1.0, 0.0]), 1.0)
+    with pytest.raises(ValueError, match='class_weight_offset 0.9 is too small'):
+        class_weights(np.array([0.95, 0.05]), 0.9)
+
+
+def test_void_pixels_count_neither_as_loss_nor_as_weight(data):
+    config = recipe(data)
+    weights = torch.arange(1.0, 12.0)
+    module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), weights)
+    logits = torch.randn(1, 11, 4, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(24).view(1, 4, 6) % 11
+    whole = module._cross_entropy(logits[:, :, :2], labels[:, :2])
+    labels[:, 2:] = VOID
+    torch.testing.assert_close(module._cross_entropy(logits, labels), whole)
+    expected = torch.nn.functional.cross_entropy(logits, labels, weights, ignore_index=VOID)
+    torch.testing.assert_close(whole, expected)
+    assert module._cross_entropy(logits, torch.full_like(labels, VOID)) == 0
+
+
 # Recipe
 
 def test_recipe_is_read_and_overridden(tmp_path):
@@ -402,9 +462,11 @@ def test_recipe_is_read_and_overridden(tmp_path):
     assert load_config(None, config.to_dict()) == config
 
 
-def test_shipped_recipe_loads():
-    config = load_config('config/train/camvid_segnet.yaml', {'data': 'somewhere'})
-    assert config.architecture == 'segnet' and config.width == 0.5 and config.phases
+@pytest.mark.parametrize('path', sorted(Path('config/train').glob('*.yaml')), ids=str)
+def test_shipped_recipes_load(path):
+    config = load_config(path, {'data': 'somewhere'})
+    assert config.phases and config.class_bias.keys() == set(CAMVID.class_names)
+    assert all(side % 32 == 0 for phase in config.phases for side in phase.crop)
 
 
 def test_without_phases_crops_are_whole_frames():
@@ -421,6 +483,9 @@ def test_without_phases_crops_are_whole_frames():
     ('input_size: [1, 2, 3]', "'input_size' cannot be"),
     ('phases: [{epochs: 3}]', "'phases' cannot be.*crop"),
     ('split: 3', "'split' cannot be 3: it must be text"),
+    ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
+    ('val_every: 0', "'val_every' must be 1 at least, not 0"),
+    ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be 1 at least"),
     ('[lr]', 'needs a mapping'),
     ('lr: [', 'r.yaml'),
 ])
@@ -434,6 +499,7 @@ def test_wrong_recipe(tmp_path, text, words):
 @pytest.mark.parametrize('arguments, words', [
     (['--set', 'lr'], 'NAME=VALUE'),
     ([], '--data is needed'),
+    (['--epochs', '0'], "'epochs' must be 1 at least, not 0"),
     (['--data', '/no/where'], '/no/where/train'),
     (['--config', '/no/where.yaml'], '/no/where.yaml'),
 ])
@@ -515,6 +581,32 @@ def test_going_on_with_another_recipe_is_refused(data, tmp_path):
         train(replace(config, lr=0.5), tmp_path, 'cpu')
 
 
+def test_going_on_with_other_classes_is_refused_wherever_their_file_is(data, tmp_path):
+    def write(name, classes):
+        path = tmp_path / name
+        path.write_text('name: own\nclasses:\n' + ''.join(
+            f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in classes))
+        return str(path)
+
+    def module(labels):
+        config = recipe(data, label_set=labels)
+        return SegmentationModule(config, ModelInfo(load_label_set(labels), width=config.width),
+                                  torch.ones(12))
+    state: dict = {}
+    module(write('own.yaml', range(12))).on_save_checkpoint(state)
+    module(write('moved.yaml', range(12))).on_load_checkpoint(state)
+    for classes in (range(11, -1, -1), range(13)):
+        with pytest.raises(ValueError, match='holds a run for other classes.*--output'):
+            module(write('own.yaml', classes)).on_load_checkpoint(state)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_weights_before(data, tmp_path):
+    config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),), muon_lr=float('nan'))
+    with pytest.raises(ValueError, match='epoch 1: the run has diverged.*smaller lr'):
+        train(config, tmp_path, 'cpu')
+    assert not (tmp_path / 'weights.safetensors').exists()
+
+
 def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
     config = recipe(data)
     older = {name: value for name, value in config.to_dict().items() if name != 'class_bias'}
@@ -586,11 +678,13 @@ def test_state_is_loaded_without_running_code(data, tmp_path):
 
 def test_run_may_start_from_weights(data, tmp_path):
     first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
-    second = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), lr=0.0,
-                          muon_lr=0.0),
-                   tmp_path / 'b', 'cpu')
+    config = recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), lr=0.0,
+                    muon_lr=0.0)
+    second = train(config, tmp_path / 'b', 'cpu')
     torch.testing.assert_close(weights_of(second)['classifier.weight'],
                                weights_of(first)['classifier.weight'], rtol=1e-3, atol=1e-4)
+    first.unlink()  # what goes on needs it no more
+    train(config, tmp_path / 'b', 'cpu')
 
 
 def test_run_for_other_classes_keeps_all_but_the_classifier(data, tmp_path):

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace):
             raise ValueError(f"--set needs NAME=VALUE, not '{setting}'")
         overrides[name] = yaml.safe_load(value)
     config = load_config(args.config, overrides)
-    if args.epochs:
+    if args.epochs is not None:
         config = config.whole_frames(args.epochs)
     if not config.data:
         raise ValueError('--data is needed: a folder with train/, trainannot/, val/, valannot/')

@@ -38,8 +38,8 @@ def average_weights(decay: float) -> WeightAveraging:
     as one on a few frames of one's own, would be made of weights that had learned nothing yet.
     """
     def average(averaged, current, count):
-        step = float(count)
-        weight = 1 - min(decay, (1 + step) / (10 + step))
+        # A tensor throughout: to ask for its value would wait for a GPU, once for each weight.
+        weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
         return averaged + weight * (current - averaged)
 
     return WeightAveraging(avg_fn=average)
@@ -62,7 +62,11 @@ class ExportWeights(lightning.Callback):
             trainer.check_val_every_n_epoch = 1
 
     def on_validation_epoch_end(self, trainer, module):
-        """Log the scores and save the weights."""
+        """Log the scores and save the weights; ValueError where they are no numbers any more."""
+        if not all(parameter.isfinite().all() for parameter in module.network.parameters()):
+            raise ValueError(
+                f'epoch {trainer.current_epoch + 1}: the run has diverged, its weights are not '
+                'finite; start another with smaller lr and muon_lr')
         result = scores(module.confusion.compute().cpu().numpy())
         module.confusion.reset()
         per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),

@@ -93,6 +93,14 @@ class TrainConfig:
     val_every: int = 2
     seed: int = 0
 
+    def __post_init__(self):
+        """Refuse numbers of which there must be one at least."""
+        least = {'batch_size': self.batch_size, 'val_every': self.val_every}
+        least |= {'epochs': min((phase.epochs for phase in self.phases), default=1)}
+        for name, value in least.items():
+            if value < 1:
+                raise ValueError(f"training setting '{name}' must be 1 at least, not {value}")
+
     @property
     def epochs(self) -> int:
         """Return the epochs of all phases together."""
@@ -153,6 +161,8 @@ def _convert(name: str, value, default):
         return _pair(value, int)
     if isinstance(default, str) and not isinstance(value, str):
         raise TypeError('it must be text')
+    if isinstance(default, int) and float(value) % 1:
+        raise ValueError('it must be a whole number')
     return type(default)(value)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from segnet_ros.frames import decode_image
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
@@ -59,12 +60,17 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
                              f"'{prefix}'")
-        annotations = [Path(data) / (name + 'annot') / (path.stem + '.png') for path in images]
-        for path in annotations:
-            if not path.is_file():
-                raise FileNotFoundError(f'{path} is missing: every image needs its annotation')
-        pairs += zip(images, annotations, strict=True)
+        folder = Path(data) / (name + 'annot')
+        pairs += [(path, _annotation_path(folder, path.stem)) for path in images]
     return pairs
+
+
+def _annotation_path(folder: Path, stem: str) -> Path:
+    for suffix in ('.png', '.PNG'):
+        if (path := folder / (stem + suffix)).is_file():
+            return path
+    raise FileNotFoundError(
+        f"{folder / (stem + '.png')} is missing: every image needs its annotation")
 
 
 def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> Frame:
@@ -73,11 +79,13 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
 
     :raises ValueError: naming the file that cannot be decoded or does not fit.
     """
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
+    try:
+        image = decode_image(image_path.read_bytes(), upright=True)
+    except ValueError as error:
+        raise ValueError(f'{image_path}: {error}') from error
     annotation = cv2.imread(str(annotation_path), cv2.IMREAD_UNCHANGED)
-    for path, array in ((image_path, image), (annotation_path, annotation)):
-        if array is None:
-            raise ValueError(f'{path} is not an image that OpenCV can read')
+    if annotation is None:
+        raise ValueError(f'{annotation_path} is not an image that OpenCV can read')
     if annotation.ndim == 3:
         raise ValueError(f'{annotation_path} holds colours, {annotation.shape}; it must hold '
                          'class ids in one channel (ids behind a palette: save the PNG as '
@@ -87,7 +95,7 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
                          f'hold class ids, one channel of uint8 of the size of its image, '
                          f'{image.shape[:2]}')
     try:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label_set.from_file_ids(annotation)
+        return image, label_set.from_file_ids(annotation)
     except ValueError as error:
         raise ValueError(f'{annotation_path}: {error}') from error
 
@@ -150,14 +158,20 @@ class TrainingFrames(Dataset):
         rng = np.random.default_rng((self._config.seed, self._epoch, index, 1))
         crop = self._crop(index, index, rng)
         if rng.random() < self._config.paste:
-            # Frames that stand near are of the same drive: the same light, the same streets.
-            near = (index + int(rng.integers(-_NEAR, _NEAR + 1))) % len(self)
+            near = self._near(index, int(rng.integers(-_NEAR, _NEAR + 1)))
             crop = paste_classes(crop, self._crop(near, index, rng), self._rare)
         image, label_map = crop
         image = recolor(image, self._config.jitter, rng)
         if rng.random() < self._config.degrade:
             image = degrade(image, rng)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
+
+    def _near(self, index: int, distance: int) -> int:
+        """Return a frame near by: of the same drive, mostly, and never rendered beside real."""
+        real = len(self._frames)
+        if index < real:
+            return (index + distance) % real
+        return real + (index - real + distance) % (len(self) - real)
 
     def _crop(self, index: int, place: int, rng: np.random.Generator) -> Frame:
         """Return a crop of a frame; one `place` stands for one scale, place and flip."""
@@ -174,7 +188,10 @@ class TrainingFrames(Dataset):
 
 class ScoringFrames(Dataset):
     """
-    Whole frames as they are: (3, H, W) uint8 RGB and (H, W) uint8 label map.
+    Whole frames as read_frames gives them: (3, H, W) uint8 RGB and (H, W) uint8 label map.
+
+    Frames larger than the input size are scored in that, unlike by evaluate.py, which scores in
+    the size of their masks.
 
     :param processes: that share the frames out among them. Each must get as many as the others,
         so the last ones may be all void, which counts nowhere: no frame is scored twice.

@@ -30,7 +30,14 @@ from segnet_ros.training.muon import DeviceMuon
 
 
 def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
-    """Return 1 / ln(offset + share), scaled to mean 1 (ENet, arXiv 1606.02147)."""
+    """
+    Return 1 / ln(offset + share), scaled to mean 1 (ENet, arXiv 1606.02147).
+
+    :raises ValueError: where the logarithm of the rarest class would not be above 0.
+    """
+    if offset + shares.min() <= 1:
+        raise ValueError(f'class_weight_offset {offset} is too small for a class with '
+                         f'{shares.min():.2g} of the pixels; above 1 it does for all')
     weights = 1 / np.log(offset + shares)
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
@@ -65,6 +72,7 @@ class SegmentationModule(lightning.LightningModule):
     def __init__(self, config: TrainConfig, info: ModelInfo, weights: torch.Tensor):
         super().__init__()
         self.config = config
+        self._label_set = info.label_set.to_dict()
         self.network = info.build()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         heads = self.network.stage_channels()[:-1] if config.aux_weight else []
@@ -83,9 +91,10 @@ class SegmentationModule(lightning.LightningModule):
     def _cross_entropy(self, logits: torch.Tensor, label_maps: torch.Tensor) -> torch.Tensor:
         loss = functional.cross_entropy(logits.float(), label_maps, self.class_weights,
                                         ignore_index=VOID, reduction='sum')
-        valid = label_maps[label_maps != VOID]
+        # Void weighs nothing. Looked up, since picking the valid pixels would wait for a GPU.
+        weight_of_id = functional.pad(self.class_weights, (0, 256 - len(self.class_weights)))
         # A batch may be all void: no pixel, no loss.
-        return loss / self.class_weights[valid].sum().clamp(min=1)
+        return loss / weight_of_id[label_maps].sum().clamp(min=1)
 
     def training_step(self, batch, _) -> torch.Tensor:
         """Return the loss of a batch: cross entropy of the logits and of the auxiliary heads."""
@@ -110,16 +119,24 @@ class SegmentationModule(lightning.LightningModule):
         self.confusion.update(logits.argmax(1), label_maps.long())
 
     def on_save_checkpoint(self, checkpoint: dict):
-        """Keep the recipe beside the state."""
+        """Keep the recipe and the classes beside the state."""
         checkpoint['recipe'] = self.config.to_dict()
+        checkpoint['label_set'] = self._label_set
 
     def on_load_checkpoint(self, checkpoint: dict):
         """Refuse to go on with another recipe than the run was started with."""
         ours = self.config.to_dict()
         # What an older version could not set was as it is by default.
         theirs = TrainConfig().to_dict() | checkpoint.get('recipe', ours)
-        # The folder of the data may have moved.
-        for name in sorted((ours.keys() | theirs.keys()) - {'data'}):
+        may_move = {'data'}  # folders and files
+        if 'label_set' in checkpoint:
+            may_move.add('label_set')
+            if checkpoint['label_set'] != self._label_set:
+                raise ValueError(
+                    'the output folder holds a run for other classes: '
+                    f'{checkpoint["label_set"]}, now they are {self._label_set}; go on with the '
+                    'same label set or give another --output')
+        for name in sorted((ours.keys() | theirs.keys()) - may_move):
             if ours.get(name) != theirs.get(name):
                 raise ValueError(
                     f'the output folder holds a run with {name} = {theirs.get(name)}, now it is '

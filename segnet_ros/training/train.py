@@ -29,6 +29,7 @@ import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
@@ -71,6 +72,9 @@ class TrainingData(lightning.LightningDataModule):
         self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
         self.shares = class_shares(self.train_frames, len(self.label_set))
         _check_classes(self.shares, self.label_set)
+        if both := set(held) & set(paths):
+            logging.warning('%d of the %d frames to score on are trained on too: the scores say '
+                            'little of other frames', len(both), len(held))
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
 
     def train_dataloader(self) -> DataLoader:
@@ -85,7 +89,11 @@ class TrainingData(lightning.LightningDataModule):
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
         # Not shuffle=True: its order depends on how often lightning has asked before.
         order = np.random.default_rng((config.seed, epoch)).permutation(len(frames)).tolist()
-        return DataLoader(frames, config.batch_size, sampler=order, drop_last=True, num_workers=2)
+        # One process makes crops as fast as two cores train; a GPU takes more.
+        workers = len(os.sched_getaffinity(0)) // trainer.num_devices
+        return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
+                          num_workers=min(max(2, workers), 8),
+                          pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
@@ -136,12 +144,12 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     data = TrainingData(config)
     weights_of_classes = class_weights(data.shares, config.class_weight_offset)
     module = SegmentationModule(config, info, weights_of_classes)
-    if config.init:
-        _start_from(config.init, module.network, info)
     output.mkdir(parents=True, exist_ok=True)
     last = output / 'last.ckpt'
     if last.is_file():
         logging.info('going on from %s', last)
+    elif config.init:
+        _start_from(config.init, module.network, info)
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     return weights
 
