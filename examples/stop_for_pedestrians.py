@@ -25,6 +25,7 @@ network misses pedestrians (docs/models.md).
 
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import Bool
@@ -40,7 +41,9 @@ class StopForPedestrians(Node):
         self.declare_parameter('fraction', 0.01)
         self._publisher = self.create_publisher(Bool, 'stop', 1)
         self.create_subscription(DiagnosticArray, 'statistics', self._on_statistics, 10)
-        self._silence = self.create_timer(SILENCE, self._on_silence)
+        # Steady time: a simulated clock that stands still must not keep it from speaking.
+        self._silence = self.create_timer(
+            SILENCE, self._on_silence, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_statistics(self, msg: DiagnosticArray):
         self._silence.reset()

@@ -89,6 +89,9 @@ def _start(context):
     sim_time, rviz, large_images = (
         values[name].lower() in TRUE for name in ('use_sim_time', 'rviz', 'large_images'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
+    if len(cameras) > 1 and '{camera}' not in values['image']:
+        raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
+                         'several camera_names it needs {camera} in it: /{camera}/image_raw')
     environment = _environment(context, large_images)
 
     overrides = {

@@ -42,19 +42,22 @@ class CudaGraph:
     def __init__(self, stages: Callable[[], object], device: torch.device):
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._done = torch.cuda.Event()
+        self._done = torch.cuda.Event(blocking=True)  # waiting sleeps, or it would take a core
         self._graph = torch.cuda.CUDAGraph()
         with _CAPTURING:
             self._capture(stages)
 
     def _capture(self, stages: Callable[[], object]):
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+        # torch deals streams out of pools of 32 and begins anew when they are used up. One of the
+        # pool of high priority, and one capture at a time: no other graph runs on it meanwhile.
+        stream = torch.cuda.Stream(self._device, priority=-1)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.device(self._device), torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):
                 stages()
-            self._stream.synchronize()
+            stream.synchronize()
             # Other threads may work on the device meanwhile.
-            with torch.cuda.graph(self._graph, stream=self._stream,
+            with torch.cuda.graph(self._graph, stream=stream,
                                   capture_error_mode='thread_local'):
                 # Tensors made during capture live in the graph's pool: keep what is returned.
                 self._kept = stages()

@@ -115,12 +115,15 @@ def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -
 
     Changes the network in place and returns it, in eval mode and without gradients; on a CPU its
     convolutions are oneDNN's. The results are those of the unfolded network up to rounding.
+    For float32 on CUDA it has cuDNN compute in float32, in this process, and not in TF32.
 
     :param dtype: of weights and maps; int8 stands for 8-bit ones (int8.quantize), images and
         logits then being what the first parameter is and float32.
     :raises ValueError: where int8 is asked for and cannot be had.
     """
     network.eval().requires_grad_(False)
+    if device.type == 'cuda' and dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa, and on unless said
     if dtype == torch.int8:
         return quantize(network, choose_precision('auto', device))
     for unit in network.modules():

@@ -79,8 +79,9 @@ class Segmenter:
             self.set_overlay_alpha(0.5)
             self.set_confidence_threshold(0.0)
             self.set_palette(info.label_set.palette())
-            self._stages()
             self._graph = CudaGraph(self._stages, self.device) if self._on_cuda else None
+            if self._graph is None:
+                self._stages()  # the first run is slow
 
     @property
     def network(self) -> EncoderDecoder:

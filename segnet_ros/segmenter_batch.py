@@ -45,10 +45,10 @@ class SegmenterBatch:
             self._input = torch.zeros((len(segmenters), *first.network_size, 3),
                                       dtype=first.dtype, device=first.device)
             everything = [OUTPUTS] * len(segmenters)
-            self._stages(everything)
-            on_cuda = first.device.type == 'cuda'
             self._graph = (CudaGraph(lambda: self._stages(everything), first.device)
-                           if on_cuda else None)
+                           if first.device.type == 'cuda' else None)
+            if self._graph is None:
+                self._stages(everything)
 
     @torch.inference_mode()
     def segment(self, images: Sequence[np.ndarray],

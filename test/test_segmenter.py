@@ -26,10 +26,11 @@ import torch
 from torch.nn import functional
 
 from segnet_ros import runtime
-from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.onednn import onednn_is_available, PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
+from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
 from segnet_ros.segmenter_batch import SegmenterBatch
 
@@ -311,9 +312,8 @@ def test_device_and_precision_names():
         choose_precision('int4', torch.device('cpu'))
 
 
-def check_batch(info, device, same):
-    """Segment two frames together, twice; compare with each alone."""
-    network = prepare(build_network(info), device, torch.float32)
+def check_batch(network, info, same):
+    """Segment three frames together, twice; compare with each alone."""
     sizes = [(48, 64), (96, 128), (48, 64)]
     batch = SegmenterBatch(*(Segmenter(network, info, size) for size in sizes))
     alone = [Segmenter(network, info, size) for size in sizes]
@@ -334,7 +334,8 @@ def check_batch(info, device, same):
 
 
 def test_a_batch_computes_what_its_frames_alone_give(info):
-    check_batch(info, torch.device('cpu'), 0.999)
+    network = prepare(build_network(info), torch.device('cpu'), torch.float32)
+    check_batch(network, info, 0.999)
 
 
 def test_a_batch_refuses_what_cannot_share_a_network(info):
@@ -349,12 +350,12 @@ def test_a_batch_refuses_what_cannot_share_a_network(info):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_a_batch_is_one_graph_on_cuda(info):
-    check_batch(info, torch.device('cuda'), 0.995)
+    check_batch(prepare(build_network(info), torch.device('cuda'), torch.float32), info, 0.995)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-@pytest.mark.parametrize('size', SIZES)
-def test_the_graph_computes_what_the_cpu_computes(info, size):
+def test_the_graph_computes_what_the_cpu_computes(info):
+    size = info.input_size  # nothing is scaled, which the CPU rounds to uint8 and the GPU does not
     image = random_image(size)
     network = prepare(build_network(info), torch.device('cuda'), torch.float32)
     on_gpu = Segmenter(network, info, size)
@@ -365,3 +366,15 @@ def test_the_graph_computes_what_the_cpu_computes(info, size):
     for seed in range(20):
         on_gpu.segment(random_image(size, seed))
     assert torch.cuda.memory_stats()['allocation.all.allocated'] == allocated
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_the_shipped_weights_see_on_a_gpu_what_they_see_on_a_cpu():
+    network, info = load_checkpoint(find_weights('segnet_quarter_camvid11'))
+    image, _ = SampleDrive(seed=0, size=(720, 1280)).frame(20)
+    expected = Segmenter(prepare(copy.deepcopy(network), torch.device('cpu'), torch.float32), info,
+                         image.shape[:2]).segment(image)
+    result = Segmenter(prepare(network, torch.device('cuda'), torch.float16), info,
+                       image.shape[:2]).segment(image)
+    assert (result.label_map == expected.label_map).mean() > 0.98
+    assert np.abs(result.confidence.astype(int) - expected.confidence).mean() < 4

@@ -23,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -65,6 +66,7 @@ class SegNetNode(LifecycleNode):
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
+        self.lost_device: str | None = None  # why, once the GPU is lost
         self._cameras: list[Camera] = []
         self._network = self._info = self._spare = self._frames = self._device = None
         self._spare_lock = threading.Lock()
@@ -176,7 +178,7 @@ class SegNetNode(LifecycleNode):
         self._cameras = []
         self._network = self._info = self._spare = self._frames = None
         self._configured = False
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized() and not self.lost_device:
             torch.cuda.empty_cache()
 
     def _declare_classes(self, specs: list[ParameterSpec]):
@@ -245,10 +247,20 @@ class SegNetNode(LifecycleNode):
         response.message = 'segmenting' if request.data else 'paused'
         return response
 
+    def lose_device(self, error: Exception):
+        """Take note that the GPU failed: CUDA answers this process with errors from now on."""
+        if self.lost_device is None:
+            self.lost_device = str(error)
+            self.get_logger().fatal(
+                f'the GPU cannot be used any more in this process ({error}); it ends, so that '
+                'whoever started it can start it anew (respawn in launch)')
+
     def destroy_node(self):
         """Stop the worker and give everything back before the node goes."""
-        self._release()
-        super().destroy_node()
+        try:
+            self._release()
+        finally:
+            super().destroy_node()
 
 
 def _memory(device: torch.device) -> str:
@@ -270,8 +282,9 @@ def main(args=None) -> int:
         signal.signal(number, lambda *_: stop.set())
     started = time.monotonic()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = SegNetNode()
+    node = None
     try:
+        node = SegNetNode()
         if node.get_parameter('autostart').value:
             for trigger in (node.trigger_configure, node.trigger_activate):
                 if trigger() != TransitionCallbackReturn.SUCCESS:
@@ -279,15 +292,22 @@ def main(args=None) -> int:
             node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not stop.is_set():
+        while not (stop.is_set() or node.lost_device):
             executor.spin_once(timeout_sec=SIGNAL_PERIOD)
+        return 1 if node.lost_device else 0
+    except ParameterException as error:
+        print(f'segnet_node: {error}; a parameter with a point in its default needs one, 10.0 '
+              'instead of 10', file=sys.stderr)
+        return 1
     finally:
         # Python gives its handlers up before its process ends; a late signal would kill it then.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+        try:
+            if node is not None:
+                node.destroy_node()
+        finally:
+            rclpy.try_shutdown()
 
 
 if __name__ == '__main__':

@@ -40,12 +40,14 @@ class Worker:
     def __init__(self, node, frames: NewestFrames, together: int = 0):
         self._node, self._frames, self._together = node, frames, together
         self._batch = lru_cache(_BATCHES)(SegmenterBatch)
+        self._fit = True  # the cameras' segmenters make a batch, as far as seen
         self._sizes: dict = {}  # (height, width) of each camera's frames
 
     def run(self, threads: int):
         """Segment with so many threads of the CPU, until the store is closed."""
         torch.set_num_threads(threads)
-        while taken := self._frames.take(self._together):
+        # Where no batch can be made, frames taken together would only grow old.
+        while taken := self._frames.take(self._together if self._fit else 0):
             if self._node.enabled:
                 self.process(taken, self._node.settings)
             else:
@@ -58,6 +60,8 @@ class Worker:
 
         :param taken: (camera, (message, time received)) of each; what goes wrong is counted.
         """
+        # In one order always: a batch is made for the segmenters in theirs, a graph each on CUDA.
+        taken = sorted(taken, key=lambda one: one[0].name)
         waiting = [camera for camera, _ in taken]
         try:
             with ExitStack() as lent:
@@ -77,17 +81,24 @@ class Worker:
             for camera in waiting:
                 camera.monitor.count('failed', repr(error))
                 camera.tell(f'frame dropped:\n{traceback.format_exc()}')
+            if isinstance(error, torch.AcceleratorError) or 'CUDA error' in str(error):
+                self._node.lose_device(error)
 
     def _follow_size(self, camera, size: tuple[int, int]):
         """Let the batches go that hold segmenters, and so buffers, of the size before."""
         if self._sizes.setdefault(camera, size) != size:
             self._sizes[camera] = size
+            self._fit = True
             self._batch.cache_clear()
 
     def _segment(self, work: list[tuple]):
-        """Yield camera, frame and segmentation, of a batch where these segmenters make one."""
+        """Yield camera, frame and segmentation, of a batch where all cameras' frames make one."""
         segmenters = [segmenter for _, _, segmenter in work]
-        if len(work) > 1 and can_batch(segmenters):
+        # A part of the cameras, the others' frames being stale or bad, is not worth its own graph.
+        complete = len(work) == self._together > 1
+        if complete:
+            self._fit = can_batch(segmenters)
+        if complete and self._fit:
             segmentations = self._batch(*segmenters).segment(
                 [frame.image for _, frame, _ in work], [frame.wanted for _, frame, _ in work])
             for (camera, frame, _), segmentation in zip(work, segmentations, strict=True):

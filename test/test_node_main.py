@@ -1,0 +1,50 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The ways in which the node's process ends by itself; test_end_to_end.py has those by signals."""
+
+import signal
+
+import pytest
+
+from segnet_ros.ros import node as node_module
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """Put back what main() makes of the signals."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_whole_number_for_a_parameter_with_a_point_is_told_in_one_line(capsys):
+    assert node_module.main(['--ros-args', '-p', 'max_rate:=10']) == 1
+    told = capsys.readouterr().err
+    assert "'max_rate'" in told and '10.0 instead of 10' in told
+    assert told.count('\n') == 1
+
+
+def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd):
+    class Unlucky(node_module.SegNetNode):
+        def __init__(self):
+            super().__init__()
+            for error in ('CUDA error: an illegal memory access', 'CUDA error: and on'):
+                self.lose_device(RuntimeError(error))
+    monkeypatch.setattr(node_module, 'SegNetNode', Unlucky)
+    assert node_module.main(['--ros-args', '-p', 'autostart:=false']) == 1
+    told = capfd.readouterr().err
+    assert told.count('cannot be used any more') == 1 and 'an illegal memory access' in told

@@ -1,0 +1,123 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a worker does with frames that it takes together, without a node and without a network."""
+
+from contextlib import nullcontext
+from itertools import permutations
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+
+from segnet_ros.ros import worker as worker_module
+from segnet_ros.ros.worker import Worker
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+class Camera:
+    """A camera whose frames are images already; None is a bad one."""
+
+    def __init__(self, name: str, network_size=(2, 2)):
+        self.name, self.monitor = name, MagicMock()
+        self.segmenter = MagicMock(network='one', network_size=network_size)
+        self.published: list = []
+
+    def decode(self, image, received, settings):
+        return None if image is None else SimpleNamespace(image=image, wanted=())
+
+    def lend_segmenter(self, frame, settings):
+        return nullcontext(self.segmenter)
+
+    def publish(self, frame, segmentation, settings):
+        self.published.append(segmentation)
+
+    def tell(self, trouble):
+        pass
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Return the batches that were made, as the segmenters that they were made for."""
+    made = []
+
+    class Batch:
+        def __init__(self, *segmenters):
+            made.append(segmenters)
+
+        def segment(self, images, outputs):
+            return ['together'] * len(images)
+    monkeypatch.setattr(worker_module, 'SegmenterBatch', Batch)
+    return made
+
+
+def take(*cameras, image=IMAGE):
+    return [(camera, (image, 0.0)) for camera in cameras]
+
+
+def test_cameras_are_one_batch_in_whatever_order_they_waited(batches):
+    cameras = [Camera(name) for name in ('rear', 'left', 'front')]
+    worker = Worker(MagicMock(), MagicMock(), together=3)
+    for order in permutations(cameras):
+        worker.process(take(*order), None)
+    assert len(batches) == 1
+    assert all(camera.published == ['together'] * 6 for camera in cameras)
+
+
+def test_a_part_of_the_cameras_is_no_batch(batches):
+    cameras = [Camera(name) for name in ('front', 'left', 'rear')]
+    worker = Worker(MagicMock(), MagicMock(), together=3)
+    worker.process([*take(*cameras[:2]), *take(cameras[2], image=None)], None)
+    assert not batches
+    assert [len(camera.published) for camera in cameras] == [1, 1, 0]
+
+
+def test_cameras_that_cannot_be_a_batch_are_taken_one_by_one(batches):
+    cameras = [Camera('front'), Camera('rear', network_size=(4, 4))]
+    asked = []
+    frames = MagicMock()
+    rounds = iter([take(*cameras), take(cameras[0]), take(cameras[1]), []])
+    frames.take = lambda together: asked.append(together) or next(rounds)
+    node = SimpleNamespace(enabled=True, settings=None)
+    threads = torch.get_num_threads()
+    Worker(node, frames, together=2).run(threads)
+    assert asked == [2, 0, 0, 0] and not batches
+    assert [len(camera.published) for camera in cameras] == [2, 2]
+
+
+def test_other_sizes_are_given_another_try(batches):
+    cameras = [Camera('front'), Camera('rear', network_size=(4, 4))]
+    worker = Worker(MagicMock(), MagicMock(), together=2)
+    worker.process(take(*cameras), None)
+    cameras[1].segmenter.network_size = (2, 2)
+    worker.process(take(cameras[1], image=np.zeros((4, 4, 3), np.uint8)), None)
+    worker.process([*take(cameras[0]), *take(cameras[1], image=np.zeros((4, 4, 3), np.uint8))],
+                   None)
+    assert len(batches) == 1 and worker._fit
+
+
+@pytest.mark.parametrize('error, lost', [
+    (RuntimeError('CUDA error: an illegal memory access was encountered'), True),
+    (torch.AcceleratorError('CUDA error: unspecified launch failure'), True),
+    (torch.OutOfMemoryError('CUDA out of memory.'), False),
+    (ValueError('a frame like no other'), False)])
+def test_a_gpu_that_is_lost_is_told_to_the_node(error, lost):
+    camera, node = Camera('front'), MagicMock()
+    camera.segmenter.segment.side_effect = error
+    Worker(node, MagicMock()).process(take(camera), None)
+    camera.monitor.count.assert_called_once_with('failed', repr(error))
+    assert node.lose_device.call_args_list == ([((error,),)] if lost else [])
