@@ -16,6 +16,7 @@
 """Check that a bag goes through whole, in order and with its stamps, and goes on when killed."""
 
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 import signal
@@ -64,12 +65,24 @@ def predictor(weights):
     return Predictor(weights, 'cpu', 'float32')
 
 
+@cache
+def picture(index, size):
+    """Return a rendered picture; drawing it takes longer than all that is done with it."""
+    image = street(size).frame(index)[0]
+    image.flags.writeable = False  # it is everybody's
+    return image
+
+
+@cache
+def street(size):
+    return SampleDrive(0, size)
+
+
 def drive(count, size=SIZE):
     """Yield frames whose stamps and frame_ids nobody would make up."""
-    rendered = SampleDrive(0, size)
     for index in range(count):
         yield Frame(index, 1_700_000_000_123_456_789 + index * 66_666_667, f'cam{index % 3}',
-                    str(index), rendered.frame(index)[0])
+                    str(index), picture(index, size))
 
 
 @pytest.fixture

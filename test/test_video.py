@@ -15,6 +15,7 @@
 
 """Check that videos hold what was written, in a form that browsers play."""
 
+from functools import cache
 from pathlib import Path
 import sys
 
@@ -27,9 +28,21 @@ from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.video import stack, video_size, VideoWriter
 
 
+@cache
+def picture(index, size):
+    image = street(size).frame(index)[0]
+    image.flags.writeable = False  # it is everybody's
+    return image
+
+
+@cache
+def street(size):
+    return SampleDrive(0, size)
+
+
 def pictures(count, size=(96, 128)):
-    rendered = SampleDrive(0, size)
-    return [rendered.frame(index)[0] for index in range(count)]
+    """Return rendered pictures, each drawn once for all tests."""
+    return [picture(index, size) for index in range(count)]
 
 
 def write(path, images, fps=15.0):
