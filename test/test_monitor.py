@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Check a camera's rates and what its status on /diagnostics says."""
 
 from collections import deque
@@ -22,7 +21,7 @@ import numpy as np
 import pytest
 
 from segnet_ros.ros import monitor as monitor_module
-from segnet_ros.ros.monitor import StreamMonitor
+from segnet_ros.ros.monitor import OUTCOMES, StreamMonitor
 
 
 @pytest.fixture
@@ -116,3 +115,58 @@ def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
     assert values_of(status)['received'] == values_of(status)['paused'] == '3'
     clock.now += 6
     assert verdict(monitor, paused=True) == (DiagnosticStatus.WARN, 'no frames')
+
+
+def work(monitor, clock, milliseconds):
+    """Process a frame that is done now: so long in each stage, one after the other."""
+    ends = 1e-3 * np.cumsum([0, *milliseconds])
+    monitor.processed(list(clock.now - ends[-1] + ends))
+
+
+def test_the_status_tells_latency_by_stage_rates_and_age(clock):
+    monitor = StreamMonitor()
+    assert not any(key.startswith(('latency', 'age')) for key in values_of(
+        monitor.status('segnet: front', {})))
+    for number in range(1, 102):  # at 20 Hz, of which every other is taken: 1, 2, ... 101 ms
+        for _ in range(2):
+            clock.now += 0.05
+            monitor.received()
+        monitor.count('limited')
+        work(monitor, clock, np.array([1, 2, 3, 4]) * number)
+    clock.now += 0.025
+    status = monitor.status('segnet: front', {'device': 'a CPU', 'memory': '7 MiB resident'})
+    assert (status.name, status.hardware_id) == ('segnet: front', 'segnet: front')
+    assert values_of(status) == {
+        'device': 'a CPU', 'memory': '7 MiB resident', 'input_rate': '20.00 Hz',
+        'output_rate': '10.00 Hz', 'age_of_last_frame': '0.025 s',
+        **dict.fromkeys(OUTCOMES, '0'), 'received': '202', 'processed': '101', 'limited': '101',
+        'latency_wait_ms': 'p50 51.00, p95 96.00, max 101.00',
+        'latency_convert_ms': 'p50 102.00, p95 192.00, max 202.00',
+        'latency_segment_ms': 'p50 153.00, p95 288.00, max 303.00',
+        'latency_publish_ms': 'p50 204.00, p95 384.00, max 404.00',
+        'latency_total_ms': 'p50 510.00, p95 960.00, max 1010.00'}
+    for _ in range(monitor_module.WINDOW):  # after which those before are forgotten
+        work(monitor, clock, [5, 1, 1, 1])
+    values = values_of(monitor.status('segnet: front', {}))
+    assert values['latency_wait_ms'] == 'p50 5.00, p95 5.00, max 5.00'
+    assert values['latency_total_ms'] == 'p50 8.00, p95 8.00, max 8.00'
+
+
+@pytest.mark.parametrize(('outcome', 'level', 'message'), [
+    ('failed', DiagnosticStatus.ERROR, '2 frames failed: a cable came loose'),
+    ('stale', DiagnosticStatus.WARN, '2 frames older than max_frame_age'),
+    ('unwatched', DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'),
+    ('dropped', DiagnosticStatus.WARN,
+     '2 of 3 frames dropped: they come faster than they can be segmented')],
+    ids=['failed', 'stale', 'unwatched', 'dropped'])
+def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outcome, level,
+                                                                    message):
+    monitor = StreamMonitor()
+    for number in range(3):
+        monitor.received()
+        if number:
+            monitor.count(outcome, 'a cable came loose' if outcome == 'failed' else '')
+    work(monitor, clock, [1, 1, 1, 1])
+    assert verdict(monitor) == (level, message)
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    assert values_of(monitor.status('camera', {}))[outcome] == '2'  # that count is of all time

@@ -37,16 +37,20 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_network import write_small_checkpoint
 from std_msgs.msg import Bool, Float32MultiArray, Header
 from std_srvs.srv import SetBool
+import torch
 
 from segnet_ros.checkpoint import load_checkpoint, save_checkpoint
 from segnet_ros.labels import LabelSet, load_label_set, VOID
-from segnet_ros.ros import camera as camera_module
+from segnet_ros.legend import draw_legend
+from segnet_ros.ros import camera as camera_module, node as node_module
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.monitor import STAGES
 from segnet_ros.ros.outputs import Outputs, scaled_info
 from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.worker import Worker
+from segnet_ros.runtime import device_name, resident_bytes
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter_batch import SegmenterBatch
 
@@ -71,6 +75,23 @@ def array_of(msg):
 
 def values_of(status):
     return {value.key: value.value for value in status.values}
+
+
+def decoded(msg):
+    """Return the picture of a CompressedImage, of colours in the order BGR."""
+    return cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def expected_values(mask, confidence, class_id):
+    """Return what the statistics must say of a class, from the published pictures alone."""
+    y, x = np.nonzero(mask == class_id)
+    numbers = {'class_id': str(class_id), 'pixel_count': str(len(x)),
+               'fraction': f'{len(x) / mask.size:.6f}'}
+    if not len(x):
+        return {**numbers, 'mean_confidence': '0.0000', 'bounding_box': '', 'centroid': ''}
+    return {**numbers, 'mean_confidence': f'{confidence[y, x].mean() / 255:.4f}',
+            'bounding_box': f'{x.min()} {y.min()} {np.ptp(x) + 1} {np.ptp(y) + 1}',
+            'centroid': f'{x.mean():.1f} {y.mean():.1f}'}
 
 
 def counts(bench, camera=0):
@@ -107,9 +128,9 @@ def test_every_output_has_the_frame_s_header_and_size(bench):
         assert (array_of(heard['color_mask']) == palette[mask]).all()
         blend = (image_from_message(sent).astype(int) + palette[mask]) / 2
         assert np.abs(array_of(heard['overlay']) - blend).max() <= 1
-        png = cv2.imdecode(np.frombuffer(heard['mask/compressed'].data, np.uint8),
-                           cv2.IMREAD_UNCHANGED)
-        assert (png == mask).all()
+        assert (decoded(heard['mask/compressed']) == mask).all()
+        assert (decoded(heard['color_mask/compressed'])[..., ::-1] == palette[mask]).all()
+        assert heard['overlay/compressed'].format == 'rgb8; jpeg compressed bgr8'
         fractions = np.array(heard['class_fractions'].data)
         assert fractions == pytest.approx(np.bincount(mask.ravel(), minlength=11) / mask.size)
         assert fractions.sum() == pytest.approx(1)
@@ -119,9 +140,9 @@ def test_every_output_has_the_frame_s_header_and_size(bench):
         assert [s.name.split(': ')[1] for s in statuses] == names
         assert [int(values_of(s)['pixel_count']) for s in statuses] == np.bincount(
             mask.ravel(), minlength=11).tolist()
-        present = values_of(statuses[mask[0, 0]])
-        assert set(present) == {'class_id', 'pixel_count', 'fraction', 'mean_confidence',
-                                'bounding_box', 'centroid'}
+        for class_id, status in enumerate(statuses):
+            assert values_of(status) == expected_values(mask, array_of(heard['confidence']),
+                                                        class_id)
 
 
 def the_segmenter(bench):
@@ -155,9 +176,9 @@ def test_legend_is_there_for_who_comes_late(bench):
     bench.spin_for(0.2)
     bench.listen('legend', Image, LATCHED)
     bench.spin_until(lambda: bench.heard['legend'])
-    legend = array_of(bench.heard['legend'][0])
-    for color in load_label_set('camvid11').colors:
-        assert (legend == color).all(-1).any(), f'{color} is not in the legend'
+    label_set = load_label_set('camvid11')
+    assert (array_of(bench.heard['legend'][0]) == draw_legend(
+        label_set, label_set.palette())).all()
 
 
 def test_compressed_input(bench):
@@ -173,8 +194,8 @@ def test_compressed_input(bench):
         assert bench.heard['mask'][0].header == raw.header
 
 
-def test_bad_frames_are_counted_and_the_node_goes_on(bench):
-    bench.start_node()
+def test_bad_frames_are_counted_and_the_node_goes_on(bench, weights):
+    bench.start_node(diagnostics_period=0.2)
     bench.listen('mask', Image)
     bench.listen('/diagnostics', DiagnosticArray)
     camera = bench.publisher(Image, qos=10)
@@ -191,6 +212,20 @@ def test_bad_frames_are_counted_and_the_node_goes_on(bench):
     bench.spin_until(lambda: counts(bench)['processed'] == 1)
     bench.spin_until(lambda: any(s.level == DiagnosticStatus.ERROR and 'frames failed' in s.message
                                  for m in bench.heard['/diagnostics'] for s in m.status))
+    heard = bench.heard['/diagnostics']
+    bench.spin_until(lambda: values_of(heard[-1].status[0])['processed'] == '1')
+    [status] = heard[-1].status
+    values = values_of(status)
+    assert status.name == 'segmentation/segnet: camera'
+    assert (values['received'], values['failed'], values['enabled']) == ('5', '4', 'True')
+    assert values['device'] == device_name(torch.device('cpu'))
+    assert values['precision'] in ('float32', 'bfloat16')  # a CPU's own
+    assert values['weights'] == weights
+    memory, unit = values['memory'].split(' ', 1)
+    assert unit == 'MiB resident' and int(memory) == pytest.approx(
+        resident_bytes() / 2**20, rel=0.2)
+    assert {f'latency_{stage}_ms' for stage in STAGES} | {
+        'input_rate', 'output_rate', 'age_of_last_frame'} < set(values)
 
 
 def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch):
@@ -405,6 +440,7 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     bench.listen('mask', Image)
     bench.listen('overlay', Image)
     bench.listen('color_mask', Image)
+    bench.listen('overlay/compressed', CompressedImage)
     bench.listen('statistics', DiagnosticArray)
     camera = bench.publisher(Image)
     bench.connected(camera)
@@ -428,6 +464,8 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     name = load_label_set('camvid11').class_names[largest]
     put(**{f'palette__{name}': [1, 2, 3]})
     assert (array_of(segment()['color_mask']) == (1, 2, 3)).all(-1).any()
+    put(jpeg_quality=5)
+    assert 2 * len(segment()['overlay/compressed'].data) < len(first['overlay/compressed'].data)
     put(**{f'alert_fractions__{name}': 0.01})
     result = segment()
     assert result['statistics'].status[largest].level == DiagnosticStatus.WARN
@@ -438,14 +476,50 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     result = segment()
     assert len(result['statistics'].status) == 22
     region = array_of(result['mask'])[24:48, 32:48]
-    assert [int(values_of(s)['pixel_count']) for s in result['statistics'].status[11:]] == (
-        np.bincount(region.ravel(), minlength=11).tolist())
+    for class_id, status in enumerate(result['statistics'].status[11:]):
+        values, (y, x) = values_of(status), np.nonzero(region == class_id)
+        assert values['pixel_count'] == str(len(x))
+        if len(x):  # places are the whole picture's
+            assert values['bounding_box'].split()[:2] == [str(32 + x.min()), str(24 + y.min())]
+            assert values['centroid'] == f'{32 + x.mean():.1f} {24 + y.mean():.1f}'
     for refused, value, why in [('weights', 'other', 'clean up'), ('device', 'cpu', 'clean up'),
                                 ('overlay_alpha', 3.0, 'range'),
                                 ('statistics_roi', [0.0, 2.0], 'needs x, y'),
                                 (f'palette.{name}', [1, 2, 300], 'not a colour')]:
         result = node.set_parameters([Parameter(refused, value=value)])[0]
         assert not result.successful and why in result.reason, (refused, result.reason)
+
+
+def test_sizes_of_network_and_results_follow_the_parameters(bench):
+    node = bench.start_node(activate=False)
+    for network_size, output_size, expected in [
+            # 'auto' would be 72x40, the camera's shape. A size that is new takes long to build.
+            ('64x48', 'input', ((48, 64), (90, 160))), ('64x48', 'network', ((48, 64), (48, 64))),
+            ('64x48', '100x50', ((48, 64), (50, 100)))]:
+        node.set_parameters([Parameter('network_size', value=network_size),
+                             Parameter('output_size', value=output_size)])
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        with node._cameras[0]._segmenters.lend((90, 160), node.settings) as segmenter:
+            assert (segmenter.network_size, segmenter.output_size) == expected
+            result = segmenter.segment(np.zeros((90, 160, 3), np.uint8))
+            assert result.label_map.shape == result.overlay.shape[:2] == expected[1]
+        node.trigger_cleanup()
+
+
+def test_a_diagnostics_period_of_0_sends_none(bench, monkeypatch):
+    node, periods = bench.start_node(activate=False), []
+    create = node.create_timer
+    monkeypatch.setattr(node, 'create_timer', lambda period, *args, **kwargs: (
+        periods.append(period), create(period, *args, **kwargs))[1])
+    for period, expected in ((0.25, {node_module.WATCH_PERIOD, 0.25}),
+                             (0.0, {node_module.WATCH_PERIOD})):
+        periods.clear()
+        assert node.set_parameters([Parameter('diagnostics_period', value=period)])[0].successful
+        node.trigger_configure()
+        node.trigger_activate()
+        assert set(periods) == expected
+        node.trigger_deactivate()
+        node.trigger_cleanup()
 
 
 def test_enable_pauses_at_once(bench):
@@ -571,20 +645,26 @@ def test_a_batch_is_taken_only_where_every_camera_waits():
     assert frames.take(3) == []
 
 
-@pytest.mark.parametrize('offered', [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE])
-def test_input_follows_what_the_camera_offers(bench, offered):
+def test_input_follows_what_the_camera_offers(bench, monkeypatch):
+    monkeypatch.setattr(node_module, 'WATCH_PERIOD', 0.05)
     bench.start_node()
     bench.listen('mask', Image)
-    camera = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=offered))
-    bench.connected(camera)
+    reliable, best_effort = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
-    def asked():
-        return bench.node._cameras[0]._reliability
+    def served(camera, asked):
+        bench.spin_until(lambda: bench.node._cameras[0]._reliability == asked)
+        bench.connected(camera)
+        bench.heard['mask'].clear()
+        # Again and again: it may be connected still to the subscription that has just gone.
+        bench.spin_until(lambda: camera.publish(image_message()) or bench.heard['mask'])
 
-    bench.spin_until(lambda: asked() == offered)
-    bench.connected(camera)
-    camera.publish(image_message())
-    bench.spin_until(lambda: bench.heard['mask'])
+    first = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=reliable))
+    served(first, asked=reliable)
+    second = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=best_effort))
+    served(second, asked=best_effort)  # which a reliable one serves too
+    served(first, asked=best_effort)
+    bench.peer.destroy_publisher(second)
+    served(first, asked=reliable)
 
 
 def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
@@ -600,29 +680,18 @@ def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
     assert [m.header.stamp.sec for m in bench.heard['mask']] == [now + 60]
 
 
-def test_max_rate_holds_a_fast_camera_back(bench):
-    bench.start_node(max_rate=0.5)
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
-    for number in range(1, 4):
-        camera.publish(image_message())
-        bench.spin_until(lambda n=number: counts(bench)['received'] == n)
-    bench.spin_until(lambda: bench.heard['mask'])
-    assert counts(bench)['limited'] == 2
-
-
-def test_a_higher_max_rate_holds_at_once(bench):
+def test_max_rate_holds_a_fast_camera_back_and_a_higher_one_holds_at_once(bench):
+    """How well it is kept, test_camera.py tells."""
     node = bench.start_node(max_rate=0.01)
     bench.listen('mask', Image)
     camera = bench.publisher(Image)
     bench.connected(camera)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         camera.publish(image_message())
         bench.spin_until(lambda n=number: counts(bench)['received'] == n)
-    assert counts(bench)['limited'] == 1
+    assert counts(bench)['limited'] == 2
     node.set_parameters([Parameter('max_rate', value=20.0)])
-    for number in (3, 4):  # the first of them may come before even the new period is over
+    for number in (4, 5):  # the first of them may come before even the new period is over
         bench.spin_for(0.1)
         camera.publish(image_message())
         bench.spin_until(lambda n=number: counts(bench)['received'] == n)
@@ -728,17 +797,26 @@ def test_weights_decide_labels_and_normalisation(bench, weights):
     assert list(node.settings.palette[3]) == list(info.label_set.colors[3])
 
 
-def test_silence_is_reported_in_words_and_once(bench, capfd):
-    bench.start_node(no_image_warning_period=0.9)
-    bench.spin_for(2.5)
-    assert capfd.readouterr().err.count('no image on /segmentation/image') == 1
+def test_silence_is_reported_in_words_and_once(bench, monkeypatch, capfd):
+    monkeypatch.setattr(node_module, 'WATCH_PERIOD', 0.05)
+    bench.start_node(no_image_warning_period=0.5)
+    heard = ''
+
+    def warnings():
+        nonlocal heard
+        heard += capfd.readouterr().err
+        return heard.count('no image on /segmentation/image')
+
+    bench.spin_until(warnings)
+    bench.spin_for(0.3)
+    assert warnings() == 1
     camera = bench.publisher(Image)
     bench.connected(camera)
     camera.publish(image_message())
     bench.spin_until(lambda: counts(bench)['received'] == 1)
-    bench.spin_for(2.0)
-    heard = capfd.readouterr().err
-    assert heard.count('no image on /segmentation/image') == 1
+    bench.spin_until(lambda: warnings() > 1)
+    bench.spin_for(0.3)
+    assert warnings() == 2
     assert 'it has 1 publishers: /peer offers reliable volatile' in heard
 
 
@@ -806,7 +884,7 @@ def test_a_bag_that_loops_under_simulated_time_goes_on(bench):
     bench.spin_until(lambda: counts(bench)['stale'] == 1)
 
 
-def test_200_lifecycles_leave_no_memory_behind(bench):
+def test_60_lifecycles_leave_no_memory_behind(bench):
     node = bench.start_node(activate=False)
 
     def resident():
@@ -819,12 +897,15 @@ def test_200_lifecycles_leave_no_memory_behind(bench):
                             node.trigger_deactivate, node.trigger_cleanup):
                 assert trigger() == TransitionCallbackReturn.SUCCESS
         gc.collect()
-        return resident()
+        # Tensors too, exactly: a heap with holes from other tests would take some in unseen.
+        return resident(), sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
-    cycle(40)
-    before = cycle(10)
-    # A leaked segmenter of this size alone would be 200 times 0.4 MB.
-    assert cycle(200) - before < 16e6
+    memory, tensors = cycle(20)
+    grown, tensors_now = cycle(60)
+    assert tensors_now <= tensors
+    # Measured in 60 cycles: 0.8 MB where all is well, 17 MB with each network kept, 52 MB with
+    # one segmenter's buffers kept each time.
+    assert grown - memory < 6e6
 
 
 def test_the_example_planner_stops_for_pedestrians(bench):

@@ -1,0 +1,170 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One camera without a node: how often it takes a frame, what it asks for, when it warns."""
+
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+import ros_fixtures  # noqa: F401 it brings vision_msgs, before outputs.py looks for them
+from sensor_msgs.msg import Image
+
+from segnet_ros.ros import camera as camera_module
+from segnet_ros.ros.camera import Camera
+
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+class Scene:
+    """A camera that has started: its clock, its topic's publishers, its parameters."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        self.offered: list[ReliabilityPolicy] = []
+        self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
+        self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0)
+        self.asked: list[ReliabilityPolicy] = []  # each time that it subscribed to images
+        self.warnings: list[str] = []
+        self.taken: list[float] = []  # when the frames came that were left for the worker
+        monkeypatch.setattr(camera_module.time, 'monotonic', lambda: self.now)
+        monkeypatch.setattr(camera_module, 'Outputs', MagicMock())
+        node = MagicMock(settings=self.settings, create_subscription=self._subscribe,
+                         resolve_topic_name=lambda name: '/' + name,
+                         get_publishers_info_by_topic=lambda _: self._publishers(),
+                         get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
+        node.get_logger().warn = self.warnings.append
+        self.camera = Camera(node, '', None, None)
+
+    def start(self):
+        self.camera.start(SimpleNamespace(put=lambda _, frame: self.taken.append(frame[1])))
+        return self
+
+    def _subscribe(self, message_type, topic, callback, qos, **_):
+        if message_type is Image:
+            self._on_image = callback
+            self.asked.append(qos.reliability)
+
+    def _publishers(self):
+        return [SimpleNamespace(node_namespace='/', node_name=f'driver{number}',
+                                qos_profile=QoSProfile(depth=1, reliability=reliability))
+                for number, reliability in enumerate(self.offered)]
+
+    def send(self, *times):
+        """Let a frame come at each of these times; return when those came that were taken."""
+        self.taken.clear()
+        for self.now in times:
+            self._on_image(Image())
+        return self.taken
+
+    def watch(self, seconds=0.0):
+        self.now += seconds
+        self.camera.watch(self.settings)
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    return Scene(monkeypatch)
+
+
+def shaken(rate, seconds, jitter):
+    """Return when a camera's frames come, each early or late by so many seconds at most."""
+    times = 1000 + np.arange(seconds * rate) / rate
+    return list(times + np.random.default_rng(0).uniform(-jitter, jitter, len(times)))
+
+
+def test_max_rate_is_kept_for_minutes_whatever_the_jitter(scene):
+    scene.start().settings.max_rate = 10.0
+    times = shaken(rate=30, seconds=120, jitter=0.009)
+    assert scene.send(*times) == times[::3]
+    assert scene.camera.monitor.counts == {'received': 3600, 'limited': 2400}
+
+
+def test_a_camera_of_just_that_rate_loses_nothing_to_jitter_below_a_tenth(scene):
+    scene.start().settings.max_rate = 10.0
+    times = shaken(rate=10, seconds=120, jitter=0.009)
+    assert scene.send(*times) == times
+    assert 'limited' not in scene.camera.monitor.counts
+
+
+def test_early_frames_do_not_add_up_to_more_than_max_rate(scene):
+    """A tenth of a period early is on time, but the next one is due a whole period later."""
+    scene.start().settings.max_rate = 10.0
+    assert len(scene.send(*shaken(rate=200, seconds=60, jitter=0.0))) in (600, 601)
+
+
+def test_a_gap_is_not_made_up_for(scene):
+    scene.start().settings.max_rate = 10.0
+    scene.send(1000.0)
+    assert len(scene.send(*(1060 + np.arange(100) / 100))) <= 11  # both ends of that second
+
+
+def test_a_new_max_rate_holds_at_once(scene):
+    scene.start().settings.max_rate = 0.01
+    assert scene.send(1000.0, 1001.0) == [1000.0]
+    scene.settings.max_rate = 20.0  # a frame is due in 1.1 periods at the latest
+    assert scene.send(1002.0, 1002.06) == [1002.06]
+    scene.settings.max_rate = 0.0  # no limit
+    assert scene.send(1002.061, 1002.062) == [1002.061, 1002.062]
+
+
+@pytest.mark.parametrize(('parameter', 'offered', 'asked'), [
+    ('auto', [], RELIABLE), ('auto', [RELIABLE], RELIABLE), ('auto', [BEST_EFFORT], BEST_EFFORT),
+    ('auto', [RELIABLE, RELIABLE], RELIABLE),
+    ('auto', [RELIABLE, BEST_EFFORT], BEST_EFFORT), ('auto', [BEST_EFFORT, RELIABLE], BEST_EFFORT),
+    ('reliable', [BEST_EFFORT], RELIABLE), ('best_effort', [RELIABLE], BEST_EFFORT)])
+def test_it_asks_for_what_every_publisher_offers(scene, parameter, offered, asked):
+    scene.parameters['input_reliability'], scene.offered = parameter, offered
+    scene.start().watch()
+    assert scene.asked == [asked]
+
+
+def test_it_follows_publishers_that_come_and_go(scene):
+    scene.offered = [RELIABLE]
+    scene.start().watch()
+    for scene.offered in ([RELIABLE, BEST_EFFORT], [BEST_EFFORT], [RELIABLE], []):
+        scene.watch()
+        scene.watch()  # no new subscription where nothing has changed: it would lose frames
+    assert scene.asked == [RELIABLE, BEST_EFFORT, RELIABLE]
+
+
+def test_a_missing_camera_is_warned_of_once_each_time(scene):
+    scene.settings.no_image_warning_period = 5.0
+    scene.start().watch(4.9)
+    assert not scene.warnings
+    for _ in range(3):
+        scene.watch(0.2)
+    [warning] = scene.warnings
+    assert 'no image on /image for 5.1 s; it has 0 publishers; remap `image`' in warning
+    scene.offered = [BEST_EFFORT]
+    scene.send(scene.now)
+    scene.watch(4.9)
+    assert len(scene.warnings) == 1
+    for _ in range(3):
+        scene.watch(0.2)
+    [_, warning] = scene.warnings
+    assert 'it has 1 publishers: /driver0 offers best_effort' in warning
+    # Deactivated for an hour it misses nothing: what counts begins anew.
+    scene.now += 3600
+    scene.start().watch(4.9)
+    assert len(scene.warnings) == 2
+
+
+def test_a_warning_period_of_0_never_warns(scene):
+    scene.start()
+    for _ in range(3):
+        scene.watch(3600.0)
+    assert not scene.warnings

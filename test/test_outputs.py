@@ -1,0 +1,143 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What one camera's results become on which topic, without a node: codecs, quality, numbers."""
+
+from unittest.mock import MagicMock
+
+import cv2
+import numpy as np
+import pytest
+import ros_fixtures  # noqa: F401 it brings vision_msgs, before outputs.py looks for them
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from segnet_ros.labels import LabelSet, VOID
+from segnet_ros.ros.outputs import Outputs
+from segnet_ros.ros.settings import Settings
+from segnet_ros.segmentation import region_statistics, Segmentation
+
+LABELS = LabelSet('toy', ('road', 'car'), ((10, 20, 230), (255, 64, 32)))
+HEADER = Header(frame_id='front')
+
+
+class FakePublisher:
+    """A topic with one subscriber or none, and what was sent to it."""
+
+    def __init__(self):
+        self.subscribers, self.sent = 1, []
+
+    def get_subscription_count(self):
+        return self.subscribers
+
+    def publish(self, msg):
+        self.sent.append(msg)
+
+
+@pytest.fixture
+def topics():
+    """Return the outputs of a camera 'front' and their publishers by topic."""
+    publishers = {}
+
+    def create_publisher(_, topic, *args, **kwargs):
+        return publishers.setdefault(topic.removeprefix('front/'), FakePublisher())
+
+    node = MagicMock(create_publisher=create_publisher, get_name=lambda: 'segnet')
+    return Outputs(node, 'front/', LABELS), publishers
+
+
+def settings(jpeg_quality=90, roi=None):
+    return Settings(max_frame_age=0.0, max_rate=0.0, confidence_threshold=0.0, overlay_alpha=0.5,
+                    jpeg_quality=jpeg_quality, no_image_warning_period=0.0, roi=roi, alerts={},
+                    palette=LABELS.palette())
+
+
+def segmentation():
+    """Return a frame's results: a car in the lower right quarter, void in a corner."""
+    label_map = np.zeros((40, 60), np.uint8)
+    label_map[20:, 30:], label_map[0, 0] = 1, VOID
+    confidence = np.full(label_map.shape, 255, np.uint8)
+    colors = LABELS.palette()[label_map]
+    blocks = np.random.default_rng(0).integers(0, 256, (10, 15, 3), np.uint8)
+    image = blocks.repeat(4, 0).repeat(4, 1)
+    return Segmentation(label_map, confidence, colors, colors // 2 + image // 2,
+                        region_statistics(label_map, confidence, 2, (0, 0, 1, 1)))
+
+
+def decoded(msg):
+    pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return pixels if pixels.ndim == 2 else pixels[..., ::-1]
+
+
+def test_masks_are_compressed_without_loss_and_the_overlay_small(topics):
+    outputs, publishers = topics
+    results = segmentation()
+    outputs.publish(HEADER, results, settings(), None)
+    mask, colors, overlay = (publishers[f'{name}/compressed'].sent[0]
+                             for name in ('mask', 'color_mask', 'overlay'))
+    assert mask.format == 'mono8; png compressed '
+    assert colors.format == 'rgb8; png compressed bgr8'
+    assert overlay.format == 'rgb8; jpeg compressed bgr8'
+    for msg, expected in ((mask, results.label_map), (colors, results.color_mask)):
+        assert bytes(msg.data[:4]) == b'\x89PNG'
+        assert (decoded(msg) == expected).all()
+    assert bytes(overlay.data[:3]) == b'\xff\xd8\xff'
+    assert np.abs(decoded(overlay) - results.overlay.astype(int)).mean() < 20  # red is not blue
+
+
+def test_jpeg_quality_is_the_overlay_s_alone(topics):
+    outputs, publishers = topics
+    results = segmentation()
+    for quality in (10, 95):
+        outputs.publish(HEADER, results, settings(jpeg_quality=quality), None)
+    small, large = (len(msg.data) for msg in publishers['overlay/compressed'].sent)
+    assert 2 * small < large
+    for topic in ('mask/compressed', 'color_mask/compressed'):
+        first, second = publishers[topic].sent
+        assert first.data == second.data
+
+
+def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
+    outputs, publishers = topics
+    outputs.publish(HEADER, segmentation(), settings(roi=(0.5, 0.25, 0.5, 0.5)), None)
+    [msg] = publishers['statistics'].sent
+    assert msg.header == HEADER
+    places = {s.name: {v.key: v.value for v in s.values} for s in msg.status}
+    assert list(places) == ['segnet/front: road', 'segnet/front: car', 'segnet/front/roi: road',
+                            'segnet/front/roi: car']
+    assert places['segnet/front: car']['bounding_box'] == '30 20 30 20'
+    assert places['segnet/front/roi: car']['bounding_box'] == '30 20 30 10'
+    assert places['segnet/front/roi: car']['centroid'] == '44.5 24.5'
+    [fractions] = publishers['class_fractions'].sent
+    assert list(fractions.data) == pytest.approx([1799 / 2400, 600 / 2400])  # the whole's
+
+
+@pytest.mark.parametrize(('topic', 'wanted'), [
+    ('mask', ('label_map',)), ('mask/compressed', ('label_map',)),
+    ('mask/camera_info', ('label_map',)), ('confidence', ('confidence',)),
+    ('color_mask', ('color_mask',)), ('color_mask/compressed', ('color_mask',)),
+    ('overlay', ('overlay',)), ('overlay/compressed', ('overlay',)),
+    ('statistics', ('statistics',)), ('class_fractions', ('statistics',)), ('legend', ())])
+def test_what_one_subscriber_makes_the_network_compute_and_gets(topics, topic, wanted):
+    outputs, publishers = topics
+    for name, publisher in publishers.items():
+        publisher.subscribers = int(name == topic)
+    assert outputs.wanted() == wanted
+    whole = segmentation()
+    outputs.publish(HEADER, Segmentation(**{name: getattr(whole, name) for name in wanted}),
+                    settings(), CameraInfo(width=60, height=40))
+    sent = {name for name, publisher in publishers.items() if publisher.sent}
+    if wanted == ('statistics',):  # the two are cheap: who takes one of them may get both sent
+        sent -= {'statistics', 'class_fractions'} - {topic}
+    assert sent == ({topic} if wanted else set())

@@ -1,0 +1,101 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The numbers of the classes as planners read them: every text worked out by hand."""
+
+from diagnostic_msgs.msg import DiagnosticStatus
+import numpy as np
+import pytest
+from std_msgs.msg import Header
+
+from segnet_ros.labels import LabelSet, VOID
+from segnet_ros.ros.statistics import class_statuses, fractions_message, statistics_message
+from segnet_ros.segmentation import region_statistics
+
+LABELS = LabelSet('toy', ('road', 'car', 'sky'), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
+MASK = np.array([[0, 0, 1, 1, 1, VOID],
+                 [0, 0, 1, 1, 1, VOID],
+                 [0, 0, 0, 0, 0, 0],
+                 [0, 0, 0, 0, 0, VOID]], np.uint8)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+# Twice as large, for a region: its right half without the first row.
+LARGE = np.array([[0, 0, 0, 0, 0, 0, 0, 0],
+                  [0, 0, 0, 0, 0, 0, 0, 0],
+                  [0, 1, 1, 1, 1, 1, 1, 0],
+                  [0, 0, 0, 0, 1, 1, 1, 0]], np.uint8)
+REGION = (0.5, 0.25, 0.5, 0.75)
+
+
+def statistics_of(mask, region=WHOLE, confidence=None):
+    if confidence is None:
+        confidence = np.full(mask.shape, 255, np.uint8)
+    return region_statistics(mask, confidence, len(LABELS), region)
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+def test_every_number_of_a_class():
+    confidence = np.where(MASK == 1, 204, 255).astype(np.uint8)
+    confidence[0, 2] = 51  # of the car: its mean is (5 * 204 + 51) / 6 = 178.5, and / 255, 0.7
+    statuses = class_statuses(statistics_of(MASK, confidence=confidence), LABELS, {}, 'segnet')
+    road, car, sky = map(values_of, statuses)
+    assert car == {'class_id': '1', 'pixel_count': '6', 'fraction': '0.250000',
+                   'mean_confidence': '0.7000', 'bounding_box': '2 0 3 2', 'centroid': '3.0 0.5'}
+    # x: (2 * (0 + 1) + 15 + 10) / 15; y: (0 + 2 * 1 + 6 * 2 + 5 * 3) / 15.
+    assert road == {'class_id': '0', 'pixel_count': '15', 'fraction': '0.625000',
+                    'mean_confidence': '1.0000', 'bounding_box': '0 0 6 4', 'centroid': '1.8 1.9'}
+    assert sky == {'class_id': '2', 'pixel_count': '0', 'fraction': '0.000000',
+                   'mean_confidence': '0.0000', 'bounding_box': '', 'centroid': ''}
+
+
+def test_places_in_a_region_are_the_whole_picture_s():
+    statuses = class_statuses(statistics_of(LARGE, REGION), LABELS, {}, 'segnet/roi')
+    road, car, sky = map(values_of, statuses)
+    assert car == {'class_id': '1', 'pixel_count': '6', 'fraction': '0.500000',
+                   'mean_confidence': '1.0000', 'bounding_box': '4 2 3 2', 'centroid': '5.0 2.5'}
+    # The row above the car, and the column right of it.
+    assert (road['pixel_count'], road['bounding_box']) == ('6', '4 1 4 3')
+    assert sky['pixel_count'] == '0' and sky['bounding_box'] == sky['centroid'] == ''
+
+
+def test_a_region_is_never_empty():
+    car = statistics_of(LARGE, (0.8, 0.8, 0.001, 0.001)).values(1)  # the pixel (6, 3)
+    assert (car['pixel_count'], car['bounding_box']) == ('1', '6 3 1 1')
+    assert car['centroid'] == '6.0 3.0'
+
+
+@pytest.mark.parametrize(('alert', 'level', 'message'), [
+    (0.2, DiagnosticStatus.WARN, '25.00 % is above 20.00 %'),
+    (0.25, DiagnosticStatus.OK, '25.00 %'), (1.0, DiagnosticStatus.OK, '25.00 %')],
+    ids=['above', 'just that', 'never'])
+def test_a_class_above_its_alert_is_warned_of(alert, level, message):
+    statuses = class_statuses(statistics_of(MASK), LABELS, {'car': alert}, 'segnet/front')
+    road, car, _ = statuses
+    assert (car.level, car.message) == (level, message)
+    assert (car.name, car.hardware_id) == ('segnet/front: car', 'segnet/front')
+    assert (road.level, road.message) == (DiagnosticStatus.OK, '62.50 %')
+
+
+def test_messages_hold_all_classes_in_order():
+    statistics, header = statistics_of(MASK), Header(frame_id='front')
+    statuses = class_statuses(statistics, LABELS, {}, 'segnet')
+    msg = statistics_message(header, statuses)
+    assert msg.header == header
+    assert [s.name for s in msg.status] == ['segnet: road', 'segnet: car', 'segnet: sky']
+    fractions = fractions_message(statistics, LABELS)
+    assert list(fractions.data) == [0.625, 0.25, 0.0]  # void is no class: their sum is below 1
+    [size] = fractions.layout.dim
+    assert (size.label, size.size, size.stride) == ('road,car,sky', 3, 3)
