@@ -20,19 +20,24 @@ import numpy as np
 from segnet_ros.labels import LabelSet
 
 ROW = 28  # pixels a class
+NAMES_AT = 56  # pixels from the left
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.5)
 
 
 def draw_legend(label_set: LabelSet, palette: np.ndarray) -> np.ndarray:
     """
-    Return the legend, (28 * C, 220, 3) uint8 RGB: a patch of colour and the name on each row.
+    Return the legend: a patch of colour and the name on each row.
+
+    (28 * C, W, 3) uint8 RGB; W is 220, or as much as the longest name needs.
 
     :param palette: (256, 3) uint8 RGB by class id.
     """
-    picture = np.full((ROW * len(label_set), 220, 3), 255, np.uint8)
+    longest = max(cv2.getTextSize(name, *FONT, 1)[0][0] for name in label_set.class_names)
+    width = max(220, NAMES_AT + longest + 6)
+    picture = np.full((ROW * len(label_set), width, 3), 255, np.uint8)
     for class_id, name in enumerate(label_set.class_names):
         top = class_id * ROW
         color = tuple(int(c) for c in palette[class_id])
         cv2.rectangle(picture, (6, top + 5), (46, top + ROW - 5), color, cv2.FILLED)
-        cv2.putText(picture, name, (56, top + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
-                    cv2.LINE_AA)
+        cv2.putText(picture, name, (NAMES_AT, top + 19), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
     return picture

@@ -61,3 +61,10 @@ def test_every_name_of_the_shipped_classes_fits_in():
     legend = draw_legend(label_set, label_set.palette())
     assert legend.shape == (ROW * len(label_set), 220, 3)
     assert (legend[:, -5:] == 255).all()
+
+
+def test_a_long_name_makes_the_legend_wider():
+    short, long = (rows(('sky', name)) for name in ('car', 'construction_vehicle_trailer'))
+    assert short[0].shape[1] == 220 < long[0].shape[1]
+    assert (long[0][:, :220] == short[0]).all()
+    assert (long[1][:, -5:] == 255).all() and written(long[1])[:, 150:].min() < 100

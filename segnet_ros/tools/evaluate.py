@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help="split; several joined by '+'; 'train:0006R0' for one drive (val)")
     parser.add_argument('--json', type=Path, help='file for all scores')
     parser.add_argument('--size', type=parse_size, metavar='HxW',
-                        help='what frames are scaled to for the network, height first (as trained)')
+                        help="size of the network's input, height first (as it was trained)")
     parser.add_argument('--label-set', help="label set of the annotations (the weights' own)")
     parser.add_argument('--plots', type=Path, metavar='FOLDER',
                         help='write the confusion matrix and the best and worst frames as PNG')
