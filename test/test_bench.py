@@ -14,8 +14,10 @@
 
 """`segnet bench` measures what it says, on fake clocks, planted leaks and a tiny network."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ from segnet_ros.bench.report import headline, report, table
 from segnet_ros.networks.build import build_network
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.resources import share_directory
+from segnet_ros.ros import bench_node
 from segnet_ros.ros.bench_delivery import deliver
 from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
@@ -216,24 +219,86 @@ def test_table_lines_up():
         'T', '  name          ms', '  a            1.5', '  long name  10.25']
 
 
-def test_the_node_is_measured_beside_the_bare_network(plan, own_domain):
-    measured = measure_node(plan)['64x48']
-    assert measured['network_size'] == '64x48'
+class FakePeer:
+    """Stands for a node and its peer: gives one rate after the other."""
+
+    def __init__(self, rates=()):
+        self.rates, self.shown = list(rates), []
+        self.show = self.shown.append
+        self.streams = [SimpleNamespace(lost=1)]
+
+    def saturate(self, frames):
+        return self.rates.pop(0)
+
+
+def test_the_node_is_measured_beside_the_bare_network(plan, monkeypatch):
+    started = {}
+
+    def start(plan, name, **arguments):
+        started[name] = arguments
+        return nullcontext({'node': FakePeer([9, 20, 30]),
+                            'parallel': FakePeer([25, 70, 40])}[name])
+
+    monkeypatch.setattr(bench_node, 'node_and_peer', start)
+    measured = measure_node(replace(plan, node_rounds=3))['64x48']
+    assert started == {'node': {}, 'parallel': {'parallel_frames': 2}}
+    assert measured['network_size'] == '64x48' and measured['lost'] == 2
+    assert (measured['node_fps'], measured['parallel_fps']) == (20, 40)
+    assert measured['network_fps'] > 0 and measured['segment_fps'] > 0
     for node in ('node', 'parallel'):
-        assert measured[f'{node}_fps'] > 0
         assert measured[f'{node}_per_network'] == pytest.approx(
             measured[f'{node}_fps'] / measured['network_fps'])
 
 
-def test_a_start_takes_longest_until_the_first_frame(plan, own_domain):
-    measured = measure_start(replace(plan, node_rounds=1))
-    assert 0 < measured['help_s'] < measured['ready_s'] < measured['first_frame_s']
-    assert f"{measured['first_frame_s']:.2f}" in report(
-        {'environment': describe(plan), 'headline': {}, 'start': measured})
+def test_a_start_is_timed_from_the_process_s_beginning(plan, monkeypatch):
+    now, commands = [0.0], []
+    # Three rounds, of which the median counts.
+    seconds = {'help': [1, 9, 2], 'imports': [4, 3, 3], 'node': [8, 6, 50], 'first': [5, 1, 2]}
+
+    def pass_time(what):
+        now[0] += seconds[what].pop(0)
+
+    def run(command, **_):
+        commands.append(command[1:])
+        pass_time('help' if command[-1] == '--help' else 'imports')
+
+    def start(plan, name):
+        pass_time('node')
+        peer = FakePeer()
+        peer.send_first = lambda image: pass_time('first')
+        return nullcontext(peer)
+
+    monkeypatch.setattr(bench_node, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(bench_node, 'subprocess', SimpleNamespace(run=run, DEVNULL=None))
+    monkeypatch.setattr(bench_node, 'node_and_peer', start)
+    measured = measure_start(replace(plan, node_rounds=3))
+    assert measured == {'help_s': 2, 'imports_s': 3, 'ready_s': 8, 'first_frame_s': 13}
+    assert commands[:2] == [['-m', 'segnet_ros.tools.cli', '--help'],
+                            ['-c', 'import rclpy, sensor_msgs.msg, torch, cv2']]
+    assert '13.00' in report({'environment': describe(plan), 'headline': {}, 'start': measured})
+
+
+def test_the_node_is_started_with_what_is_measured(plan, own_domain, monkeypatch):
+    commands, peers = [], []
+    monkeypatch.setattr(bench_node, 'running',
+                        lambda command: commands.append(command) or nullcontext())
+    monkeypatch.setattr(bench_node, 'Peer', lambda context, *arguments: peers.append(
+        arguments[:-1]) or SimpleNamespace(destroy=lambda: None))
+    with node_and_peer(plan, 'n', ('left', 'right'), compressed=True, diagnostics_period=0.5,
+                       parallel_frames=2):
+        pass
+    parameters = [word for word in commands[0] if ':=' in word]
+    assert parameters == [
+        '__ns:=/bench/n', f'weights:={plan.weights}', 'device:=cpu',
+        f'precision:={plan.precision}', "camera_names:=['left', 'right']",
+        'input_transport:=compressed', 'diagnostics_period:=0.5', 'parallel_frames:=2']
+    assert peers == [('/bench/n', ('left', 'right'), True, 2)]
 
 
 def test_every_frame_is_complete_or_lost(plan, own_domain):
     with node_and_peer(plan, 'test', ('left', 'right')) as peer:
+        peer.send_first(street(CAMERA))
+        assert [len(s.completions) for s in peer.streams] == [1, 0]
         peer.show(street(CAMERA))
         assert peer.saturate(6) > 0
         assert [s.lost for s in peer.streams] == [0, 0], 'one of each is on the way, none more'

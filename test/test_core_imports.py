@@ -14,6 +14,8 @@
 
 """Check that the core never imports ROS, and that `segnet --help` imports next to nothing."""
 
+import ast
+import importlib.util
 from pathlib import Path
 import pkgutil
 import re
@@ -29,19 +31,20 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(
 TOOLS = [name for name in MODULES if name.startswith('segnet_ros.tools')]
 CORE = [name for name in MODULES if name not in TOOLS]
 
+ROS = re.compile(r'(rclpy|rcl|rosidl|ament|launch|rosbag2|cv_bridge|vision_msgs'
+                 r'|rosgraph_msgs|rcl_interfaces|builtin_interfaces|\w+_msgs|\w+_srvs)(_|$)')
 # Run first in each process: a machine that has no ROS.
-WITHOUT_ROS = """
+WITHOUT_ROS = f"""
 import importlib
 import re
 import sys
 
-ROS = re.compile(r'(rclpy|rcl|rosidl|ament|launch|rosbag2|cv_bridge|vision_msgs'
-                 r'|rosgraph_msgs|rcl_interfaces|builtin_interfaces|\\w+_msgs|\\w+_srvs)(_|$)')
+ROS = re.compile({ROS.pattern!r})
 
 class NoROS:
     def find_spec(self, name, path=None, target=None):
         if ROS.match(name.partition('.')[0]):
-            raise ModuleNotFoundError(f'{name}: this machine has no ROS', name=name)
+            raise ModuleNotFoundError(f'{{name}}: this machine has no ROS', name=name)
 
 sys.meta_path.insert(0, NoROS())
 """
@@ -62,6 +65,36 @@ def test_the_walk_finds_the_core():
 def test_modules_import_where_there_is_no_ros(names):
     done = run('for name in sys.argv[1:]: importlib.import_module(name)', *names)
     assert done.returncode == 0, done.stderr
+
+
+def imported(source: str) -> set[str]:
+    """Return the names of all modules that a source imports, inside of functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, 'name modules in full'
+            found |= {node.module, *(f'{node.module}.{alias.name}' for alias in node.names)}
+    return found
+
+
+def needs_ros(name: str) -> bool:
+    return bool(ROS.match(name.partition('.')[0])) or f'{name}.'.startswith('segnet_ros.ros.')
+
+
+@pytest.mark.parametrize('name', CORE)
+def test_no_function_of_the_core_imports_ros_either(name):
+    source = Path(importlib.util.find_spec(name).origin).read_text()
+    assert not [module for module in imported(source) if needs_ros(module)]
+
+
+@pytest.mark.parametrize('code', [
+    'import rclpy', 'import os, sensor_msgs.msg', 'from rclpy.node import Node',
+    'from segnet_ros import ros', 'from segnet_ros.ros.worker import Worker',
+    'import segnet_ros.ros.worker as worker'])
+def test_an_import_of_ros_inside_a_function_is_found(code):
+    assert any(map(needs_ros, imported(f'def work():\n    {code}')))
 
 
 @pytest.mark.parametrize('name', ['rclpy', 'sensor_msgs.msg', 'std_srvs', 'cv_bridge'])

@@ -26,9 +26,9 @@ import torch
 from torch.nn import functional
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, save_checkpoint
 from segnet_ros.labels import load_label_set, VOID
-from segnet_ros.runtime import prepare
+from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
@@ -59,14 +59,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """Save an untrained network whose batch normalisation has seen an image."""
-    torch.manual_seed(0)
-    info = ModelInfo(CAMVID, width=1 / 8, input_size=SIZE)
-    network = info.build().train()
-    with torch.no_grad():
-        network(torch.randn(4, 3, *SIZE))
+    """Save the shipped quarter width at the size of the data: it sees enough to be scored."""
+    network, info = load_checkpoint(find_weights('segnet_quarter_camvid11'))
     path = tmp_path_factory.mktemp('weights') / 'w.safetensors'
-    save_checkpoint(path, network, info)
+    save_checkpoint(path, network, replace(info, input_size=SIZE))
     return path
 
 
@@ -117,13 +113,15 @@ def test_frames_of_another_shape_are_scaled_as_in_the_node(weights, data, tmp_pa
 
 @pytest.mark.parametrize('size', [None, (64, 80), (121, 153)])
 def test_scores_agree_with_torchmetrics_at_label_resolution(weights, data, size):
-    result = evaluate(weights, data, size=size).result
+    result = evaluate(weights, data, size=size, device='cpu').result
     metric = MulticlassJaccardIndex(11, ignore_index=VOID)
     for image, truth in frames_of(data):
         metric(plain_logits(weights, image, size or SIZE).argmax(1),
                torch.from_numpy(truth)[None].long())
-    # In bfloat16, a few pixels go over to another class.
-    assert result['miou'] == pytest.approx(float(metric.compute()), abs=0.01)
+    assert result['miou'] > 0.2
+    # In bfloat16, more pixels go over to another class.
+    exact = choose_precision('auto', torch.device('cpu')) == torch.float32
+    assert result['miou'] == pytest.approx(float(metric.compute()), abs=3e-4 if exact else 0.01)
     assert result['size'] == list(size or SIZE)
     # Every labelled pixel of the annotations stands in the confusion matrix, no void one.
     assert np.sum(result['confusion_matrix']) == 4 * 96 * 120
@@ -241,13 +239,32 @@ def test_plots_are_written(weights, data, tmp_path):
         assert cv2.imread(str(tmp_path / 'plots' / name)).shape[0] > 400
 
 
-def test_plots_show_each_frame_once_best_first(evaluation):
+def test_plots_show_each_frame_once_best_first(evaluation, data):
     figure = frames_figure(evaluation, count=3)
     titles = [axes.get_title() for axes in figure.axes]
     order = [evaluation.frames[i][0].name for i in np.argsort(-evaluation.frame_mious)]
     assert titles[::3] == [*(f'best: {n}' for n in order[:3]), f'worst: {order[3]}']
-    texts = [t.get_text() for t in confusion_figure(evaluation.result).axes[0].texts]
-    assert texts and all(0 <= int(t) <= 100 for t in texts)
+    palette, frames = CAMVID.palette(), list(frames_of(data))
+    for row, title in enumerate(titles[::3]):
+        image, truth = frames[int(title.partition(': ')[2].partition('.')[0])]
+        prediction = np.where(truth == VOID, VOID, evaluation.predict(image)[0])
+        shown = [axes.get_images()[0].get_array() for axes in figure.axes[3 * row:3 * row + 3]]
+        for picture, expected in zip(shown, (image, palette[truth], palette[prediction]),
+                                     strict=True):
+            np.testing.assert_array_equal(picture, expected)
+
+
+def test_confusion_is_plotted_in_percent_of_the_truth():
+    axes = confusion_figure({'confusion_matrix': [[8, 2, 0], [3, 9, 0], [0, 0, 0]], 'miou': 0.6,
+                             'class_names': ['car', 'tree', 'sky']}).axes[0]
+    # A text stands at column and row.
+    assert {text.get_position(): text.get_text() for text in axes.texts} \
+        == {(0, 0): '80', (1, 0): '20', (0, 1): '25', (1, 1): '75'}
+    np.testing.assert_array_equal(axes.get_images()[0].get_array(),
+                                  [[80, 20, 0], [25, 75, 0], [0, 0, 0]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('predicted', 'truth')
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ['car', 'tree', 'sky']
 
 
 def test_label_set_of_the_annotations(weights, data, tmp_path):

@@ -20,21 +20,28 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from segnet_ros import int8
 from segnet_ros.checkpoint import find_weights, load_checkpoint
 from segnet_ros.networks.build import build_network
-from segnet_ros.onednn import onednn_has_int8, PackedConvolution, QuantizedConvolution
+from segnet_ros.onednn import onednn_has_int8, onednn_is_available, PackedConvolution, \
+    QuantizedConvolution
 from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import Segmenter
 
 CPU = torch.device('cpu')
 needs_vnni = pytest.mark.skipif(not onednn_has_int8(), reason='needs a CPU with VNNI')
+needs_operator = pytest.mark.skipif(
+    not (onednn_is_available(torch.float32) and hasattr(torch.ops.onednn, 'qconv2d_pointwise')),
+    reason="needs oneDNN's 8-bit convolution in torch")
+# Without VNNI pairs of products are added in 16 bits, which hold those of half the levels.
+LEVELS = 256 if onednn_has_int8() else 128
 
 
 def levels(*shape):
-    return torch.randint(0, 256, shape, dtype=torch.uint8).contiguous(
+    return torch.randint(0, LEVELS, shape, dtype=torch.uint8).contiguous(
         memory_format=torch.channels_last)
 
 
@@ -44,7 +51,7 @@ def convolution(whole_weights: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
     return conv.requires_grad_(False)
 
 
-@needs_vnni
+@needs_operator
 def test_whole_numbers_are_convolved_exactly():
     torch.manual_seed(0)
     weights = torch.randint(-127, 128, (16, 8, 3, 3))
@@ -55,20 +62,28 @@ def test_whole_numbers_are_convolved_exactly():
     assert torch.equal(found, conv(x.float()))
 
 
-@needs_vnni
+@needs_operator
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.float32, torch.bfloat16])
 def test_steps_of_channels_are_taken_in_and_given_out(dtype):
     torch.manual_seed(0)
     conv = convolution(torch.randn(16, 8, 3, 3) / 9, torch.randn(16))
     in_steps, out_steps = torch.rand(8) / 99 + 1e-3, torch.rand(16) / 99 + 1e-2
+    in_steps *= 256 / LEVELS
     x = levels(1, 8, 13, 21)
     found = QuantizedConvolution(conv, in_steps, out_steps, dtype)(x)
     assert found.dtype == dtype
     expected = conv(x * in_steps[:, None, None]) / out_steps[:, None, None]
-    difference = (found.to(torch.uint8).float() - expected.clamp(0, 255)).abs()
+    found = found.to(torch.uint8).float()
+    difference = (found - expected.clamp(0, 255)).abs()
     assert expected.max() > 255 and expected.min() < 0
     # Half a level for rounding, and what the rounded weights make.
     assert difference.max() < 3 and difference.mean() < 0.4
+    # With weights of 127 levels each way, rounding is all; bfloat16 has steps of 1 above 128.
+    weight = conv.weight * in_steps[:, None, None] / out_steps[:, None, None, None]
+    scale = weight.abs().amax((1, 2, 3), keepdim=True) / 127
+    exact = functional.conv2d(x.float(), (weight / scale).round() * scale, conv.bias / out_steps,
+                              padding=1).clamp(0, 255)
+    assert (found - exact).abs().max() < (1.01 if dtype == torch.bfloat16 else 0.51)
 
 
 @pytest.fixture(scope='module')

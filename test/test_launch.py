@@ -15,21 +15,26 @@
 """
 Check the launch files and what they name; run them for real where ROS brings `launch`.
 
-The Python wheels have no `launch`, so that without ROS the files are read, not run.
+The Python wheels have no `launch`: without ROS the files run with stand-ins for it, which make
+what the files ask for but start nothing.
 """
 
 import ast
 import os
+import runpy
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from ros_domain import free_domain
 import yaml
 
 from segnet_ros.resources import share_directory
+from segnet_ros.ros.large_images import PROFILE_VARIABLES
 
 LAUNCH = share_directory() / 'launch'
 CONFIG = share_directory() / 'config'
@@ -86,6 +91,181 @@ def test_rviz_shows_what_the_launch_file_leads_to_it():
                       '/segmentation/color_mask': 'Reliable'}
     text = (LAUNCH / 'segnet.launch.py').read_text()
     assert all(f"('{topic}', " in text for topic in topics)
+
+
+def maker(kind: str):
+    return lambda *args, **kwargs: SimpleNamespace(kind=kind, args=args, **kwargs)
+
+
+def text(value, context: dict[str, str]) -> str:
+    """Return a text, or what a substitution stands for in the context."""
+    return value if isinstance(value, str) else value.perform(context)
+
+
+def substitution(perform):
+    """Return what stands in for a substitution: made of its arguments, it asks the context."""
+    return lambda *args: SimpleNamespace(perform=lambda context: perform(context, *args))
+
+
+ACTIONS = ('DeclareLaunchArgument', 'ExecuteProcess', 'IncludeLaunchDescription', 'OpaqueFunction')
+STAND_INS = {
+    'launch': {'LaunchDescription': list},
+    'launch.actions': {kind: maker(kind) for kind in ACTIONS},
+    'launch.substitutions': {
+        'LaunchConfiguration': substitution(lambda context, name: context[name]),
+        'PathJoinSubstitution': substitution(
+            lambda context, parts: '/'.join(text(part, context) for part in parts))},
+    'launch_ros': {},
+    'launch_ros.actions': {'Node': maker('Node')},
+    'launch_ros.substitutions': {
+        'ExecutableInPackage': substitution(lambda _, name, package: f'/lib/{package}/{name}'),
+        'FindPackageShare': substitution(lambda _, package: str(
+            {'segnet_ros': share_directory()}[package]))},
+}
+
+
+def what_starts(path, context: dict[str, str]) -> list[SimpleNamespace]:
+    """Return the nodes and processes that a launch file starts with these arguments."""
+    found = []
+    actions = runpy.run_path(str(path))['generate_launch_description']()
+    while actions:
+        action = actions.pop(0)
+        if action.kind == 'DeclareLaunchArgument':
+            # As in launch: the default counts where nothing was said, not in what includes it
+            # either.
+            context.setdefault(action.args[0], text(action.default_value, context))
+        elif action.kind == 'OpaqueFunction':
+            actions[:0] = action.function(context)
+        elif action.kind == 'IncludeLaunchDescription':
+            handed_on = {name: text(value, context) for name, value in action.launch_arguments}
+            found += what_starts(text(action.args[0], context), context | handed_on)
+        else:
+            if action.kind == 'ExecuteProcess':
+                action.cmd = [text(word, context) for word in action.cmd]
+            found.append(action)
+    return found
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Return a function that gives what a launch file starts, with stand-ins for launch."""
+    for name, members in STAND_INS.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
+        monkeypatch.delenv(name, raising=False)
+    return lambda file, **arguments: what_starts(LAUNCH / file, arguments)
+
+
+def test_one_camera_is_led_to_the_node(started):
+    node, = started('segnet.launch.py')
+    assert (node.package, node.executable, node.namespace, node.name) == (
+        'segnet_ros', 'segnet_node', 'segmentation', 'segnet')
+    assert node.remappings == [('image', '/camera/image_raw'),
+                               ('image/compressed', '/camera/image_raw/compressed'),
+                               ('camera_info', '/camera/camera_info')]
+    assert node.parameters == [str(CONFIG / 'segnet.yaml')]
+    assert node.ros_arguments == ['--log-level', 'info']
+    node, = started('segnet.launch.py', image='/robot/color', namespace='/seen', log_level='debug')
+    assert node.remappings == [('image', '/robot/color'),
+                               ('image/compressed', '/robot/color/compressed'),
+                               ('camera_info', '/robot/camera_info')]
+    assert (node.namespace, node.ros_arguments) == ('/seen', ['--log-level', 'debug'])
+
+
+TWO_CAMERAS = [('front/image', '/front/image_raw'),
+               ('front/image/compressed', '/front/image_raw/compressed'),
+               ('front/camera_info', '/front/camera_info'),
+               ('rear/image', '/rear/image_raw'),
+               ('rear/image/compressed', '/rear/image_raw/compressed'),
+               ('rear/camera_info', '/rear/camera_info')]
+
+
+@pytest.mark.parametrize('file, arguments', [
+    ('segnet.launch.py', {'camera_names': 'front, rear', 'image': '/{camera}/image_raw'}),
+    ('multi_camera.launch.py', {})])
+def test_each_of_several_cameras_is_led_to_its_name(started, file, arguments):
+    node, = started(file, **arguments)
+    assert node.remappings == TWO_CAMERAS
+    assert node.parameters == [str(CONFIG / 'segnet.yaml'), {'camera_names': ['front', 'rear']}]
+
+
+def test_arguments_of_multi_camera_reach_the_node(started):
+    node, = started('multi_camera.launch.py', camera_names='left', image='/rig/{camera}/raw',
+                    weights='mine')
+    assert node.remappings == [('left/image', '/rig/left/raw'),
+                               ('left/image/compressed', '/rig/left/raw/compressed'),
+                               ('left/camera_info', '/rig/left/camera_info')]
+    assert node.parameters[1] == {'camera_names': ['left'], 'weights': 'mine'}
+
+
+def test_several_cameras_on_one_topic_are_refused(started):
+    with pytest.raises(ValueError, match='/a would be the topic of every camera'):
+        started('segnet.launch.py', camera_names='front,rear', image='/a')
+    node, = started('segnet.launch.py', camera_names='front', image='/a')
+    assert node.remappings[0] == ('front/image', '/a')
+
+
+def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started):
+    said = {'weights': 'mine', 'device': 'cpu', 'precision': 'int8',
+            'input_transport': 'compressed'}
+    node, = started('segnet.launch.py', parameters='/own.yaml', autostart='False',
+                    use_sim_time='1', **said)
+    assert node.parameters == ['/own.yaml', {**said, 'autostart': False, 'use_sim_time': True}]
+    node, = started('segnet.launch.py', autostart='True', use_sim_time='false')
+    assert node.parameters[1:] == [{'autostart': True, 'use_sim_time': False}]
+
+
+@pytest.mark.parametrize('arguments, clock', [
+    ({}, []), ({'use_sim_time': 'false'}, []), ({'use_sim_time': 'True'}, ['--clock'])])
+def test_a_bag_is_played_once_the_node_is_there(started, arguments, clock):
+    _, player = started('segnet.launch.py', bag='/my bag', **arguments)
+    assert player.cmd == ['ros2', 'bag', 'play', '/my bag', '--delay', '5', *clock]
+
+
+@pytest.mark.parametrize('arguments, image, outputs', [
+    ({}, '/camera/image_raw', '/segmentation'),
+    ({'namespace': '/robot/seen/', 'image': '/robot/color'}, '/robot/color', '/robot/seen'),
+    ({'namespace': ''}, '/camera/image_raw', ''),
+    ({'camera_names': 'front,rear', 'image': '/{camera}/raw'}, '/front/raw',
+     '/segmentation/front')])
+def test_rviz_is_led_to_the_topics(started, arguments, image, outputs):
+    _, rviz = started('segnet.launch.py', rviz='true', **arguments)
+    assert (rviz.package, rviz.executable) == ('rviz2', 'rviz2')
+    assert rviz.arguments == ['-d', str(CONFIG / 'segnet.rviz')]
+    assert dict(rviz.remappings) == {'/segmentation/image': image,
+                                     '/segmentation/overlay': outputs + '/overlay',
+                                     '/segmentation/color_mask': outputs + '/color_mask'}
+
+
+@pytest.mark.parametrize('said, sim_time', [('', False), ('false', False), ('true', True)])
+def test_rviz_takes_the_bag_s_time(started, said, sim_time):
+    _, rviz = started('segnet.launch.py', rviz='1', use_sim_time=said)
+    assert rviz.parameters == [{'use_sim_time': sim_time}]
+
+
+@pytest.mark.parametrize('large_images, own, given', [
+    ('true', None, dict.fromkeys(PROFILE_VARIABLES, str(CONFIG / 'fastdds_large_images.xml'))),
+    ('false', None, {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT'}),
+    *(('true', name, {}) for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'))])
+def test_all_that_is_started_gets_the_shared_memory(started, monkeypatch, large_images, own,
+                                                    given):
+    if own:
+        monkeypatch.setenv(own, 'mine')
+    for action in started('segnet.launch.py', bag='/bag', rviz='true', large_images=large_images):
+        assert action.additional_env == given
+
+
+def test_the_demo_replays_what_the_node_segments_and_rviz_shows(started):
+    replay, node, rviz = started('demo.launch.py')
+    assert replay.cmd == ['/lib/segnet_ros/segnet', 'replay', 'sample', '--loop', '--topic',
+                          '/sample/image_raw']
+    assert node.remappings[0] == ('image', '/sample/image_raw')
+    assert dict(rviz.remappings)['/segmentation/image'] == '/sample/image_raw'
+    replay, node = started('demo.launch.py', source='/a.mp4', image='/a', rviz='false')
+    assert replay.cmd[1:] == ['replay', '/a.mp4', '--loop', '--topic', '/a']
+    assert node.remappings[0] == ('image', '/a')
 
 
 @pytest.fixture

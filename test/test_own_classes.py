@@ -61,8 +61,8 @@ def test_own_classes(tmp_path):
     run, scores = tmp_path / 'run', tmp_path / 'scores.json'
     assert main([
         'train', '--data', str(tmp_path), '--label-set', str(tmp_path / 'labels.yaml'),
-        '--output', str(run), '--accelerator', 'cpu', '--epochs', '10', '--set', 'width=0.125',
-        '--set', f'input_size={list(SIZE)}', '--set', 'val_every=10', '--set', 'batch_size=4',
+        '--output', str(run), '--accelerator', 'cpu', '--epochs', '14', '--set', 'width=0.125',
+        '--set', f'input_size={list(SIZE)}', '--set', 'val_every=14', '--set', 'batch_size=4',
         '--set', 'lr=0.003']) == 0
     weights = run / 'weights.safetensors'
     _, info = load_checkpoint(weights)

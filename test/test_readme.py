@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the README names is there: tests, files and verbs."""
+"""What the README names is there: tests, files, verbs; and where all pages' links lead."""
 
+from collections import Counter
 from pathlib import Path
 import re
 
@@ -35,11 +36,55 @@ def test_the_readme_names_tests():
     assert len(TESTS) > 10
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
-    assert targets
-    missing = [target for target in targets if not (ROOT / target).exists()]
-    assert not missing
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks of code, where # begins a comment."""
+    return re.sub(r'^```.*?^```$', '', page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    found, seen = set(), Counter()
+    for heading in re.findall(r'^#+ +(.+?) *#*$', text, re.MULTILINE):
+        shown = re.sub(r'!?\[([^]]*)\]\([^)]*\)', r'\1', heading)
+        slug = re.sub(r'[^\w\- ]', '', shown.lower()).replace(' ', '-')
+        found.add(f'{slug}-{seen[slug]}' if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a page to files that are not there, and to headings that are not."""
+    broken = []
+    for link in re.findall(r'\]\((?!https?:)([^)\s]+)\)', prose(page)):
+        name, _, anchor = link.partition('#')
+        target = page.parent / name if name else page
+        if not target.exists() or anchor and anchor not in anchors(prose(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    assert not broken_links(page)
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / 'other.md').write_text(
+        '# Two words, `code` & [a link](x)!\n\n## Same\n\n## Same\n')
+    page = tmp_path / 'page.md'
+    good = '[a](other.md) [b](other.md#two-words-code--a-link) [c](other.md#same-1) [d](#here)'
+    page.write_text(f'# Here\n\n{good}\n\n```bash\n# there\n```\n\n[e](https://example.org#x)\n')
+    assert broken_links(page) == []
+    bad = ['no.md', 'no.md#same', 'other.md#same-2', 'other.md#two-words', '#there', '#Here']
+    page.write_text(page.read_text() + ' '.join(f'[f]({link})' for link in bad))
+    assert broken_links(page) == bad
+
+
+def test_pages_have_links():
+    assert all('](' in prose(page) for page in PAGES)
 
 
 def test_every_verb_is_in_the_table_and_no_other():

@@ -97,12 +97,14 @@ def replay():
     """
     Return what starts `segnet replay`; whatever still runs at the end is killed.
 
-    It starts as a script starts it with &: with SIGINT ignored.
+    It starts as a script starts it with &: with SIGINT ignored, and with Fast DDS not set up.
     """
     processes = []
 
     def start(*args):
-        env = {**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN)}
+        env = {name: value for name, value in os.environ.items()
+               if name not in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')}
+        env['ROS_DOMAIN_ID'] = str(DOMAIN)
         processes.append(subprocess.Popen(
             [sys.executable, '-c', MAIN, 'replay', *map(str, args)], cwd=ROOT, env=env, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -79,10 +79,10 @@ def street(size):
 
 
 def drive(count, size=SIZE):
-    """Yield frames whose stamps and frame_ids nobody would make up."""
+    """Yield frames of ten pictures, with stamps and frame_ids that nobody would make up."""
     for index in range(count):
         yield Frame(index, 1_700_000_000_123_456_789 + index * 66_666_667, f'cam{index % 3}',
-                    str(index), picture(index, size))
+                    str(index), picture(index % 10, size))
 
 
 @pytest.fixture
