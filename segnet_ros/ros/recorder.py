@@ -73,6 +73,7 @@ class Recorder(Node):
         super().__init__('segnet_recorder', **kwargs)
         self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
+        self._unmatched = 0
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
         image_type = CompressedImage if compressed else Image
@@ -106,11 +107,13 @@ class Recorder(Node):
     def _finish(self, frame: RecordedFrame):
         # The node works in order: what began to wait before this frame was dropped on the way.
         for stamp in list(self._waiting):
-            del self._waiting[stamp]
+            older = self._waiting.pop(stamp)
             if stamp == frame.stamp_ns:
                 break
+            self._unmatched += 'image' not in older.messages
         self._on_frame(frame)
 
     def unmatched_results(self) -> int:
-        """Return how many results wait for an image that has their stamp."""
-        return sum('image' not in frame.messages for frame in self._waiting.values())
+        """Return for how many stamps results came, and no image that has them."""
+        return self._unmatched + sum(
+            'image' not in frame.messages for frame in self._waiting.values())
