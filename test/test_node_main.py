@@ -40,6 +40,7 @@ def test_a_whole_number_for_a_parameter_with_a_point_is_told_in_one_line(capsys)
 
 def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd):
     class Unlucky(node_module.SegNetNode):
+
         def __init__(self):
             super().__init__()
             for error in ('CUDA error: an illegal memory access', 'CUDA error: and on'):

@@ -56,6 +56,7 @@ def batches(monkeypatch):
     made = []
 
     class Batch:
+
         def __init__(self, *segmenters):
             made.append(segmenters)
 
