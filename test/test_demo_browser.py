@@ -324,24 +324,20 @@ def test_another_model_sees_the_same_picture(page, models):
     assert image.shape == BLOBS.shape
 
 
-def test_a_clip_comes_back_and_plays(page, tmp_path):
+def test_a_broken_clip_is_told_and_the_next_one_comes_back_and_plays(page, tmp_path):
+    (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    tab(page, 'Video')
+    page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'broken.mp4')
+    expect(page.get_by_text('broken.mp4 is no video that can be read')).to_be_visible()
     with VideoWriter(tmp_path / 'clip.mp4', 5) as video:
         for index in range(5):
             video.write(np.roll(BLOBS, 8 * index, 1))
-    tab(page, 'Video')
     page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'clip.mp4')
     page.wait_for_selector('#segmented video')
     page.wait_for_function('document.querySelector("#segmented video").currentTime > 0.1')
     size = page.evaluate("""(() => {const v = document.querySelector('#segmented video');
         return [v.videoWidth, v.videoHeight, v.duration]})()""")
     assert size == [160, 240, 1]
-
-
-def test_a_broken_clip_is_told(page, tmp_path):
-    (tmp_path / 'broken.mp4').write_bytes(b'no video')
-    tab(page, 'Video')
-    page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'broken.mp4')
-    expect(page.get_by_text('broken.mp4 is no video that can be read')).to_be_visible()
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):

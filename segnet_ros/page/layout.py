@@ -218,14 +218,17 @@ def _add_video(models: Models, model: gr.Dropdown):
         video = gr.Video(label='Input above, segmentation below', interactive=False, height=560,
                          autoplay=True, loop=True, buttons=['download'], elem_id='segmented')
 
-    @_or_warn
     def segment(name: str, path: str, progress=gr.Progress()):  # noqa: B008 (gradio's way)
         # Where gradio keeps what it serves, and deletes it when it is old.
         folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
         target = folder / f'{Path(path).stem}_segmented.mp4'
-        cut = clips.segment_clip(path, target, functools.partial(models.overlay, name),
-                                 lambda done: progress(done, desc='Segmenting'), gr.Warning)
+        try:
+            cut = clips.segment_clip(path, target, functools.partial(models.overlay, name),
+                                     lambda done: progress(done, desc='Segmenting'), gr.Warning)
+        except ValueError as error:
+            gr.Warning(str(error))
+            return gr.skip(), None  # cleared, so that another clip can be dropped
         if cut:
             gr.Info(f'Only the first {clips.MAX_SECONDS:.0f} seconds were segmented.')
-        return target
-    clip.upload(segment, [model, clip], video, concurrency_limit=1)
+        return target, gr.skip()
+    clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1)
