@@ -113,7 +113,7 @@ def test_other_sizes_are_given_another_try(batches):
 
 @pytest.mark.parametrize('error, lost', [
     (RuntimeError('CUDA error: an illegal memory access was encountered'), True),
-    (torch.AcceleratorError('CUDA error: unspecified launch failure'), True),
+    (RuntimeError('CUDA error: out of memory'), False),
     (torch.OutOfMemoryError('CUDA out of memory.'), False),
     (ValueError('a frame like no other'), False)])
 def test_a_gpu_that_is_lost_is_told_to_the_node(error, lost):

@@ -81,7 +81,8 @@ class Worker:
             for camera in waiting:
                 camera.monitor.count('failed', repr(error))
                 camera.tell(f'frame dropped:\n{traceback.format_exc()}')
-            if isinstance(error, torch.AcceleratorError) or 'CUDA error' in str(error):
+            # CUDA's errors stay, but for want of memory. Only younger torch has a class for them.
+            if 'CUDA error' in str(error) and 'out of memory' not in str(error):
                 self._node.lose_device(error)
 
     def _follow_size(self, camera, size: tuple[int, int]):
