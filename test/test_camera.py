@@ -106,6 +106,16 @@ def test_early_frames_do_not_add_up_to_more_than_max_rate(scene):
     assert len(scene.send(*shaken(rate=200, seconds=60, jitter=0.0))) in (600, 601)
 
 
+@pytest.mark.parametrize('camera_rate', [11, 12, 15, 25, 29.97])
+def test_a_camera_of_any_higher_rate_gives_max_rate(scene, camera_rate):
+    scene.start().settings.max_rate = 10.0
+    times = shaken(rate=camera_rate, seconds=60, jitter=0.002)
+    taken = scene.send(*times)
+    assert len(taken) == pytest.approx(600, abs=6)
+    seconds = np.floor(np.array(taken) - 1000)
+    assert np.unique(seconds, return_counts=True)[1].max() <= 11
+
+
 def test_a_gap_is_not_made_up_for(scene):
     scene.start().settings.max_rate = 10.0
     scene.send(1000.0)
