@@ -16,7 +16,6 @@
 """Check that a bag goes through whole, in order and with its stamps, and goes on when killed."""
 
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from pathlib import Path
 import signal
@@ -26,6 +25,7 @@ import time
 
 import numpy as np
 import pytest
+from rendered_pictures import picture
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from small_network import write_small_checkpoint
@@ -39,7 +39,6 @@ from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, read_
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
-from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
 
@@ -63,19 +62,6 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope='module')
 def predictor(weights):
     return Predictor(weights, 'cpu', 'float32')
-
-
-@cache
-def picture(index, size):
-    """Return a rendered picture; drawing it takes longer than all that is done with it."""
-    image = street(size).frame(index)[0]
-    image.flags.writeable = False  # it is everybody's
-    return image
-
-
-@cache
-def street(size):
-    return SampleDrive(0, size)
 
 
 def drive(count, size=SIZE):

@@ -15,7 +15,6 @@
 
 """Check that videos hold what was written, in a form that browsers play."""
 
-from functools import cache
 from pathlib import Path
 import sys
 
@@ -23,21 +22,9 @@ import av
 import cv2
 import numpy as np
 import pytest
+from rendered_pictures import picture
 
-from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.video import stack, video_size, VideoWriter
-
-
-@cache
-def picture(index, size):
-    image = street(size).frame(index)[0]
-    image.flags.writeable = False  # it is everybody's
-    return image
-
-
-@cache
-def street(size):
-    return SampleDrive(0, size)
 
 
 def pictures(count, size=(96, 128)):
