@@ -32,6 +32,8 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 import yaml
 
+from segnet_ros.whole_file import whole_file
+
 KEY = 'segnet_ros'  # of our entry in a bag's custom data
 ROOT = 'rosbag2_bagfile_information'
 PART = '.part.yaml'
@@ -122,9 +124,8 @@ class SplitBag:
 
     def complete(self):
         """Join the files' metadata and give the folder its name."""
-        new = self.partial / 'metadata.yaml.new'
-        new.write_text(yaml.safe_dump({ROOT: self._joined()}, sort_keys=False))
-        new.rename(self._metadata_file)
+        with whole_file(self._metadata_file) as part:
+            part.write_text(yaml.safe_dump({ROOT: self._joined()}, sort_keys=False))
         # A run that is killed from here on is found done, and does but this again.
         shutil.rmtree(self.partial / 'writing', ignore_errors=True)
         for path in self.partial.glob('*' + PART):
