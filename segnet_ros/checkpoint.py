@@ -29,8 +29,7 @@ from safetensors.torch import save_file
 import torch
 
 from segnet_ros.labels import LabelSet
-from segnet_ros.networks.build import build_network
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import build_network, Network
 from segnet_ros.resources import find_resource
 from segnet_ros.whole_file import whole_file
 
@@ -64,7 +63,7 @@ class ModelInfo:
     scores: dict = field(default_factory=dict)
     made_by: dict = field(default_factory=dict)
 
-    def build(self) -> EncoderDecoder:
+    def build(self) -> Network:
         """Return the network, with random weights."""
         return build_network(self.architecture, len(self.label_set), self.width)
 
@@ -95,7 +94,7 @@ class ModelInfo:
         return cls(**{**data, 'label_set': LabelSet.from_dict(data['label_set'])})
 
 
-def save_checkpoint(path: str | Path, network: EncoderDecoder, info: ModelInfo):
+def save_checkpoint(path: str | Path, network: Network, info: ModelInfo):
     """
     Write weights and metadata; convolution weights in half precision, which is what they run in.
 
@@ -138,7 +137,7 @@ def read_info(path: str | Path) -> ModelInfo:
                               'write it again with `segnet train`') from error
 
 
-def load_checkpoint(path: str | Path) -> tuple[EncoderDecoder, ModelInfo]:
+def load_checkpoint(path: str | Path) -> tuple[Network, ModelInfo]:
     """
     Rebuild the network (float32, CPU, eval mode) and what is known of it.
 

@@ -25,7 +25,9 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
+from segnet_ros.networks.build import Network
+from segnet_ros.networks.layers import ConvUnit
+from segnet_ros.networks.segnet import SegNet
 from segnet_ros.onednn import onednn_has_int8, PackedConvolution, QuantizedConvolution
 
 # How many standard deviations above its mean a channel is cut off. Few of them cost the rare
@@ -35,7 +37,7 @@ LEVELS = 255
 
 
 @torch.no_grad()
-def quantize(network: EncoderDecoder, dtype: torch.dtype) -> EncoderDecoder:
+def quantize(network: Network, dtype: torch.dtype) -> Network:
     """
     Replace all convolutions by 8-bit ones, the first but for its results; change it in place.
 
@@ -43,14 +45,15 @@ def quantize(network: EncoderDecoder, dtype: torch.dtype) -> EncoderDecoder:
     :param dtype: of the image and of the maps that are pooled; bfloat16 or float32.
     :raises ValueError: where the network or this build of torch cannot be run so.
     """
-    stages = [*network.encoder, *network.decoder]
-    units = [unit for stage in stages for unit in stage]
-    if not all(hasattr(unit, 'relu') for unit in units):
-        raise ValueError("precision 'int8' needs a ReLU behind every convolution; SegNet has it, "
-                         'SegNet-Basic has not: choose bfloat16 or float32')
+    if not isinstance(network, SegNet):
+        # Each channel's step passes through ReLUs, pooling and unpooling alone: no sum of maps,
+        # and no convolution without a ReLU behind it.
+        raise ValueError(f"precision 'int8' is for SegNet, and this is {type(network).__name__}: "
+                         'choose bfloat16 or float32')
     if not onednn_has_int8():
         raise ValueError("precision 'int8': this CPU has no 8-bit products (VNNI), or torch "
                          f'{torch.__version__} no convolutions for them; choose float32')
+    stages = [*network.encoder, *network.decoder]
     # What follows these is pooling or unpooling, but for the last, which the classifier follows.
     ends = {id(stage[-1]) for stage in stages[:-1]}
     steps: torch.Tensor | None = None

@@ -53,7 +53,7 @@ def onednn_has_int8() -> bool:
 
 class PackedConvolution(nn.Module):
     """
-    A convolution of stride 1, its bias and what is fused in behind it.
+    A convolution, its bias and what is fused in behind it.
 
     :param conv: what it computes; left as it is, its bias shared.
     :param activation: e.g. RELU.
@@ -61,18 +61,17 @@ class PackedConvolution(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, activation: Activation):
         super().__init__()
-        self._padding = list(conv.padding)
+        self._geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
         self._activation, self._numbers = activation[0], list(activation[1:])
         self.bias = conv.bias
         # Not a buffer: it is opaque, and good for nothing but this operator.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            conv.weight, self._padding, [1, 1], [1, 1], 1)
+            conv.weight, *self._geometry)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolved (N, C, H, W) map, channels last where `x` is."""
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self.bias, self._padding, [1, 1], [1, 1], 1, self._activation,
-            self._numbers, '')
+            x, self._weight, self.bias, *self._geometry, self._activation, self._numbers, '')
 
 
 class QuantizedConvolution(nn.Module):

@@ -26,7 +26,8 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from segnet_ros.int8 import quantize
-from segnet_ros.networks.segnet import ConvUnit, EncoderDecoder
+from segnet_ros.networks.build import Network
+from segnet_ros.networks.layers import ConvUnit
 from segnet_ros.onednn import (
     cpu_has, NO_ACTIVATION, onednn_is_available, PackedConvolution, RELU)
 
@@ -109,7 +110,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 @torch.no_grad()
-def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -> EncoderDecoder:
+def prepare(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """
     Fold batch normalisation into the convolutions, then move and lay out the weights.
 
@@ -132,10 +133,11 @@ def prepare(network: EncoderDecoder, device: torch.device, dtype: torch.dtype) -
             unit.bn = nn.Identity()  # type: ignore[assignment]
     network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == 'cpu' and onednn_is_available(dtype):
-        for stage in (*network.encoder, *network.decoder):
-            for i, unit in enumerate(stage):
-                stage[i] = PackedConvolution(
-                    unit.conv, RELU if hasattr(unit, 'relu') else NO_ACTIVATION)
+        for parent in list(network.modules()):
+            for name, unit in parent.named_children():
+                if isinstance(unit, ConvUnit):
+                    setattr(parent, name, PackedConvolution(
+                        unit.conv, RELU if hasattr(unit, 'relu') else NO_ACTIVATION))
         network.classifier = PackedConvolution(  # type: ignore[assignment]
             network.classifier, NO_ACTIVATION)
     return network

@@ -27,7 +27,7 @@ from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.class_counter import ClassCounter
 from segnet_ros.cuda_graph import CudaGraph, host_buffer
 from segnet_ros.labels import VOID
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.segmentation import ClassStatistics, Segmentation
 
 OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
@@ -62,7 +62,7 @@ class Segmenter:
     :param output_size: (height, width) of what comes out; None for the camera's.
     """
 
-    def __init__(self, network: EncoderDecoder, info: ModelInfo, camera_size: tuple[int, int],
+    def __init__(self, network: Network, info: ModelInfo, camera_size: tuple[int, int],
                  network_size: tuple[int, int] | None = None,
                  output_size: tuple[int, int] | None = None):
         self._network, self._info = network, info
@@ -84,7 +84,7 @@ class Segmenter:
                 self._stages()  # the first run is slow
 
     @property
-    def network(self) -> EncoderDecoder:
+    def network(self) -> Network:
         """Return the network that runs here; others may run the same one."""
         return self._network
 

@@ -25,6 +25,7 @@ import torch
 from segnet_ros.checkpoint import (
     CheckpointError, find_weights, load_checkpoint, ModelInfo, read_info, save_checkpoint)
 from segnet_ros.labels import LabelSet, load_label_set, VOID
+from segnet_ros.networks.build import ARCHITECTURES
 from segnet_ros.runtime import prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import Segmenter
@@ -122,7 +123,7 @@ def test_weights_cut_off_while_they_are_written_leave_the_older_ones(weights, mo
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
 
 
-@pytest.mark.parametrize('architecture', ['segnet', 'segnet_basic'])
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
 def test_every_architecture_round_trips(tmp_path, architecture):
     info = replace(INFO, architecture=architecture)
     save_checkpoint(tmp_path / 'w.safetensors', trained(info), info)

@@ -28,6 +28,7 @@ from torch.nn import functional
 from segnet_ros import runtime
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.networks.build import ARCHITECTURES
 from segnet_ros.onednn import onednn_is_available, PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
@@ -255,7 +256,7 @@ def test_folding_changes_nothing_but_rounding(info):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize('architecture', ['segnet', 'segnet_basic'])
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
 def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeypatch):
     if not onednn_is_available(dtype):
         pytest.skip(f'oneDNN has no {dtype} on this CPU')

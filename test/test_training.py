@@ -485,6 +485,7 @@ def test_without_phases_crops_are_whole_frames():
     ('split: 3', "'split' cannot be 3: it must be text"),
     ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
     ('val_every: 0', "'val_every' must be 1 at least, not 0"),
+    ('{architecture: pspnet, batch_size: 1}', "'batch_size' must be 2 at least for pspnet"),
     ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be 1 at least"),
     ('[lr]', 'needs a mapping'),
     ('lr: [', 'r.yaml'),
@@ -524,15 +525,18 @@ def weights_of(path):
     return load_checkpoint(path)[0].state_dict()
 
 
-def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn):
+@pytest.mark.parametrize('architecture', ['segnet', 'pspnet'])
+def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn, architecture):
     config = recipe(data, phases=(Phase(2, (32, 64), (0.8, 1.2)), Phase(7, SIZE, (1.0, 1.0))),
-                    val_every=4, lr=1e-2, batch_size=3, sample_drive_frames=1)
+                    val_every=4, lr=1e-2, batch_size=3, sample_drive_frames=1,
+                    architecture=architecture)
     weights = train(config, tmp_path / 'run', 'cpu')
     found = losses(tmp_path / 'run')
     assert list(found) == list(range(9))
     assert found[8] < 0.85 * found[0]
     network, info = load_checkpoint(weights)
     assert info.label_set == CAMVID and info.input_size == SIZE and info.width == 1 / 16
+    assert info.architecture == architecture
     assert info.made_by['lr'] == 1e-2
     # The last epoch is scored though it is no fourth one.
     validated = [int(r['epoch']) for r in rows(tmp_path / 'run') if r['val_miou']]
@@ -779,20 +783,22 @@ def test_two_processes_train_together(data, tmp_path):
 
 
 def module_of_a_run(config, steps):
-    module = SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
+    info = ModelInfo(CAMVID, config.architecture, config.width)
+    module = SegmentationModule(config, info, torch.ones(11))
     module.trainer = SimpleNamespace(estimated_stepping_batches=steps)
     return module
 
 
-def test_muon_takes_the_convolutions_and_adamw_the_rest(data):
-    module = module_of_a_run(recipe(data), 10)
+@pytest.mark.parametrize('architecture, convolutions', [('segnet', 25), ('pspnet', 26)])
+def test_muon_takes_the_convolutions_and_adamw_the_rest(data, architecture, convolutions):
+    module = module_of_a_run(recipe(data, architecture=architecture), 10)
     groups = module.configure_optimizers()['optimizer'].param_groups
     names = {id(p): n for n, p in module.named_parameters()}
     grouped = [[names[id(p)] for p in group['params']] for group in groups]
     assert sorted(sum(grouped, [])) == sorted(names.values())
     assert [group['use_muon'] for group in groups] == [True, False, False]
     muon, heads, norms = grouped
-    assert all(n.endswith('conv.weight') for n in muon) and len(muon) == 25
+    assert all(n.endswith('conv.weight') for n in muon) and len(muon) == convolutions
     assert {n.split('.')[-2] for n in norms} == {'bn'} and groups[2]['weight_decay'] == 0
     assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}
 

@@ -32,7 +32,7 @@ from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
 from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.cuda_graph import CudaGraph
 from segnet_ros.labels import load_label_set
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.runtime import prepare
 
@@ -79,7 +79,7 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
         'share_of_matrix_product': own_rate / peak_rate}
 
 
-def eager_runner(network: EncoderDecoder, image: torch.Tensor,
+def eager_runner(network: Network, image: torch.Tensor,
                  device: torch.device) -> Callable[[], torch.Tensor]:
     """Return a function that runs the network as it is and returns its logits when done."""
     @torch.inference_mode()
@@ -91,7 +91,7 @@ def eager_runner(network: EncoderDecoder, image: torch.Tensor,
     return run
 
 
-def own_runner(network: EncoderDecoder, image: torch.Tensor,
+def own_runner(network: Network, image: torch.Tensor,
                plan: Plan) -> Callable[[], torch.Tensor]:
     """Return a function that runs a prepared network as the segmenter does: on CUDA as a graph."""
     dtype = next(network.parameters()).dtype  # int8 networks take images in floating point
@@ -119,7 +119,7 @@ def network_runner(plan: Plan, size: Size) -> Callable[[], torch.Tensor]:
     return own_runner(network, torch.randn(1, 3, *size, device=plan.device), plan)
 
 
-def count_flops(network: EncoderDecoder, size: Size, device: torch.device) -> int:
+def count_flops(network: Network, size: Size, device: torch.device) -> int:
     """Return the floating point operations for one image; a multiply-add is two."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, *size, device=device))

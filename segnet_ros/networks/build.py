@@ -14,12 +14,15 @@
 
 """Build a network by its architecture's name, as checkpoints and the command line give it."""
 
+from segnet_ros.networks.pspnet import PSPNet
 from segnet_ros.networks.segnet import EncoderDecoder, SegNet, SegNetBasic
 
-ARCHITECTURES = {'segnet': SegNet, 'segnet_basic': SegNetBasic}
+Network = EncoderDecoder | PSPNet
+ARCHITECTURES: dict[str, type[Network]] = {
+    'segnet': SegNet, 'segnet_basic': SegNetBasic, 'pspnet': PSPNet}
 
 
-def build_network(architecture: str, num_classes: int, width: float = 1.0) -> EncoderDecoder:
+def build_network(architecture: str, num_classes: int, width: float = 1.0) -> Network:
     """
     Return a new network with random weights.
 

@@ -26,21 +26,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from segnet_ros.networks.layers import ConvUnit, initialise
+
 # Channels of the convolutions of each encoder stage: VGG16's thirteen (arXiv 1409.1556).
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BASIC_STAGES = ((64,), (64,), (64,), (64,))
-
-
-class ConvUnit(nn.Sequential):
-    """Convolution, batch normalisation and, unless told otherwise, ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, relu: bool = True):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size,
-                              padding=kernel_size // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        if relu:
-            self.relu = nn.ReLU(inplace=True)
 
 
 def _stage(channels: list[int], kernel_size: int, relu: bool = True) -> nn.Sequential:
@@ -59,13 +49,6 @@ class EncoderDecoder(nn.Module):
     encoder: nn.ModuleList
     decoder: nn.ModuleList
     classifier: nn.Conv2d
-
-    def _initialise(self):
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
 
     def stage_channels(self) -> list[int]:
         """Return the channels of the bottleneck and of each decoder stage, deepest first."""
@@ -126,7 +109,7 @@ class SegNet(EncoderDecoder):
             decoder.append(_stage(mirrored, 3))
         self.decoder = nn.ModuleList(decoder)
         self.classifier = nn.Conv2d(stages[0][0], num_classes, 3, padding=1)
-        self._initialise()
+        initialise(self)
 
 
 class SegNetBasic(EncoderDecoder):
@@ -146,4 +129,4 @@ class SegNetBasic(EncoderDecoder):
         self.decoder = nn.ModuleList(
             _stage([stage[-1], stage[-1]], 7, relu=False) for stage in reversed(stages))
         self.classifier = nn.Conv2d(stages[0][0], num_classes, 1)
-        self._initialise()
+        initialise(self)

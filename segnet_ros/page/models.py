@@ -28,7 +28,7 @@ import numpy as np
 
 from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.resources import DEFAULT_WEIGHTS, share_directory
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import Segmenter
@@ -76,7 +76,7 @@ class Models:
             raise ValueError('there are no weights to show; name some with --weights')
         self._device = choose_device(device)
         dtype = choose_precision('auto', self._device)
-        self._networks: dict[str, tuple[EncoderDecoder, ModelInfo]] = {}
+        self._networks: dict[str, tuple[Network, ModelInfo]] = {}
         for path in map(find_weights, weights):
             network, info = load_checkpoint(path)
             name = path.stem

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import VOID
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.evaluate import logits_function
@@ -92,13 +92,13 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     return result
 
 
-def add_bias(network: EncoderDecoder, bias: torch.Tensor):
+def add_bias(network: Network, bias: torch.Tensor):
     """Add (C,) to the logits of a network that is not prepared, in place."""
     with torch.no_grad():
         network.classifier.bias += bias  # type: ignore[operator]
 
 
-def _read_pixels(network: EncoderDecoder, info: ModelInfo, data: str | Path, split: str) -> Pixels:
+def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str) -> Pixels:
     """Return the logits and the truth of a split's pixels, evenly thinned out; void left out."""
     frames = frame_paths(data, split)
     logits_of = logits_function(network, info)

@@ -100,6 +100,9 @@ class TrainConfig:
         for name, value in least.items():
             if value < 1:
                 raise ValueError(f"training setting '{name}' must be 1 at least, not {value}")
+        if self.architecture == 'pspnet' and self.batch_size == 1:
+            raise ValueError("training setting 'batch_size' must be 2 at least for pspnet: what "
+                             'it averages over a whole frame cannot be normalised in one frame')
 
     @property
     def epochs(self) -> int:

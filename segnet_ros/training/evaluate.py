@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet, load_label_set, VOID
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.corruptions import CORRUPTIONS
@@ -118,7 +118,7 @@ def _main_scores(result: dict) -> dict:
     return {key: result[key] for key in ('miou', 'global_accuracy', 'boundary_f1')}
 
 
-def logits_function(network: EncoderDecoder, info: ModelInfo,
+def logits_function(network: Network, info: ModelInfo,
                     size: tuple[int, int] | None = None) -> Callable[[np.ndarray], torch.Tensor]:
     """
     Return a function from images, (H, W, 3) uint8 RGB, to logits, (1, C, H, W) float32.
@@ -147,7 +147,7 @@ def logits_function(network: EncoderDecoder, info: ModelInfo,
     return logits_of
 
 
-def predictor(network: EncoderDecoder, info: ModelInfo,
+def predictor(network: Network, info: ModelInfo,
               size: tuple[int, int] | None = None) -> Predict:
     """
     Return a function from images to label maps and confidences of the images' own size.

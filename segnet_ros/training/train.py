@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet, load_label_set
-from segnet_ros.networks.segnet import EncoderDecoder
+from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
 from segnet_ros.training.callbacks import (
     average_weights, ExportWeights, MetricsFile, WholeFiles)
@@ -172,7 +172,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
                          f'{error}') from error
 
 
-def _start_from(weights: str, network: EncoderDecoder, info: ModelInfo):
+def _start_from(weights: str, network: Network, info: ModelInfo):
     """Load what fits; where the classes are others, all but the classifier, which stays random."""
     given, given_info = load_checkpoint(find_weights(weights))
     if (given_info.architecture, given_info.width) != (info.architecture, info.width):
