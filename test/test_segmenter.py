@@ -270,8 +270,11 @@ def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeyp
     for size in SIZES:
         x = torch.randn(1, 3, *size).to(dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            torch.testing.assert_close(packed(x), plain(x), rtol=0,
-                                       atol=1e-4 if dtype == torch.float32 else 0)
+            expected = plain(x)
+            # PSPNet adds what it has rounded.
+            rounding = {torch.float32: 5e-5, torch.bfloat16: 2e-2 * (architecture == 'pspnet')}
+            torch.testing.assert_close(packed(x), expected, rtol=0,
+                                       atol=rounding[dtype] * float(expected.abs().max()))
 
 
 def test_bfloat16_runs_on_every_cpu(info, monkeypatch):
