@@ -112,6 +112,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['LICENSE', 'package.xml']),
+        (f'share/{NAME}/docs', ['docs/models.md']),  # the weights' licence, by package.xml
         *data_files('config', 'examples', 'launch', 'resource'),
     ],
     zip_safe=True,
@@ -123,7 +124,7 @@ setup(
         'test': TEST, 'ros-test': ROS_TEST},
     maintainer='segnet_ros maintainers',
     maintainer_email='maintainers@segnet-ros.example',
-    description='Real-time street scene segmentation with SegNet, for ROS 2.',
+    description='Street scene segmentation with SegNet, for ROS 2.',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

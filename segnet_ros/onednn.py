@@ -17,7 +17,7 @@ Convolutions for CPUs whose weights oneDNN has packed once, with the ReLU fused 
 
 torch's own convolution packs the weights anew on every call and runs the ReLU as another pass over
 memory. These are the operators that torch.compile uses; calling them needs no compiler. The
-results are the same: in bfloat16 bit for bit, in float32 up to rounding.
+results are the same: SegNet's in bfloat16 bit for bit, in float32 up to rounding.
 """
 
 import torch

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check PSPNet against its paper, written once more in plain functions over the weights' names."""
+"""Check PSPNet against itself, written once more in plain functions over the weights' names."""
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ def reference(state, x):
 
 @pytest.mark.parametrize('height, width', [(64, 96), (45, 61), (9, 8)])
 @torch.no_grad()
-def test_agrees_with_the_paper(network, height, width):
+def test_agrees_with_plain_functions(network, height, width):
     image = torch.randn(2, 3, height, width)
     logits, expected = network(image), reference(network.state_dict(), image)
     assert logits.shape == (2, CLASSES, height, width)

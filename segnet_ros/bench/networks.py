@@ -29,10 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from segnet_ros.bench.openvino_network import openvino_is_installed, openvino_runner
 from segnet_ros.bench.plan import Plan, Size, size_name
 from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
-from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.cuda_graph import CudaGraph
 from segnet_ros.labels import load_label_set
 from segnet_ros.networks.build import Network
+from segnet_ros.networks.segnet import SegNet
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.runtime import prepare
 
@@ -51,8 +51,8 @@ def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) 
 
 def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> dict:
     torch.manual_seed(0)
-    info = ModelInfo(label_set=load_label_set('camvid11'), width=width)
-    plain = info.build().eval().requires_grad_(False).to(plan.device)
+    classes = len(load_label_set('camvid11'))
+    plain = SegNet(classes, width).eval().requires_grad_(False).to(plan.device)
     ours = prepare(copy.deepcopy(plain), plan.device, plan.dtype)
     flops = count_flops(plain, plan.network_size, plan.device)
     image = torch.randn(1, 3, *plan.network_size, device=plan.device)

@@ -26,7 +26,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segnet_ros.networks.build import Network
 from segnet_ros.networks.segnet import EncoderDecoder
 
 _HINTS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
@@ -77,13 +76,12 @@ def _unpool(x: torch.Tensor, masks: list[torch.Tensor]) -> torch.Tensor:
     return functional.pixel_shuffle(places.flatten(1, 2), 2)
 
 
-def openvino_runner(network: Network, image: torch.Tensor,
+def openvino_runner(network: EncoderDecoder, image: torch.Tensor,
                     dtype: torch.dtype) -> Callable[[], object]:
     """Return a function that runs the network on the image, on the CPU in this precision."""
     openvino = importlib.import_module('openvino')
-    exportable = ExportableNetwork(network) if isinstance(network, EncoderDecoder) else network
     with torch.inference_mode():
-        model = openvino.convert_model(exportable, example_input=image)
+        model = openvino.convert_model(ExportableNetwork(network), example_input=image)
     model.reshape(list(image.shape))
     compiled = openvino.compile_model(model, 'CPU', {
         'INFERENCE_PRECISION_HINT': _HINTS[dtype], 'PERFORMANCE_HINT': 'LATENCY'})

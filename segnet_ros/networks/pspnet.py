@@ -17,10 +17,9 @@ PSPNet (Zhao, Shi, Qi, Wang, Jia; arXiv 1612.01105) on a dilated ResNet-18 (arXi
 
 The last two stages are dilated in place of strided, so that the features keep an eighth of the
 image's resolution. Pooled over the whole image and over 2x2, 3x3 and 6x6 parts of it they tell
-each place what scene it is in.
+each place what scene it is in. The authors' own have a ResNet-50 or deeper; unlike
+them this one has a stem of two convolutions and no dropout.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -99,9 +98,7 @@ class PSPNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, num_classes, H, W)."""
-        for output in self._stages(x):
-            logits = output
-        return logits
+        return self.forward_stages(x)[-1]
 
     def forward_stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """
@@ -109,14 +106,10 @@ class PSPNet(nn.Module):
 
         The paper's auxiliary loss hangs on the first.
         """
-        return list(self._stages(x))
-
-    def _stages(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
         size = x.shape[-2:]
         x = functional.max_pool2d(self.stem(x), 3, 2, padding=1)
         for stage in self.encoder[:-1]:
             x = stage(x)
-        yield x
-        x = self.pyramid(self.encoder[-1](x))
-        yield x
-        yield functional.interpolate(self.classifier(x), size, mode='bilinear')
+        scene = self.pyramid(self.encoder[-1](x))
+        logits = functional.interpolate(self.classifier(scene), size, mode='bilinear')
+        return [x, scene, logits]

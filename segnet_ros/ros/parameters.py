@@ -67,8 +67,8 @@ PARAMETERS = (
     ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
                                     'cuda or cuda:N.'),
     ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
-                                       'bfloat16 on CPUs that compute in it. int8, on CPUs with '
-                                       'VNNI, is the fastest there.',
+                                       'bfloat16 on CPUs that compute in it. int8, for SegNet on '
+                                       'CPUs with VNNI, is the fastest there.',
                   choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
     ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
                                           "(the camera's shape, as many pixels as trained) or "

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         prog='segnet', description='Street scene segmentation with SegNet, for ROS 2.')
     verbs = parser.add_subparsers(dest='verb', metavar='VERB', required=True)
     for verb, summary in VERBS.items():
-        sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + '.')
+        sentence = summary[0].upper() + summary[1:] + '.'
+        sub = verbs.add_parser(verb, help=summary, description=sentence)
         if argv and argv[0] == verb:
             module = importlib.import_module('segnet_ros.tools.' + verb.replace('-', '_'))
             module.add_arguments(sub)
