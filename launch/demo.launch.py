@@ -26,7 +26,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'source', default_value='sample',
             description='What is replayed, again and again: sample (the drive that the package '
-                        'renders), a bag, a video or a folder of images.'),
+                        'renders), a bag, a video or a folder of images. A bag of compressed '
+                        'images needs input_transport:=compressed as well.'),
         DeclareLaunchArgument(
             'image', default_value='/sample/image_raw',
             description='Topic that the images are published on and segmented from.'),

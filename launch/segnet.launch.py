@@ -71,6 +71,9 @@ ARGUMENTS = {
     'large_images': (
         'true', 'Give what is started here the shared memory that raw camera images need in Fast '
         "DDS; true or false. A profile of one's own in the environment stays."),
+    'respawn': (
+        'false', 'Start the node anew, after two seconds, when it ends by itself, as where the '
+        'GPU is lost; true or false.'),
     'log_level': (
         'info', 'Least severity that the node logs: debug, info, warn, error or fatal.'),
 }
@@ -86,8 +89,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def _start(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    sim_time, rviz, large_images = (
-        values[name].lower() in TRUE for name in ('use_sim_time', 'rviz', 'large_images'))
+    sim_time, rviz, large_images, respawn = (
+        values[name].lower() in TRUE
+        for name in ('use_sim_time', 'rviz', 'large_images', 'respawn'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     if len(cameras) > 1 and '{camera}' not in values['image']:
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
@@ -104,6 +108,7 @@ def _start(context):
     actions = [Node(
         package='segnet_ros', executable='segnet_node', name='segnet',
         namespace=values['namespace'], output='screen', emulate_tty=True,
+        respawn=respawn, respawn_delay=2.0,
         parameters=[values['parameters'], *([overrides] if overrides else [])],
         remappings=[rule for camera in cameras or ['']
                     for rule in _input_remappings(camera, values['image'])],

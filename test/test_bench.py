@@ -162,7 +162,8 @@ def test_soak_finds_a_leak(leaking):
 
 def test_soak_s_verdict_is_the_exit_code(weights, monkeypatch, capsys):
     monkeypatch.setitem(QUICK, 'main_size', CAMERA)
-    arguments = ['bench', '--quick', '--soak', '30', '--weights', weights, '--device', 'cpu']
+    arguments = ['bench', '--quick', '--soak', '30', '--weights', weights, '--device', 'cpu',
+                 '--domain', free_domain()]
     assert cli.main(arguments) == 0
     assert 'after 30 frames' in capsys.readouterr().out
     monkeypatch.setattr(segmenters, 'soak_segmenter', lambda plan, frames, progress: {
@@ -194,7 +195,8 @@ def test_the_command_writes_numbers_and_picture_and_prints_a_table(weights, tmp_
     monkeypatch.setitem(QUICK, 'camera_sizes', (CAMERA,))
     out, picture = tmp_path / 'new' / 'bench.json', tmp_path / 'bench.png'
     assert cli.main(['bench', '--quick', '--only', 'segment', '--weights', weights, '--device',
-                     'cpu', '--json', str(out), '--plot', str(picture)]) == 0
+                     'cpu', '--json', str(out), '--plot', str(picture), '--domain',
+                     free_domain()]) == 0
     results = json.loads(out.read_text())
     assert set(results) == {'environment', 'segment', 'headline'}
     assert set(results['headline']) == HEADLINE

@@ -36,7 +36,9 @@ class Scene:
         self.now = 1000.0
         self.offered: list[ReliabilityPolicy] = []
         self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
-        self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0)
+        self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0,
+                                        max_frame_age=0.0)
+        self.type = 'sensor_msgs/msg/Image'  # of what is published
         self.asked: list[ReliabilityPolicy] = []  # each time that it subscribed to images
         self.warnings: list[str] = []
         self.taken: list[float] = []  # when the frames came that were left for the worker
@@ -47,6 +49,7 @@ class Scene:
                          get_publishers_info_by_topic=lambda _: self._publishers(),
                          get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
         node.get_logger().warn = self.warnings.append
+        node.get_clock().now = lambda: SimpleNamespace(nanoseconds=round(self.now * 1e9))
         self.camera = Camera(node, '', None, None)
 
     def start(self):
@@ -60,6 +63,7 @@ class Scene:
 
     def _publishers(self):
         return [SimpleNamespace(node_namespace='/', node_name=f'driver{number}',
+                                topic_type=self.type,
                                 qos_profile=QoSProfile(depth=1, reliability=reliability))
                 for number, reliability in enumerate(self.offered)]
 
@@ -178,3 +182,53 @@ def test_a_warning_period_of_0_never_warns(scene):
     for _ in range(3):
         scene.watch(3600.0)
     assert not scene.warnings
+
+
+def test_publishers_of_another_type_are_told_and_not_followed(scene):
+    scene.settings.no_image_warning_period = 5.0
+    scene.type, scene.offered = 'sensor_msgs/msg/CompressedImage', [BEST_EFFORT]
+    scene.start().watch(5.1)
+    assert scene.asked == [RELIABLE]
+    [warning] = scene.warnings
+    assert ('They publish sensor_msgs/msg/CompressedImage, this node takes sensor_msgs/msg/Image: '
+            'see the parameter input_transport') in warning
+
+
+def frame_of(stamp):
+    msg = Image()
+    msg.header.stamp.sec = stamp
+    return msg
+
+
+@pytest.mark.parametrize('stamp, stale', [(1000, False), (997, False), (996, True), (-1, True),
+                                          (2000, False)])
+def test_age_is_told_by_any_stamp(scene, monkeypatch, stamp, stale):
+    monkeypatch.setattr(camera_module, 'image_from_message', lambda msg: np.zeros((2, 2, 3)))
+    scene.settings.max_frame_age, scene.settings.roi = 3.0, None
+    scene.camera.outputs.wanted.return_value = ('label_map',)
+    frame = scene.start().camera.decode(frame_of(stamp), scene.now, scene.settings)
+    assert (frame is None) == stale
+    assert scene.camera.monitor.counts['stale'] == int(stale)
+
+
+def test_a_frame_that_grew_stale_on_the_way_is_not_published(scene):
+    """Its segmenter was built meanwhile, which takes seconds on CUDA."""
+    scene.settings.max_frame_age = 3.0
+    camera = scene.start().camera
+    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3)
+    for scene.now, published in ((1002.0, 1), (1004.0, 1)):
+        camera.publish(frame, None, scene.now, scene.settings)
+        assert camera.outputs.publish.call_count == published
+    assert camera.monitor.counts == {'processed': 1, 'stale': 1}
+
+
+def test_calibration_is_forgotten_when_it_starts_anew(scene):
+    camera = scene.start().camera
+    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3)
+    info = MagicMock()
+    camera._on_camera_info(info)
+    for expected in (info, None):
+        camera.publish(frame, None, scene.now, scene.settings)
+        assert camera.outputs.publish.call_args[0][3] is expected
+        camera.stop()
+        scene.start()

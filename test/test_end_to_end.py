@@ -62,9 +62,9 @@ RATE = 0.3
 
 @contextmanager
 def own_process():
-    """Give `segnet drive` a domain and take back what it does to the process that it runs in."""
+    """Take back what `segnet drive` does to the process that it runs in."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with mock.patch.dict(os.environ, ROS_DOMAIN_ID=free_domain()):
+    with mock.patch.dict(os.environ):
         # Else it would have no profile of its own to load.
         for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
             os.environ.pop(name, None)
@@ -105,7 +105,8 @@ def drive(tmp_path_factory, clip):
                  '--fps', str(RATE)]) == 0
     (folder / 'framesannot').rename(folder / 'clipannot')
     with own_process():
-        assert main(['drive', str(folder / 'clip'), '-o', str(folder / 'out')]) == 0
+        assert main(['drive', str(folder / 'clip'), '-o', str(folder / 'out'),
+                     '--domain', free_domain()]) == 0
     return folder / 'out', len(clip)
 
 
@@ -176,7 +177,8 @@ def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch, alon
     monkeypatch.setattr(sources, 'SAMPLE_FRAMES', 8)
     monkeypatch.setattr(drive_verb, 'SETTLE', 2.0)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
-    assert main(['drive', '-o', str(tmp_path), '--weights', weights]) == 0
+    assert main(['drive', '-o', str(tmp_path), '--weights', weights,
+                 '--domain', free_domain()]) == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['source'] == 'sample' and summary['frames_published'] == 8
     assert summary['masks_received'] >= 6
@@ -213,7 +215,8 @@ def write_hard_bag(path):
 def test_a_bag_that_makes_it_hard(tmp_path, monkeypatch, capsys, alone):
     monkeypatch.setattr(drive_verb, 'SETTLE', 2.0)
     write_hard_bag(tmp_path / 'bag')
-    command = ['drive', str(tmp_path / 'bag'), '-o', str(tmp_path / 'out'), '--weights',
+    command = ['drive', str(tmp_path / 'bag'), '-o', str(tmp_path / 'out'),
+               '--domain', free_domain(), '--weights',
                write_small_checkpoint(tmp_path / 'small.safetensors')]
     assert main(command) == 1
     assert f'choose one with --topic: {drive_verb.IMAGE_TOPIC} (Image, 6), /front (Image, 6)' \
@@ -264,7 +267,8 @@ def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
     monkeypatch.setattr(drive_verb, '_spin', hear)
     (folder / 'in').mkdir()
     cv2.imwrite(str(folder / 'in' / '0.png'), np.zeros((24, 32, 3), np.uint8))
-    code = main(['drive', str(folder / 'in'), '-o', str(folder / 'out')])
+    code = main(['drive', str(folder / 'in'), '-o', str(folder / 'out'),
+                 '--domain', free_domain()])
     return code, json.loads((folder / 'out' / 'summary.json').read_text())
 
 
@@ -301,7 +305,7 @@ def test_the_player_s_word_counts_where_a_source_may_announce_too_much():
 def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):
     source = tmp_path / 'video.mp4'
     source.write_bytes(b'mine')
-    assert main(['drive', str(source), '-o', str(tmp_path)]) == 1
+    assert main(['drive', str(source), '-o', str(tmp_path), '--domain', free_domain()]) == 1
     assert 'give another folder with -o' in capsys.readouterr().err
     assert source.read_bytes() == b'mine'
 

@@ -174,6 +174,20 @@ def test_one_camera_is_led_to_the_node(started):
     assert (node.namespace, node.ros_arguments) == ('/seen', ['--log-level', 'debug'])
 
 
+def test_the_node_is_started_anew_where_that_is_asked_for(started):
+    assert [started('segnet.launch.py', **arguments)[0].respawn
+            for arguments in ({}, {'respawn': 'true'})] == [False, True]
+
+
+def test_the_demo_plays_a_bag_of_compressed_images_where_the_node_takes_them(started):
+    player, node = started('demo.launch.py', source='/bag', rviz='false',
+                           input_transport='compressed')
+    # segnet replay adds /compressed.
+    assert player.cmd[1:] == ['replay', '/bag', '--loop', '--topic', '/sample/image_raw']
+    assert ('image/compressed', '/sample/image_raw/compressed') in node.remappings
+    assert node.parameters[1] == {'input_transport': 'compressed'}
+
+
 TWO_CAMERAS = [('front/image', '/front/image_raw'),
                ('front/image/compressed', '/front/image_raw/compressed'),
                ('front/camera_info', '/front/camera_info'),

@@ -73,6 +73,19 @@ def test_a_slow_camera_is_no_missing_one(clock):
     assert verdict(monitor, silence=10.0)[0] == DiagnosticStatus.OK
 
 
+def test_a_camera_that_boots_is_given_the_same_time(clock):
+    monitor = StreamMonitor()
+    monitor.started()
+    clock.now += 4
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'no frames yet')
+    clock.now += 3600
+    assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
+    assert verdict(monitor, silence=0.0) == (DiagnosticStatus.OK, 'no frames yet')
+    assert verdict(monitor, silence=3605.0)[0] == DiagnosticStatus.OK
+    monitor.started()  # anew
+    assert verdict(monitor)[0] == DiagnosticStatus.OK
+
+
 def test_a_slow_network_is_no_stuck_one(clock):
     """Dropped frames are what a slow network leaves; none that ends is what a stuck one does."""
     monitor = StreamMonitor()

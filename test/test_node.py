@@ -641,7 +641,9 @@ def test_a_batch_is_taken_only_where_every_camera_waits():
     for camera in 'ac':
         frames.put(camera, camera)
     assert frames.take(3) == [(c, c) for c in 'bac']
-    frames.close()
+    for camera in 'aba':
+        frames.put(camera, camera)
+    assert frames.close() == ['a', 'b']
     assert frames.take(3) == []
 
 

@@ -255,6 +255,16 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     assert stamps(moved) == [frame.stamp_ns for frame in images]
 
 
+@pytest.mark.parametrize('asked', ['/camera/image', '/camera/image/compressed'])
+def test_compressed_images_are_moved_to_where_image_transport_has_them(tmp_path, receiver, replay,
+                                                                       asked):
+    write_bag(frames(3), tmp_path / 'bag', '/front', image_format='jpeg')
+    moved = receiver.listen(CompressedImage, '/camera/image/compressed')
+    process = replay(tmp_path / 'bag', '--topic', asked, '--wait-for-subscribers', 1)
+    receiver.spin_until_ended(process)
+    assert process.returncode == 0 and stamps(moved) == [f.stamp_ns for f in frames(3)]
+
+
 def test_topics_that_the_bag_lacks_are_told(tmp_path):
     write_bag(frames(1), tmp_path / 'bag')
     with pytest.raises(ValueError, match='bag has no topic /lidar, /radar; it has /image'):

@@ -43,24 +43,34 @@ class Camera:
     def lend_segmenter(self, frame, settings):
         return nullcontext(self.segmenter)
 
-    def publish(self, frame, segmentation, settings):
+    def publish(self, frame, segmentation, segmented, settings):
         self.published.append(segmentation)
 
     def tell(self, trouble):
         pass
 
 
+class Made(list):
+    """The batches that were made, as the segmenters that they were made for."""
+
+    trouble: Exception | None = None  # a MemoryError when one is made, another when it segments
+
+
 @pytest.fixture
 def batches(monkeypatch):
-    """Return the batches that were made, as the segmenters that they were made for."""
-    made = []
+    """Return what is made in the place of batches."""
+    made = Made()
 
     class Batch:
 
         def __init__(self, *segmenters):
             made.append(segmenters)
+            if isinstance(made.trouble, MemoryError):
+                raise made.trouble
 
         def segment(self, images, outputs):
+            if made.trouble:
+                raise made.trouble
             return ['together'] * len(images)
     monkeypatch.setattr(worker_module, 'SegmenterBatch', Batch)
     return made
@@ -98,6 +108,37 @@ def test_cameras_that_cannot_be_a_batch_are_taken_one_by_one(batches):
     Worker(node, frames, together=2).run(threads)
     assert asked == [2, 0, 0, 0] and not batches
     assert [len(camera.published) for camera in cameras] == [2, 2]
+
+
+def test_a_batch_that_cannot_be_made_leaves_the_cameras_taking_turns(batches):
+    cameras, node = [Camera('front'), Camera('rear')], MagicMock()
+    batches.trouble = MemoryError('CUDA out of memory')
+    worker = Worker(node, MagicMock(), together=2)
+    for _ in range(3):
+        worker.process(take(*cameras), None)
+    assert [len(camera.published) for camera in cameras] == [3, 3]
+    assert not any(camera.monitor.count.called for camera in cameras)
+    assert not worker._fit  # so that run() takes one frame at a time
+    assert 'CUDA out of memory' in node.get_logger().warn.call_args[0][0]
+
+
+def test_a_batch_that_fails_is_every_cameras_failure(batches):
+    cameras = [Camera('front'), Camera('rear')]
+    batches.trouble = ValueError('a batch like no other')
+    Worker(MagicMock(), MagicMock(), together=2).process(take(*cameras), None)
+    for camera in cameras:
+        camera.monitor.count.assert_called_once_with('failed', repr(batches.trouble))
+
+
+@pytest.mark.parametrize('step', ['decode', 'lend_segmenter', 'publish'])
+@pytest.mark.parametrize('together', [0, 2])
+def test_one_cameras_trouble_is_not_the_others(batches, step, together):
+    cameras = [Camera('front'), Camera('rear')]
+    setattr(cameras[0], step, MagicMock(side_effect=ValueError('a frame like no other')))
+    Worker(MagicMock(), MagicMock(), together).process(take(*cameras), None)
+    cameras[0].monitor.count.assert_called_once_with('failed', repr(ValueError(
+        'a frame like no other')))
+    assert not cameras[1].monitor.count.called and len(cameras[1].published) == 1
 
 
 def test_other_sizes_are_given_another_try(batches):

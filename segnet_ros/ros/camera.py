@@ -23,7 +23,6 @@ import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -79,14 +78,14 @@ class Camera:
         self._subscription = self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._due = 0.0
-        self._started = 0.0
         self._warned = False
         self._tell_again = 0.0
 
     def start(self, frames: NewestFrames):
         """Subscribe; frames go to the worker's store."""
         self._frames = frames
-        self._started, self._warned = time.monotonic(), False
+        self._warned = False
+        self._camera_info = None  # another camera may be there now
         self.monitor.started()
         self._info_subscription = self._node.create_subscription(
             CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
@@ -125,6 +124,9 @@ class Camera:
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=_OVERRIDES)
 
+    def _type_name(self) -> str:
+        return f'sensor_msgs/msg/{self._input()[0].__name__}'
+
     def _publishers(self):
         topic = self._node.resolve_topic_name(self._input()[1])  # remappings included
         return topic, self._node.get_publishers_info_by_topic(topic)
@@ -134,7 +136,7 @@ class Camera:
         asked = self._node.get_parameter('input_reliability').value
         if asked != 'auto':
             return ReliabilityPolicy[asked.upper()]
-        _, publishers = self._publishers()
+        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
         if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
             return ReliabilityPolicy.RELIABLE
         return ReliabilityPolicy.BEST_EFFORT
@@ -152,8 +154,7 @@ class Camera:
         reliability = self._choose_reliability()
         if reliability != self._reliability:
             self._subscribe(reliability)
-        idle = self.monitor.idle_seconds()
-        silent = min(time.monotonic() - self._started, 1e9 if idle is None else idle)
+        silent = self.monitor.silent_seconds()
         limit = settings.no_image_warning_period
         if not limit or silent < limit:
             self._warned = False
@@ -164,8 +165,14 @@ class Camera:
             example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
             self._node.get_logger().warn(
                 f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
-                + (f': {_offers(publishers)}' if publishers else
+                + (f': {_offers(publishers)}{self._other_types(publishers)}' if publishers else
                    f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
+
+    def _other_types(self, publishers) -> str:
+        """Say what is published there and is not what is taken; DDS does not tell."""
+        others = sorted({p.topic_type for p in publishers} - {self._type_name()})
+        return (f". They publish {' and '.join(others)}, this node takes {self._type_name()}: see "
+                'the parameter input_transport' if others else '')
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
@@ -199,7 +206,7 @@ class Camera:
         :param received: when, in seconds of the monotonic clock.
         """
         begun = time.monotonic()
-        if self._is_stale(msg, settings):
+        if self._is_stale(msg.header, settings):
             return self.monitor.count('stale')
         wanted = self.outputs.wanted()
         if not wanted:
@@ -226,9 +233,16 @@ class Camera:
         """Give the frame a segmenter; its results must be published before it is given back."""
         return self._segmenters.lend(frame.image.shape[:2], settings)
 
-    def publish(self, frame: DecodedFrame, segmentation: Segmentation, settings: Settings):
-        """Publish what is subscribed, unless a newer frame overtook this one."""
-        segmented = time.monotonic()
+    def publish(self, frame: DecodedFrame, segmentation: Segmentation, segmented: float,
+                settings: Settings):
+        """
+        Publish what is subscribed, unless a newer frame overtook this one or it has grown stale.
+
+        :param segmented: when it was, in seconds of the monotonic clock.
+        """
+        # A segmenter's first frame waits until it is built.
+        if self._is_stale(frame.header, settings):
+            return self.monitor.count('stale')
         received = frame.times[0]
         with self._publishing:
             if received < self._newest_published:
@@ -237,13 +251,14 @@ class Camera:
             self.outputs.publish(frame.header, segmentation, settings, self._camera_info)
         self.monitor.processed([*frame.times, segmented, time.monotonic()])
 
-    def _is_stale(self, msg, settings: Settings) -> bool:
+    def _is_stale(self, header: Header, settings: Settings) -> bool:
         if not settings.max_frame_age:
             return False
-        age = self._node.get_clock().now() - Time.from_msg(
-            msg.header.stamp, clock_type=self._node.get_clock().clock_type)
+        # Not rclpy's Time, which raises for stamps before 1970.
+        stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
+        age = self._node.get_clock().now().nanoseconds - stamp
         # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
-        return age.nanoseconds * 1e-9 > settings.max_frame_age
+        return age * 1e-9 > settings.max_frame_age
 
     def _say_sizes(self, *sizes: tuple[int, int]):
         camera, network, output = (f'{width}x{height}' for height, width in sizes)

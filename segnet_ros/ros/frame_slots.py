@@ -56,10 +56,12 @@ class NewestFrames:
             cameras = [self._order.popleft() for _ in range(count)]
             return [(camera, self._frames.pop(camera)) for camera in cameras]
 
-    def close(self):
-        """Let go of all frames and wake the taker for good."""
+    def close(self) -> list:
+        """Let go of all frames, wake the taker for good; return the cameras that they are of."""
         with self._condition:
             self._closed = True
+            cameras = list(self._order)
             self._frames.clear()
             self._order.clear()
             self._condition.notify_all()
+            return cameras

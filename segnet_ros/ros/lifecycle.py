@@ -17,10 +17,12 @@
 from functools import wraps
 import traceback
 
+from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from segnet_ros.checkpoint import CheckpointError
+from segnet_ros.ros.parameters import parameter_error
 
 
 def transition(undo: str = ''):
@@ -36,6 +38,8 @@ def transition(undo: str = ''):
             try:
                 method(self)
                 return TransitionCallbackReturn.SUCCESS
+            except ParameterException as error:
+                reason = parameter_error(error)
             except (CheckpointError, ValueError, OSError) as error:
                 reason = str(error)
             except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where

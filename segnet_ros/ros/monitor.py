@@ -26,6 +26,7 @@ WINDOW = 300  # frames that percentiles look back on
 RATE_SECONDS = 5.0  # that rates look back on
 STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
+_FINE = 'segmenting'
 # What a frame can come to. Received frames are the sum of the others and of those under way.
 OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
 
@@ -47,6 +48,7 @@ class StreamMonitor:
         self._finishes: deque = deque(maxlen=WINDOW)
         self.last_error = ''
         self._seen = Counter()
+        self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
 
     def received(self):
@@ -56,8 +58,9 @@ class StreamMonitor:
             self._arrivals.append(time.monotonic())
 
     def started(self):
-        """Forget frames that waited before a pause in which nothing was taken."""
+        """Begin to expect frames; forget those that waited before a pause."""
         with self._lock:
+            self._started = time.monotonic()
             self._waiting_since = None
 
     def waiting(self):
@@ -85,12 +88,15 @@ class StreamMonitor:
             for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
                 self._latencies[stage].append(seconds)
 
-    def idle_seconds(self) -> float | None:
-        """Return the seconds since the last frame came in, None before the first."""
+    def silent_seconds(self) -> float:
+        """Return the seconds since the last frame came in, or since frames are expected."""
         with self._lock:
-            return time.monotonic() - self._arrivals[-1] if self._arrivals else None
+            return self._silent(time.monotonic())
 
-    def status(self, name: str, facts: dict[str, str], silence: float = 0.0,
+    def _silent(self, now: float) -> float:
+        return now - max([self._started, *list(self._arrivals)[-1:]])
+
+    def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
                paused: bool = False) -> DiagnosticStatus:
         """
         Return the status for /diagnostics and begin a new period.
@@ -98,7 +104,7 @@ class StreamMonitor:
         WARN where frames were dropped or stale since the last call or none came for too long,
         ERROR where any failed or the worker is stuck; the message says which.
 
-        :param silence: seconds without a frame that are too long; 0 for 5.
+        :param silence: seconds without a frame that are too long; 0 never is.
         """
         with self._lock:
             now = time.monotonic()
@@ -107,16 +113,18 @@ class StreamMonitor:
             values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
-            age = now - self._arrivals[-1] if self._arrivals else float('inf')
             if self._arrivals:
-                values['age_of_last_frame'] = f'{age:.3f} s'
+                values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
             for stage, seconds in self._latencies.items():
                 if seconds:
                     low, high = np.percentile(seconds, (50, 95))
                     values[f'latency_{stage}_ms'] = (
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
             stuck = now - self._waiting_since if self._waiting_since else 0.0
-            level, message = _verdict(news, self.last_error, age > (silence or 5.0), stuck, paused)
+            level, message = _verdict(news, self.last_error, 0 < silence < self._silent(now),
+                                      stuck, paused)
+            if message == _FINE and not self._arrivals:
+                message = 'no frames yet'
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -151,4 +159,4 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
     if news['dropped']:
         return DiagnosticStatus.WARN, (f"{news['dropped']} of {news['received']} frames dropped: "
                                        'they come faster than they can be segmented')
-    return DiagnosticStatus.OK, 'segmenting'
+    return DiagnosticStatus.OK, _FINE

@@ -38,8 +38,8 @@ from segnet_ros.ros.large_images import use_large_image_profile
 from segnet_ros.ros.lifecycle import refuse_impossible_transitions, transition
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
-    class_specs, declare, has_default, PARAMETERS, ParameterSpec, parse_camera_names, parse_size,
-    refusal)
+    class_specs, declare, has_default, parameter_error, PARAMETERS, ParameterSpec,
+    parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.worker import Worker
 from segnet_ros.runtime import (
@@ -164,7 +164,8 @@ class SegNetNode(LifecycleNode):
         for camera in self._cameras:
             camera.stop()
         if self._workers:
-            self._frames.close()
+            for camera in self._frames.close():
+                camera.monitor.count('dropped')
             for thread in self._workers:
                 thread.join()
             self._workers = []
@@ -253,7 +254,7 @@ class SegNetNode(LifecycleNode):
             self.lost_device = str(error)
             self.get_logger().fatal(
                 f'the GPU cannot be used any more in this process ({error}); it ends, so that '
-                'whoever started it can start it anew (respawn in launch)')
+                'whoever started it can start it anew (respawn:=true of segnet.launch.py)')
 
     def destroy_node(self):
         """Stop the worker and give everything back before the node goes."""
@@ -296,8 +297,7 @@ def main(args=None) -> int:
             executor.spin_once(timeout_sec=SIGNAL_PERIOD)
         return 1 if node.lost_device else 0
     except ParameterException as error:
-        print(f'segnet_node: {error}; a parameter with a point in its default needs one, 10.0 '
-              'instead of 10', file=sys.stderr)
+        print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
         return 1
     finally:
         # Python gives its handlers up before its process ends; a late signal would kill it then.

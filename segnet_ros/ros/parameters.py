@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import re
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
 from segnet_ros.resources import DEFAULT_WEIGHTS
@@ -106,7 +107,7 @@ PARAMETERS = (
                                                   'once; 0 never warns.',
                   live=True, bounds=(0.0, 3600.0)),
     ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
-                                             'none.', bounds=(0.0, 60.0)),
+                                             'none, else 0.1 at least.', bounds=(0.0, 60.0)),
 )
 
 # Declared for each class of the weights' label set when they are known, as PREFIX.CLASS.
@@ -148,6 +149,8 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
                 'the node, set it, then configure and activate again')
     if spec.choices and parameter.value not in spec.choices:
         return f"'{spec.name}' is one of {', '.join(spec.choices)}, not '{parameter.value}'"
+    if spec.name == 'diagnostics_period' and 0 < parameter.value < 0.1:
+        return f"'{spec.name}' is 0 or at least 0.1, not {parameter.value}"
     try:
         if spec.name in ('network_size', 'output_size'):
             parse_size(parameter.value, ('auto',) if spec.name[0] == 'n' else ('input', 'network'))
@@ -160,6 +163,14 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
     except ValueError as error:
         return f"'{spec.name}': {error}"
     return ''
+
+
+def parameter_error(error: ParameterException) -> str:
+    """Return what rclpy says of a value that it refuses, and a hint where one fits."""
+    hint = ''
+    if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
+        hint = '; a parameter with a point in its default needs one, 10.0 instead of 10'
+    return str(error) + hint
 
 
 def parse_size(text: str, words: tuple[str, ...]) -> tuple[int, int] | None:

@@ -14,14 +14,17 @@
 
 """What workers do with the frames that they take: message in, messages out, bad luck counted."""
 
-from contextlib import ExitStack
+from contextlib import contextmanager, ExitStack
 from functools import lru_cache
+import time
 import traceback
 
 import torch
 
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.settings import Settings
+from segnet_ros.segmentation import Segmentation
+from segnet_ros.segmenter import Segmenter
 from segnet_ros.segmenter_batch import can_batch, SegmenterBatch
 
 # Batches kept: each worker keeps to its segmenters, and there are at most so many workers.
@@ -62,23 +65,42 @@ class Worker:
         """
         # In one order always: a batch is made for the segmenters in theirs, a graph each on CUDA.
         taken = sorted(taken, key=lambda one: one[0].name)
-        waiting = [camera for camera, _ in taken]
-        try:
-            with ExitStack() as lent:
-                work = []
-                for camera, (msg, received) in taken:
+        with ExitStack() as lent:
+            work = []
+            for camera, (msg, received) in taken:
+                with self._answering_for(camera):
                     frame = camera.decode(msg, received, settings)
-                    if frame is None:
-                        waiting.remove(camera)
-                    else:
+                    if frame is not None:
                         self._follow_size(camera, frame.image.shape[:2])
                         segmenter = lent.enter_context(camera.lend_segmenter(frame, settings))
                         work.append((camera, frame, segmenter))
-                for camera, frame, segmentation in self._segment(work):
-                    camera.publish(frame, segmentation, settings)
-                    waiting.remove(camera)
-        except Exception as error:  # noqa: BLE001 one frame must not stop the node
-            for camera in waiting:
+            batch = self._make_batch([segmenter for _, _, segmenter in work])
+            if batch is not None:
+                self._segment_together(batch, work, settings)
+                return
+            for camera, frame, segmenter in work:
+                with self._answering_for(camera):
+                    segmentation = segmenter.segment(frame.image, frame.wanted)
+                    camera.publish(frame, segmentation, time.monotonic(), settings)
+
+    def _segment_together(self, batch: SegmenterBatch, work: list[tuple], settings: Settings):
+        segmentations: list[Segmentation] = []
+        with self._answering_for(*(camera for camera, _, _ in work)):
+            segmentations = batch.segment([frame.image for _, frame, _ in work],
+                                          [frame.wanted for _, frame, _ in work])
+        segmented = time.monotonic()
+        # There are none where the batch failed.
+        for (camera, frame, _), segmentation in zip(work, segmentations, strict=False):
+            with self._answering_for(camera):
+                camera.publish(frame, segmentation, segmented, settings)
+
+    @contextmanager
+    def _answering_for(self, *cameras):
+        """Count what goes wrong as these cameras' failure: it must not stop the node."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            for camera in cameras:
                 camera.monitor.count('failed', repr(error))
                 camera.tell(f'frame dropped:\n{traceback.format_exc()}')
             # CUDA's errors stay, but for want of memory. Only younger torch has a class for them.
@@ -92,18 +114,16 @@ class Worker:
             self._fit = True
             self._batch.cache_clear()
 
-    def _segment(self, work: list[tuple]):
-        """Yield camera, frame and segmentation, of a batch where all cameras' frames make one."""
-        segmenters = [segmenter for _, _, segmenter in work]
+    def _make_batch(self, segmenters: list[Segmenter]) -> SegmenterBatch | None:
+        """Return the batch of all cameras' segmenters, None where they work one by one."""
         # A part of the cameras, the others' frames being stale or bad, is not worth its own graph.
-        complete = len(work) == self._together > 1
-        if complete:
-            self._fit = can_batch(segmenters)
-        if complete and self._fit:
-            segmentations = self._batch(*segmenters).segment(
-                [frame.image for _, frame, _ in work], [frame.wanted for _, frame, _ in work])
-            for (camera, frame, _), segmentation in zip(work, segmentations, strict=True):
-                yield camera, frame, segmentation
-        else:
-            for camera, frame, segmenter in work:
-                yield camera, frame, segmenter.segment(frame.image, frame.wanted)
+        if not len(segmenters) == self._together > 1:
+            return None
+        self._fit = can_batch(segmenters)
+        try:
+            return self._batch(*segmenters) if self._fit else None
+        except Exception as error:  # noqa: BLE001 such as want of memory: they can do without
+            self._fit = False
+            self._node.get_logger().warn(
+                f'no batch of all cameras can be made, they take turns from now on: {error}')
+            return None

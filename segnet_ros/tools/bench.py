@@ -17,9 +17,10 @@
 import argparse
 from collections.abc import Callable
 import json
-import os
 from pathlib import Path
 import tempfile
+
+from segnet_ros.own_domain import add_domain_argument, enter_domain
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
 
@@ -39,13 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser):
                                           'or path; random ones of half width if left out')
     parser.add_argument('--soak', type=int, metavar='N',
                         help='only segment N frames, and fail where memory grows')
+    add_domain_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Measure, print the tables, write the files; fail where a soak found memory growing."""
-    if not os.environ.get('ROS_DOMAIN_ID'):
-        # The nodes that are measured must not meet the robots on this network.
-        os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan
     from segnet_ros.bench.report import headline, report

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 
+from segnet_ros.own_domain import add_domain_argument, enter_domain
 from segnet_ros.resources import DEFAULT_WEIGHTS
 
 IMAGE_TOPIC = '/camera/image_raw'
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
                                                    'rendered drive a third)')
     parser.add_argument('--topic', help="which of a bag's image topics")
+    add_domain_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -55,9 +57,7 @@ def main(args: argparse.Namespace) -> int:
     # As replay does: either signal ends the drive as Ctrl-C does, so that the video is closed.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    if not os.environ.get('ROS_DOMAIN_ID'):
-        # A demo must not meet the robots on this network, nor another demo.
-        os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    enter_domain(args.domain)
     from segnet_ros.ros.large_images import use_large_image_profile
     use_large_image_profile()
     with tempfile.TemporaryDirectory() as scratch:
@@ -133,7 +133,7 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
             'counts': sum(frame.pixel_counts()) == mask.size})
         progress.update()
 
-    recorder = Recorder(IMAGE_TOPIC, NAMESPACE, record, _is_compressed(camera),
+    recorder = Recorder(_image_topic(camera), NAMESPACE, record, _is_compressed(camera),
                         _may_lose(camera))
     node_command, player_command = _commands(args, source, rate, camera)
     try:
@@ -165,6 +165,10 @@ def _is_compressed(camera) -> bool:
     return camera is not None and camera.type_name.endswith('CompressedImage')
 
 
+def _image_topic(camera) -> str:
+    return IMAGE_TOPIC + '/compressed' * _is_compressed(camera)
+
+
 def _may_lose(camera) -> bool:
     return camera is not None and camera.is_best_effort
 
@@ -175,7 +179,7 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
     input_name = 'image/compressed' if compressed else 'image'
     node = [
         sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
-        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={IMAGE_TOPIC}',
+        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={_image_topic(camera)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}']
     player = [

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='so many times as fast as recorded (1)')
     parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
-    parser.add_argument('--topic', help="publish images there (a bag's own topics, else /image)")
+    parser.add_argument('--topic',
+                        help="publish images there (a bag's own topics, else /image); compressed "
+                             'ones on TOPIC/compressed, as image_transport does')
     parser.add_argument('--from-topic', help="which of a bag's image topics --topic moves; others "
                                              'stay where they are')
     parser.add_argument('--topics', nargs='+', metavar='NAME',
@@ -74,8 +76,8 @@ def _replay(args: argparse.Namespace, node) -> int:
     if is_bag(args.source):
         if args.from_topic and not args.topic:
             raise ValueError('--from-topic says what --topic moves; give --topic as well')
-        renamed = args.topic and (
-            image_topic(args.source, args.from_topic, '--from-topic').name, args.topic)
+        renamed = args.topic and _renamed(
+            image_topic(args.source, args.from_topic, '--from-topic'), args.topic)
         programme = bag_programme(node, args.source, renamed, own_clock=args.clock,
                                   topics=args.topics)
     else:
@@ -95,6 +97,14 @@ def _replay(args: argparse.Namespace, node) -> int:
             print('segnet replay: some subscribers have not confirmed the last messages',
                   file=sys.stderr)
     return 0
+
+
+def _renamed(recorded, topic: str) -> tuple[str, str]:
+    """Return the name of a bag's image topic and the one that it is to have."""
+    from segnet_ros.bags import COMPRESSED
+    if recorded.type_name == COMPRESSED and not topic.endswith('/compressed'):
+        topic += '/compressed'
+    return recorded.name, topic
 
 
 def _skip(error: ValueError):

@@ -1,0 +1,40 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check that what is only tried meets no robot, whatever the shell that it is started in says."""
+
+import os
+
+import pytest
+
+from segnet_ros.own_domain import enter_domain
+
+
+@pytest.fixture(autouse=True)
+def robot(monkeypatch):
+    """Have a shell as on a robot."""
+    monkeypatch.setenv('ROS_DOMAIN_ID', '0')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SUBNET')
+
+
+def test_it_has_a_domain_of_its_own_on_this_machine():
+    enter_domain(None)
+    assert 1 <= int(os.environ['ROS_DOMAIN_ID']) <= 100
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+
+
+def test_it_goes_where_it_is_sent():
+    enter_domain(42)
+    assert os.environ['ROS_DOMAIN_ID'] == '42'
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'SUBNET'
