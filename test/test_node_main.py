@@ -17,6 +17,7 @@
 import signal
 
 import pytest
+from small_network import write_small_checkpoint
 
 from segnet_ros.ros import node as node_module
 
@@ -31,11 +32,19 @@ def signals():
         signal.signal(number, handler)
 
 
-def test_a_whole_number_for_a_parameter_with_a_point_is_told_in_one_line(capsys):
-    assert node_module.main(['--ros-args', '-p', 'max_rate:=10']) == 1
-    told = capsys.readouterr().err
-    assert "'max_rate'" in told and '10.0 instead of 10' in told
-    assert told.count('\n') == 1
+@pytest.mark.parametrize('parameter, words, hint', [
+    ('max_rate:=10', "'max_rate'", True),
+    ('alert_fractions.car:=1', "'alert_fractions.car'", True),  # declared when configured
+    ('jpeg_quality:=0', 'jpeg_quality', False),
+    ('weights:=7', "'weights'", False),
+    ('diagnostics_period:=0.01', "'diagnostics_period' is 0 or at least 0.1, not 0.01", False)])
+def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, parameter, words, hint):
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    assert node_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1
+    told = capfd.readouterr().err.splitlines()
+    line, = [line for line in told if words in line]
+    assert ('10.0 instead of 10' in line) == hint
+    assert not any('Traceback' in line for line in told)
 
 
 def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd):
