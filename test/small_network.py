@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A checkpoint that tests run in milliseconds: a narrow SegNet of random weights."""
+"""Networks that tests run in milliseconds: narrow ones of random weights."""
 
 import torch
+from torch import nn
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
@@ -26,3 +27,14 @@ def write_small_checkpoint(path, width=1 / 32, input_size=(48, 64)) -> str:
     info = ModelInfo(load_label_set('camvid11'), width=width, input_size=input_size)
     save_checkpoint(path, info.build(), info)
     return str(path)
+
+
+def shake_batch_norms(network: nn.Module):
+    """Give batch normalisation statistics and scales that do something."""
+    torch.manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)

@@ -15,6 +15,7 @@
 """Check the networks against a reference written from the paper alone, in plain PyTorch layers."""
 
 import pytest
+from small_network import shake_batch_norms
 import torch
 from torch import nn
 
@@ -86,13 +87,7 @@ def basic_plan():
 
 def with_same_weights(network, reference):
     """Fill both with the same random weights, layer by layer in the order of use."""
-    torch.manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    shake_batch_norms(network)
     ours, theirs = network.state_dict(), reference.state_dict()
     assert [t.shape for t in ours.values()] == [t.shape for t in theirs.values()]
     reference.load_state_dict(dict(zip(theirs, ours.values(), strict=True)))

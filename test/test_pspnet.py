@@ -15,6 +15,7 @@
 """Check PSPNet against itself, written once more in plain functions over the weights' names."""
 
 import pytest
+from small_network import shake_batch_norms
 import torch
 from torch import nn
 from torch.nn import functional
@@ -33,12 +34,7 @@ def network():
     """Return a narrow network whose batch normalisation does something."""
     torch.manual_seed(1)
     network = PSPNet(CLASSES, 0.125)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    shake_batch_norms(network)
     return network.eval()
 
 
