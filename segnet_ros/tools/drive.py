@@ -181,7 +181,9 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
         sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={_image_topic(camera)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
-        '-p', f'input_transport:={"compressed" if compressed else "raw"}']
+        '-p', f'input_transport:={"compressed" if compressed else "raw"}',
+        # The drive has an end, and says itself where nothing came.
+        '-p', 'no_image_warning_period:=0.0']
     player = [
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
