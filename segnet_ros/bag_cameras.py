@@ -53,7 +53,7 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
         encoding = _encoding(source, topic)
         if '/segmentation/' in topic.name or is_depth(encoding or ''):
             continue
-        if topic.type_name == COMPRESSED or encoding in (None, *SUPPORTED_ENCODINGS):
+        if topic.is_compressed or encoding in (None, *SUPPORTED_ENCODINGS):
             chosen.append(topic)
         else:
             unread.append(ValueError(f'{source}: {topic.name}, {topic.count} in all: encoding '

@@ -59,6 +59,16 @@ class BagTopic:
         return bool(self.qos) and all(
             offered.reliability == QosReliability.BEST_EFFORT for offered in self.qos)
 
+    @property
+    def is_compressed(self) -> bool:
+        """Tell whether its images are sensor_msgs/CompressedImage."""
+        return self.type_name == COMPRESSED
+
+    def moved_to(self, topic: str) -> str:
+        """Return where its images are published for `topic`: as by image_transport."""
+        suffix = '/compressed'
+        return topic + suffix if self.is_compressed and not topic.endswith(suffix) else topic
+
 
 @dataclass(frozen=True)
 class RawMessage:

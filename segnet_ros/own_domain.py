@@ -27,9 +27,9 @@ def add_domain_argument(parser: argparse.ArgumentParser):
 
 def enter_domain(domain: int | None):
     """
-    Have this process, and those that it starts, talk to none but one another, on this machine.
+    Have this process, and those that it starts, talk in a ROS domain.
 
-    :param domain: the ROS domain; None for one that is likely to be free.
+    :param domain: None for one that is likely to be free, and that does not leave this machine.
     """
     # Above 100 the ports that DDS computes from it run into those that the system hands out.
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100 if domain is None else domain)

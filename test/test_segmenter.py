@@ -271,10 +271,11 @@ def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeyp
         x = torch.randn(1, 3, *size).to(dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             expected = plain(x)
-            # PSPNet's in bfloat16: not seen on a CPU that has it.
-            rounding = {torch.float32: 5e-5, torch.bfloat16: 2e-2 * (architecture == 'pspnet')}
-            torch.testing.assert_close(packed(x), expected, rtol=0,
-                                       atol=rounding[dtype] * float(expected.abs().max()))
+            atol = 1e-4 if dtype == torch.float32 else 0.0
+            if architecture == 'pspnet':
+                # Its logits are larger; in bfloat16 not seen yet on a CPU that has it.
+                atol = float(expected.abs().max()) * (1e-5 if dtype == torch.float32 else 2e-2)
+            torch.testing.assert_close(packed(x), expected, rtol=0, atol=atol)
 
 
 def test_bfloat16_runs_on_every_cpu(info, monkeypatch):

@@ -17,8 +17,8 @@ PSPNet (Zhao, Shi, Qi, Wang, Jia; arXiv 1612.01105) on a dilated ResNet-18 (arXi
 
 The last two stages are dilated in place of strided, so that the features keep an eighth of the
 image's resolution. Pooled over the whole image and over 2x2, 3x3 and 6x6 parts of it they tell
-each place what scene it is in. The authors' own have a ResNet-50 or deeper; unlike
-them this one has a stem of two convolutions and no dropout.
+each place what scene it is in. The authors' own have a ResNet-50 or deeper; unlike them this
+one has a stem of two convolutions and no dropout.
 """
 
 import torch
@@ -89,12 +89,12 @@ class PSPNet(nn.Module):
                                               ResidualBlock(after, after, 1, dilation)))
         self.pyramid = PyramidPooling(channels[-1], channels[1])
         self.classifier = nn.Conv2d(channels[1], num_classes, 1)
-        self._stage_channels = [channels[-2], channels[1]]
         initialise(self)
 
     def stage_channels(self) -> list[int]:
         """Return the channels of the last stage but one, and of what is classified."""
-        return self._stage_channels
+        last_but_one = self.encoder[-2][-1]  # type: ignore[index]
+        return [last_but_one.units[-1].conv.out_channels, self.classifier.in_channels]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, num_classes, H, W)."""

@@ -26,7 +26,6 @@ WINDOW = 300  # frames that percentiles look back on
 RATE_SECONDS = 5.0  # that rates look back on
 STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
-_FINE = 'segmenting'
 # What a frame can come to. Received frames are the sum of the others and of those under way.
 OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
 
@@ -94,7 +93,7 @@ class StreamMonitor:
             return self._silent(time.monotonic())
 
     def _silent(self, now: float) -> float:
-        return now - max([self._started, *list(self._arrivals)[-1:]])
+        return now - max(self._started, self._arrivals[-1] if self._arrivals else 0.0)
 
     def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
                paused: bool = False) -> DiagnosticStatus:
@@ -122,9 +121,7 @@ class StreamMonitor:
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
             stuck = now - self._waiting_since if self._waiting_since else 0.0
             level, message = _verdict(news, self.last_error, 0 < silence < self._silent(now),
-                                      stuck, paused)
-            if message == _FINE and not self._arrivals:
-                message = 'no frames yet'
+                                      stuck, paused, bool(self._arrivals))
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -143,7 +140,7 @@ def _rate(times: deque, now: float) -> float:
 
 
 def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
-             paused: bool) -> tuple[bytes, str]:
+             paused: bool, begun: bool) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
     if stuck > STUCK_SECONDS:
@@ -159,4 +156,4 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
     if news['dropped']:
         return DiagnosticStatus.WARN, (f"{news['dropped']} of {news['received']} frames dropped: "
                                        'they come faster than they can be segmented')
-    return DiagnosticStatus.OK, _FINE
+    return DiagnosticStatus.OK, 'segmenting' if begun else 'no frames yet'

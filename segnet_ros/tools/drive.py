@@ -162,11 +162,11 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
 
 
 def _is_compressed(camera) -> bool:
-    return camera is not None and camera.type_name.endswith('CompressedImage')
+    return camera is not None and camera.is_compressed
 
 
 def _image_topic(camera) -> str:
-    return IMAGE_TOPIC + '/compressed' * _is_compressed(camera)
+    return camera.moved_to(IMAGE_TOPIC) if camera else IMAGE_TOPIC
 
 
 def _may_lose(camera) -> bool:

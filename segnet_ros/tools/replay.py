@@ -76,8 +76,10 @@ def _replay(args: argparse.Namespace, node) -> int:
     if is_bag(args.source):
         if args.from_topic and not args.topic:
             raise ValueError('--from-topic says what --topic moves; give --topic as well')
-        renamed = args.topic and _renamed(
-            image_topic(args.source, args.from_topic, '--from-topic'), args.topic)
+        renamed = None
+        if args.topic:
+            recorded = image_topic(args.source, args.from_topic, '--from-topic')
+            renamed = recorded.name, recorded.moved_to(args.topic)
         programme = bag_programme(node, args.source, renamed, own_clock=args.clock,
                                   topics=args.topics)
     else:
@@ -97,14 +99,6 @@ def _replay(args: argparse.Namespace, node) -> int:
             print('segnet replay: some subscribers have not confirmed the last messages',
                   file=sys.stderr)
     return 0
-
-
-def _renamed(recorded, topic: str) -> tuple[str, str]:
-    """Return the name of a bag's image topic and the one that it is to have."""
-    from segnet_ros.bags import COMPRESSED
-    if recorded.type_name == COMPRESSED and not topic.endswith('/compressed'):
-        topic += '/compressed'
-    return recorded.name, topic
 
 
 def _skip(error: ValueError):
