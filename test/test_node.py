@@ -633,6 +633,16 @@ def test_a_batch_that_fails_is_counted_for_each_camera(bench, monkeypatch):
     assert 'ZeroDivisionError' in taken[0][0].monitor.last_error
 
 
+def test_frames_that_wait_when_it_is_deactivated_are_counted(bench, monkeypatch):
+    monkeypatch.setattr(Worker, 'run', lambda *_: None)
+    node = bench.start_node()
+    camera = node._cameras[0]
+    for _ in range(2):
+        camera._on_image(image_message())
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert camera.monitor.counts == {'received': 2, 'dropped': 2}
+
+
 def test_a_batch_is_taken_only_where_every_camera_waits():
     frames = NewestFrames()
     for camera in 'aba':

@@ -36,8 +36,7 @@ def signals():
     ('max_rate:=10', "'max_rate'", True),
     ('alert_fractions.car:=1', "'alert_fractions.car'", True),  # declared when configured
     ('jpeg_quality:=0', 'jpeg_quality', False),
-    ('weights:=7', "'weights'", False),
-    ('diagnostics_period:=0.01', "'diagnostics_period' is 0 or at least 0.1, not 0.01", False)])
+    ('weights:=7', "'weights'", False)])
 def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, parameter, words, hint):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     assert node_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1

@@ -19,6 +19,8 @@ import os
 import pytest
 
 from segnet_ros.own_domain import enter_domain
+from segnet_ros.tools import bench, drive
+from segnet_ros.tools.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,18 @@ def test_it_goes_where_it_is_sent():
     enter_domain(42)
     assert os.environ['ROS_DOMAIN_ID'] == '42'
     assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'SUBNET'
+
+
+@pytest.mark.parametrize('arguments, domain', [([], None), (['--domain', '7'], 7)])
+@pytest.mark.parametrize('verb', [bench, drive], ids=['bench', 'drive'])
+def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain):
+    class EnteredError(Exception):
+        """Ends the verb there."""
+
+    def enter(asked):
+        assert asked == domain
+        raise EnteredError
+    monkeypatch.setattr(verb, 'enter_domain', enter)
+    monkeypatch.setattr(drive.signal, 'signal', lambda *_: None)
+    with pytest.raises(EnteredError):
+        main([verb.__name__.rpartition('.')[2], *arguments])

@@ -31,7 +31,7 @@ if LISTED.returncode:
 TRACKED = [name for name in LISTED.stdout.splitlines() if (ROOT / name).is_file()]
 FOLDERS = ('config', 'examples', 'launch', 'resource')
 SHARED = [name for name in TRACKED if name.split('/')[0] in FOLDERS
-          and name != 'resource/segnet_ros'] + ['LICENSE', 'package.xml']
+          and name != 'resource/segnet_ros'] + ['LICENSE', 'package.xml', 'docs/models.md']
 
 # What package.xml calls the modules that are no ROS packages; None where rosdep has no key, or
 # where the node does without and an extra in setup.py brings it.

@@ -18,10 +18,11 @@ from pathlib import Path
 import re
 
 import pytest
+from rclpy.parameter import Parameter
 import yaml
 
 from segnet_ros.ros.parameters import (
-    PARAMETERS, parse_camera_names, parse_color, parse_roi, parse_size)
+    PARAMETERS, parse_camera_names, parse_color, parse_roi, parse_size, refusal)
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,3 +87,10 @@ def test_colors_and_camera_names():
                   ['front', 'cam/1'], ['front/'], ['a//b'], ['a__b']):
         with pytest.raises(ValueError):
             parse_camera_names(wrong)
+
+
+@pytest.mark.parametrize('period, fits', [(0.0, True), (0.05, False), (1e-10, False), (0.1, True)])
+def test_diagnostics_do_not_take_all_of_the_time(period, fits):
+    specs = {spec.name: spec for spec in PARAMETERS}
+    reason = refusal(Parameter('diagnostics_period', value=period), specs, configured=False)
+    assert reason == ('' if fits else f"'diagnostics_period' is 0 or at least 0.1, not {period}")

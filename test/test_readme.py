@@ -20,7 +20,7 @@ import re
 
 import pytest
 
-from segnet_ros.tools.cli import VERBS
+from segnet_ros.tools.cli import main, VERBS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -90,3 +90,10 @@ def test_pages_have_links():
 def test_every_verb_is_in_the_table_and_no_other():
     rows = re.findall(r'^\| `segnet ([\w-]+)', README, re.MULTILINE)
     assert sorted(rows) == sorted(VERBS)
+
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_help_says_what_the_list_of_verbs_says(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, '--help'])
+    assert VERBS[verb][1:] in ' '.join(capsys.readouterr().out.split())
