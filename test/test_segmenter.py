@@ -359,7 +359,10 @@ def test_a_batch_is_one_graph_on_cuda(info):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_the_graph_computes_what_the_cpu_computes(info):
+@pytest.mark.parametrize('architecture, width', [('segnet', 1 / 16), ('segnet_basic', 0.25),
+                                                 ('pspnet', 0.125)])
+def test_the_graph_computes_what_the_cpu_computes(info, architecture, width):
+    info = replace(info, architecture=architecture, width=width)
     size = info.input_size  # nothing is scaled, which the CPU rounds to uint8 and the GPU does not
     image = random_image(size)
     network = prepare(build_network(info), torch.device('cuda'), torch.float32)

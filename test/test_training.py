@@ -40,7 +40,8 @@ from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.corruptions import degrade
 from segnet_ros.training.dataset import (
-    class_shares, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
+    class_shares, EpochOrder, frame_paths, read_frame, read_frames, ScoringFrames,
+    TrainingFrames)
 from segnet_ros.training.evaluate import evaluate
 from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
@@ -333,10 +334,10 @@ def test_a_share_of_the_crops_is_degraded_and_labels_stay(data):
     config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),), jitter=0.2)
     changed = 0
     for epoch in range(10):
-        plain, spoilt = (TrainingFrames(frames, np.zeros(11), replace(config, degrade=d), epoch)
+        plain, spoilt = (TrainingFrames(frames, np.zeros(11), replace(config, degrade=d))
                          for d in (0.0, 0.5))
         for index in range(len(frames)):
-            (image, label_map), (other, other_map) = plain[index], spoilt[index]
+            (image, label_map), (other, other_map) = plain[epoch, index], spoilt[epoch, index]
             assert torch.equal(label_map, other_map)
             changed += not torch.equal(image, other)
     assert 0.25 < changed / (10 * len(frames)) < 0.75
@@ -363,24 +364,27 @@ def test_rare_things_of_near_frames_are_pasted_in_place():
     config = TrainConfig(phases=(Phase(1, (64, 96), (1.0, 1.0)),), jitter=0.0, paste=1.0)
     seen = 0
     for epoch in range(20):
-        image, label_map = TrainingFrames(frames, shares, config, epoch)[0]
+        image, label_map = TrainingFrames(frames, shares, config)[epoch, 0]
         seen += bool((label_map == 8).any())
         assert torch.equal(image[0], label_map * 20), 'the image comes with its labels'
     assert 2 < seen < 20, 'now the frame with the rare thing, now itself'
-    plain = TrainingFrames(frames, shares, replace(config, paste=0.0), 0)
-    assert not (plain[0][1] == 8).any()
+    plain = TrainingFrames(frames, shares, replace(config, paste=0.0))
+    assert not (plain[0, 0][1] == 8).any()
 
 
 def test_real_and_rendered_frames_are_not_mixed_when_pasting(data, monkeypatch):
     frames = TrainingData(recipe(data)).train_frames
     pasted = []
-    monkeypatch.setattr(TrainingFrames, '_crop', lambda self, index, *_: pasted.append(index) or (
-        np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64), np.uint8)))
+
+    def crop(self, epoch, index, *_):
+        pasted.append(index)
+        return np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64), np.uint8)
+    monkeypatch.setattr(TrainingFrames, '_crop', crop)
     config = recipe(data, paste=1.0, sample_drive_frames=3)
-    crops = TrainingFrames(frames, np.ones(11) / 11, config, epoch=0)
-    for _ in range(5):
+    crops = TrainingFrames(frames, np.ones(11) / 11, config)
+    for epoch in range(5):
         for index in range(len(crops)):
-            crops[index]
+            crops[epoch, index]
     pairs = np.array(pasted).reshape(-1, 2)
     assert ((pairs[:, 0] < len(frames)) == (pairs[:, 1] < len(frames))).all()
     assert len(np.unique(pairs[:, 1])) > len(frames) // 2
@@ -392,9 +396,9 @@ def test_items_depend_on_seed_epoch_and_index_alone(data):
     def items(seed, epoch):
         config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),), jitter=0.2, paste=0.5,
                              sample_drive_frames=2, seed=seed)
-        crops = TrainingFrames(frames, np.zeros(11), config, epoch)
+        crops = TrainingFrames(frames, np.zeros(11), config)
         assert len(crops) == 10
-        return [tuple(t.numpy().tobytes() for t in crops[i]) for i in (0, 3, 9)]
+        return [tuple(t.numpy().tobytes() for t in crops[epoch, i]) for i in (0, 3, 9)]
 
     assert items(0, 0) == items(0, 0)
     assert len({*items(0, 0), *items(0, 1), *items(1, 0)}) == 9
@@ -553,19 +557,21 @@ class Killed(Exception):
     """Stands for the kill that cuts a run off."""
 
 
+class KilledInEpoch2(EpochOrder):
+    """Is cut off when the third epoch begins."""
+
+    def __iter__(self):
+        if self._epoch == 2:
+            raise Killed
+        return super().__iter__()
+
+
 def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch):
     config = recipe(data, phases=(Phase(4, (32, 64), (0.8, 1.2)),))
     train(config, tmp_path / 'whole', 'cpu')
 
-    class KilledInEpoch2(TrainingFrames):
-
-        def __init__(self, *args):
-            if args[-1] == 2:
-                raise Killed
-            super().__init__(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, 'TrainingFrames', KilledInEpoch2)
+        patch.setattr(train_module, 'EpochOrder', KilledInEpoch2)
         with pytest.raises(Killed):
             train(config, tmp_path / 'cut', 'cpu')
     assert list(losses(tmp_path / 'cut')) == [0, 1]
@@ -726,11 +732,15 @@ def test_sample_drive_is_refused_for_other_classes(data, tmp_path):
 
 
 def test_average_follows_at_once_and_slows_down():
-    average = average_weights(0.9)._kwargs['avg_fn']
-    old, new = torch.tensor([0.0]), torch.tensor([1.0])
-    assert average(old, new, torch.tensor(0)) == pytest.approx(0.9)
-    assert average(old, new, torch.tensor(8)) == pytest.approx(0.5)
-    assert average(old, new, torch.tensor(10_000)) == pytest.approx(0.1)
+    average = average_weights(0.9)._kwargs['multi_avg_fn']
+    for count, expected in ((0, 0.9), (8, 0.5), (10_000, 0.1)):
+        old, new = [torch.zeros(2), torch.zeros(3, 1)], [torch.ones(2), torch.ones(3, 1)]
+        average(old, new, torch.tensor(count))
+        for tensor in old:
+            assert tensor.flatten().tolist() == pytest.approx([expected] * len(tensor))
+    batches = [torch.tensor(3)]
+    average(batches, [torch.tensor(7)], torch.tensor(5))
+    assert batches == [7], 'what counts is counted, not averaged'
 
 
 def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
@@ -839,3 +849,17 @@ def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16):
         scale = along.diagonal()
         assert scale.min() > 0 and scale.max() / scale.min() < 2
         assert (along - scale.diag()).abs().max() < 0.1 * scale.max()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('architecture', ['segnet', 'pspnet'])
+def test_a_gpu_learns_and_goes_on(data, tmp_path, architecture):
+    config = recipe(data, architecture=architecture, phases=(Phase(4, (32, 64), (0.8, 1.2)),))
+    train(config, tmp_path / 'whole', 'gpu', devices=1)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_module, 'EpochOrder', KilledInEpoch2)
+        train(config, tmp_path / 'cut', 'gpu', devices=1)
+    weights = train(config, tmp_path / 'cut', 'gpu', devices=1)
+    assert losses(tmp_path / 'cut') == pytest.approx(losses(tmp_path / 'whole'), rel=0.1)
+    assert all(t.isfinite().all() for t in weights_of(weights).values())
+    assert losses(tmp_path / 'whole')[3] < losses(tmp_path / 'whole')[0]

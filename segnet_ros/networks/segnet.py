@@ -38,6 +38,29 @@ def _stage(channels: list[int], kernel_size: int, relu: bool = True) -> nn.Seque
                            for a, b in zip(channels[:-1], channels[1:], strict=True)))
 
 
+def unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """
+    Put each value where its maximum stood, and zeros everywhere else.
+
+    What functional.max_unpool2d does; but on CUDA that gives channels first whatever it gets, and
+    the convolution behind it turns the layout back: 9 % of what an H100 does in a training step.
+
+    :param x: (N, C, h, w).
+    :param indices: of the same shape, as functional.max_pool2d returns them.
+    :param size: (H, W) of the result, (N, C, H, W).
+    """
+    if not x.is_cuda:
+        return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
+    return scatter_unpool(x, indices, size)
+
+
+def scatter_unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Return what unpool() does, channels last."""
+    values, places = (t.permute(0, 2, 3, 1).flatten(1, 2) for t in (x, indices))
+    empty = x.new_zeros((x.shape[0], size[0] * size[1], x.shape[1]))
+    return empty.scatter(1, places, values).unflatten(1, size).permute(0, 3, 1, 2)
+
+
 class EncoderDecoder(nn.Module):
     """
     What SegNet and SegNet-Basic share: stages, pooling indices, unpooling.
@@ -80,7 +103,7 @@ class EncoderDecoder(nn.Module):
         yield x
         for stage in self.decoder:
             indices, size = pooled.pop()
-            x = functional.max_unpool2d(x, indices, (2, 2), output_size=size)
+            x = unpool(x, indices, size)
             x = stage(x)
             yield x
         yield self.classifier(x)

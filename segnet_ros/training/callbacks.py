@@ -37,12 +37,18 @@ def average_weights(decay: float) -> WeightAveraging:
     The decay grows with the steps up to the given one. Otherwise the average of a short run, such
     as one on a few frames of one's own, would be made of weights that had learned nothing yet.
     """
-    def average(averaged, current, count):
-        # A tensor throughout: to ask for its value would wait for a GPU, once for each weight.
+    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor):
+        if not averaged[0].is_floating_point():
+            torch._foreach_copy_(averaged, current)
+            return
+        # A tensor throughout: to ask for its value would wait for a GPU. All weights at once: one
+        # by one they are hundreds of small kernels a step.
         weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
-        return averaged + weight * (current - averaged)
+        change = torch._foreach_sub(current, averaged)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(averaged, change)
 
-    return WeightAveraging(avg_fn=average)
+    return WeightAveraging(multi_avg_fn=average)
 
 
 class ExportWeights(lightning.Callback):

@@ -14,12 +14,13 @@
 
 """Labelled frames for training and scoring: CamVid-style folders and the rendered sample drive."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from segnet_ros.frames import decode_image
@@ -134,18 +135,17 @@ def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:
 
 class TrainingFrames(Dataset):
     """
-    Augmented crops: (3, h, w) uint8 RGB and (h, w) uint8 label map, new ones every epoch.
+    Augmented crops: (3, h, w) uint8 RGB and (h, w) uint8 label map, by (epoch, index).
 
     The rendered frames come after the real ones; which are rendered changes every epoch. An item
-    depends only on seed, epoch and index, so a resumed run sees what it would have seen.
+    depends only on seed, epoch (from 0) and index, so a resumed run sees what it would have seen.
 
     :param shares: (num_classes,) each class's share of the pixels; says which classes are rare.
-    :param epoch: from 0.
     """
 
-    def __init__(self, frames: list[Frame], shares: np.ndarray, config: TrainConfig, epoch: int):
+    def __init__(self, frames: list[Frame], shares: np.ndarray, config: TrainConfig):
         self._frames = frames
-        self._config, self._epoch = config, epoch
+        self._config = config
         self._rare = np.zeros(256, bool)
         self._rare[:len(shares)] = shares < config.rare_share
 
@@ -153,13 +153,14 @@ class TrainingFrames(Dataset):
         """Return the number of crops in an epoch."""
         return len(self._frames) + self._config.sample_drive_frames
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return one crop."""
-        rng = np.random.default_rng((self._config.seed, self._epoch, index, 1))
-        crop = self._crop(index, index, rng)
+        epoch, index = item
+        rng = np.random.default_rng((self._config.seed, epoch, index, 1))
+        crop = self._crop(epoch, index, index, rng)
         if rng.random() < self._config.paste:
             near = self._near(index, int(rng.integers(-_NEAR, _NEAR + 1)))
-            crop = paste_classes(crop, self._crop(near, index, rng), self._rare)
+            crop = paste_classes(crop, self._crop(epoch, near, index, rng), self._rare)
         image, label_map = crop
         image = recolor(image, self._config.jitter, rng)
         if rng.random() < self._config.degrade:
@@ -173,7 +174,7 @@ class TrainingFrames(Dataset):
             return (index + distance) % real
         return real + (index - real + distance) % (len(self) - real)
 
-    def _crop(self, index: int, place: int, rng: np.random.Generator) -> Frame:
+    def _crop(self, epoch: int, index: int, place: int, rng: np.random.Generator) -> Frame:
         """Return a crop of a frame; one `place` stands for one scale, place and flip."""
         if index < len(self._frames):
             frame = self._frames[index]
@@ -182,8 +183,33 @@ class TrainingFrames(Dataset):
             drive = SampleDrive(seed=int(rng.integers(2**31)), size=(height, width))
             frame = drive.frame(int(rng.integers(150)))
         config = self._config
-        return random_crop(*frame, config.phase(self._epoch),
-                           np.random.default_rng((config.seed, self._epoch, place)))
+        return random_crop(*frame, config.phase(epoch),
+                           np.random.default_rng((config.seed, epoch, place)))
+
+
+class EpochOrder(Sampler[tuple[int, int]]):
+    """
+    The (epoch, index) of an epoch's crops, in an order that depends only on seed and epoch.
+
+    The workers that make the crops are told the epoch with each, and so outlive it: a GPU is done
+    with an epoch in about the time that it takes to start them. lightning calls set_epoch.
+    """
+
+    def __init__(self, length: int, seed: int, epoch: int):
+        self._length, self._seed, self._epoch = length, seed, epoch
+
+    def set_epoch(self, epoch: int):
+        """Set the epoch, from 0, that comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of crops in an epoch."""
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Go through the epoch."""
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._length)
+        return ((self._epoch, index) for index in order.tolist())
 
 
 class ScoringFrames(Dataset):

@@ -40,7 +40,7 @@ from segnet_ros.training.callbacks import (
     average_weights, ExportWeights, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
-    class_shares, frame_paths, read_frames, ScoringFrames, TrainingFrames)
+    class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
 from segnet_ros.training.module import class_weights, SegmentationModule
 
 
@@ -54,6 +54,7 @@ class TrainingData(lightning.LightningDataModule):
     def __init__(self, config: TrainConfig):
         super().__init__()
         self.config = config
+        self._first_epoch = 0
         self.label_set = load_label_set(config.label_set)
         if config.sample_drive_frames and (
                 self.label_set.class_names != load_label_set('camvid11').class_names):
@@ -78,22 +79,29 @@ class TrainingData(lightning.LightningDataModule):
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
 
     def train_dataloader(self) -> DataLoader:
-        """Return this epoch's crops; lightning asks anew every epoch."""
+        """Return the crops of one epoch after the other."""
         config, trainer = self.config, self.trainer
         assert trainer is not None
-        epoch = trainer.current_epoch
-        frames = TrainingFrames(self.train_frames, self.shares, config, epoch)
+        frames = TrainingFrames(self.train_frames, self.shares, config)
         if len(frames) < config.batch_size * trainer.world_size:
             raise ValueError(
                 f'{len(frames)} training frames do not fill one step: batch_size is '
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
-        # Not shuffle=True: its order depends on how often lightning has asked before.
-        order = np.random.default_rng((config.seed, epoch)).permutation(len(frames)).tolist()
+        order = EpochOrder(len(frames), config.seed, self._first_epoch)
         # One process makes crops as fast as two cores train; a GPU takes more.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
-                          num_workers=min(max(2, workers), 8),
+                          num_workers=min(max(2, workers), 16), persistent_workers=True,
                           pin_memory=torch.cuda.is_available())
+
+    def state_dict(self) -> dict:
+        """Return what a resumed run needs to know here, at the end of an epoch."""
+        assert self.trainer is not None
+        return {'next_epoch': self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict):
+        """Take up where state_dict() was; lightning asks for the crops before it says so."""
+        self._first_epoch = state_dict['next_epoch']
 
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
@@ -186,7 +194,7 @@ def _start_from(weights: str, network: Network, info: ModelInfo):
 
 def _schedule(config: TrainConfig) -> dict:
     return {'max_epochs': config.epochs, 'gradient_clip_val': config.gradient_clip,
-            'reload_dataloaders_every_n_epochs': 1, 'num_sanity_val_steps': 0,
+            'num_sanity_val_steps': 0,
             'check_val_every_n_epoch': min(config.val_every, config.epochs),
             'enable_model_summary': False, 'log_every_n_steps': 1}
 
