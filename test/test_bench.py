@@ -14,7 +14,7 @@
 
 """`segnet bench` measures what it says, on fake clocks, planted leaks and a tiny network."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 import json
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ from segnet_ros.ros import bench_node
 from segnet_ros.ros.bench_delivery import deliver
 from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
-from segnet_ros.tools import cli
+from segnet_ros.tools import bench, cli
 
 CAMERA = (48, 64)
 HEADLINE = {'full_width_speedup', 'full_width_default_speedup', 'openvino_ratio',
@@ -206,6 +206,21 @@ def test_the_command_writes_numbers_and_picture_and_prints_a_table(weights, tmp_
     printed = capsys.readouterr().out
     assert f"{results['segment']['64x48']['segment_ms']:.2f}" in printed
     assert f"torch {results['environment']['torch']}" in printed
+
+
+def test_a_run_that_is_cut_off_keeps_what_it_has(weights, tmp_path, monkeypatch):
+    def measure_of(section):
+        if section == 'segment':
+            raise KeyboardInterrupt
+        return lambda plan, progress: {'what': section}
+
+    monkeypatch.setattr(bench, '_measure_of', measure_of)
+    out = tmp_path / 'bench.json'
+    with suppress(KeyboardInterrupt):
+        cli.main(['bench', '--only', 'network', 'segment', '--weights', weights, '--device', 'cpu',
+                  '--json', str(out), '--domain', free_domain()])
+    results = json.loads(out.read_text())
+    assert results.keys() == {'environment', 'network'} and results['network']['what'] == 'network'
 
 
 def test_a_busy_machine_is_told(weights, tmp_path, monkeypatch):

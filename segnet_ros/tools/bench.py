@@ -15,7 +15,7 @@
 """`segnet bench`: measure the network, the segmenter and the whole node on this machine."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import json
 from pathlib import Path
 import tempfile
@@ -53,18 +53,28 @@ def main(args: argparse.Namespace) -> int:
         plan = make_plan(args.weights, args.device, Path(scratch), args.quick,
                          args.precision)
         results = {'environment': describe(plan)}
-        results |= _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
+        if args.soak:
+            results |= _soak(plan, args.soak)
+        else:
+            for name, measured in _measure(plan, args.only):
+                results[name] = measured
+                _write(results, args.json)  # a run that is cut off keeps what it has
     results['headline'] = headline(results)
     print(report(results))
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=2) + '\n')
+        _write(results, args.json)
         print(args.json)
     if args.plot:
         from segnet_ros.bench.plot import save_plot
         save_plot(results, args.plot)
         print(args.plot)
     return 0 if results.get('soak', {}).get('passed', True) else 1
+
+
+def _write(results: dict, path: Path | None):
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + '\n')
 
 
 def _soak(plan, frames: int) -> dict:
@@ -74,9 +84,8 @@ def _soak(plan, frames: int) -> dict:
         return {'soak': soak_segmenter(plan, frames, bar.update)}
 
 
-def _measure(plan, only: tuple[str, ...]) -> dict:
+def _measure(plan, only: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     from tqdm import tqdm
-    results = {}
     bar = tqdm([name for name in SECTIONS if name in only], unit='part')
     for name in bar:
         bar.set_description(name)
@@ -87,8 +96,7 @@ def _measure(plan, only: tuple[str, ...]) -> dict:
             steps += 1
             bar.set_postfix_str(f'step {steps}')
 
-        results[name] = _measure_of(name)(plan, progress)
-    return results
+        yield name, _measure_of(name)(plan, progress)
 
 
 def _measure_of(section: str) -> Callable:
