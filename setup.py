@@ -41,7 +41,7 @@ ROS = [
 # Folders of bags on several machines.
 RAY = ['ray']
 
-TRAIN = ['lightning>=2.6', 'matplotlib', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
+TRAIN = ['lightning>=2.6.1', 'matplotlib', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
 
 # H.264, which OpenCV's wheels cannot write.
 VIDEO = ['av']

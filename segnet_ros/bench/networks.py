@@ -24,6 +24,7 @@ import copy
 from statistics import median
 
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet_ros.bench.openvino_network import openvino_is_installed, openvino_runner
@@ -35,6 +36,15 @@ from segnet_ros.networks.build import Network
 from segnet_ros.networks.segnet import SegNet
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.runtime import prepare
+
+
+class StraightforwardSegNet(SegNet):
+    """SegNet with torch's own unpooling on every device."""
+
+    @staticmethod
+    def unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """Undo functional.max_pool2d as torch does."""
+        return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
 
 
 def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
@@ -52,8 +62,10 @@ def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) 
 def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> dict:
     torch.manual_seed(0)
     classes = len(load_label_set('camvid11'))
-    plain = SegNet(classes, width).eval().requires_grad_(False).to(plan.device)
-    ours = prepare(copy.deepcopy(plain), plan.device, plan.dtype)
+    plain = StraightforwardSegNet(classes, width).eval().requires_grad_(False).to(plan.device)
+    own = SegNet(classes, width)
+    own.load_state_dict(plain.state_dict())
+    ours = prepare(own.eval(), plan.device, plan.dtype)
     flops = count_flops(plain, plan.network_size, plan.device)
     image = torch.randn(1, 3, *plan.network_size, device=plan.device)
     sides: dict[str, Callable[[], object]] = {

@@ -38,27 +38,20 @@ def _stage(channels: list[int], kernel_size: int, relu: bool = True) -> nn.Seque
                            for a, b in zip(channels[:-1], channels[1:], strict=True)))
 
 
-def unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
+def scatter_unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
     """
-    Put each value where its maximum stood, and zeros everywhere else.
+    Put each value where its maximum stood, and zeros everywhere else: max_unpool2d, channels last.
 
-    What functional.max_unpool2d does; but on CUDA that gives channels first whatever it gets, and
-    the convolution behind it turns the layout back: 9 % of what an H100 does in a training step.
+    On CUDA functional.max_unpool2d gives channels first whatever it gets, and the convolution
+    behind it turns the layout back: 9 % of what an H100 does in a training step.
 
     :param x: (N, C, h, w).
     :param indices: of the same shape, as functional.max_pool2d returns them.
     :param size: (H, W) of the result, (N, C, H, W).
     """
-    if not x.is_cuda:
-        return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
-    return scatter_unpool(x, indices, size)
-
-
-def scatter_unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Return what unpool() does, channels last."""
     values, places = (t.permute(0, 2, 3, 1).flatten(1, 2) for t in (x, indices))
-    empty = x.new_zeros((x.shape[0], size[0] * size[1], x.shape[1]))
-    return empty.scatter(1, places, values).unflatten(1, size).permute(0, 3, 1, 2)
+    result = x.new_zeros((x.shape[0], size[0] * size[1], x.shape[1]))
+    return result.scatter_(1, places, values).unflatten(1, size).permute(0, 3, 1, 2)
 
 
 class EncoderDecoder(nn.Module):
@@ -103,10 +96,17 @@ class EncoderDecoder(nn.Module):
         yield x
         for stage in self.decoder:
             indices, size = pooled.pop()
-            x = unpool(x, indices, size)
+            x = self.unpool(x, indices, size)
             x = stage(x)
             yield x
         yield self.classifier(x)
+
+    @staticmethod
+    def unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """Undo functional.max_pool2d, with zeros for what it left out."""
+        if x.is_cuda:
+            return scatter_unpool(x, indices, size)
+        return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
 
 
 class SegNet(EncoderDecoder):

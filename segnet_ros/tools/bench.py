@@ -21,6 +21,7 @@ from pathlib import Path
 import tempfile
 
 from segnet_ros.own_domain import add_domain_argument, enter_domain
+from segnet_ros.whole_file import whole_file
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
 
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan
-    from segnet_ros.bench.report import headline, report
+    from segnet_ros.bench.report import report
     with tempfile.TemporaryDirectory() as scratch:
         plan = make_plan(args.weights, args.device, Path(scratch), args.quick,
                          args.precision)
@@ -59,10 +60,9 @@ def main(args: argparse.Namespace) -> int:
             for name, measured in _measure(plan, args.only):
                 results[name] = measured
                 _write(results, args.json)  # a run that is cut off keeps what it has
-    results['headline'] = headline(results)
+    _write(results, args.json)
     print(report(results))
     if args.json:
-        _write(results, args.json)
         print(args.json)
     if args.plot:
         from segnet_ros.bench.plot import save_plot
@@ -72,9 +72,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _write(results: dict, path: Path | None):
+    """Sum up what there is, and keep it."""
+    from segnet_ros.bench.report import headline
+    results['headline'] = headline(results)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + '\n')
+        with whole_file(path) as part:
+            part.write_text(json.dumps(results, indent=2) + '\n')
 
 
 def _soak(plan, frames: int) -> dict:

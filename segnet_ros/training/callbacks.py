@@ -41,8 +41,8 @@ def average_weights(decay: float) -> WeightAveraging:
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        # A tensor throughout: to ask for its value would wait for a GPU. All weights at once: one
-        # by one they are hundreds of small kernels a step.
+        # A tensor throughout: to ask for its value would wait for a GPU once more. All weights at
+        # once: one by one they are hundreds of small kernels a step.
         weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
         change = torch._foreach_sub(current, averaged)
         torch._foreach_mul_(change, weight)

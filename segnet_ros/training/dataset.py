@@ -191,8 +191,8 @@ class EpochOrder(Sampler[tuple[int, int]]):
     """
     The (epoch, index) of an epoch's crops, in an order that depends only on seed and epoch.
 
-    The workers that make the crops are told the epoch with each, and so outlive it: a GPU is done
-    with an epoch in about the time that it takes to start them. lightning calls set_epoch.
+    The workers that make the crops are told the epoch with each, so they can live as long as the
+    run: an epoch may take a GPU no more than three seconds. lightning calls set_epoch.
     """
 
     def __init__(self, length: int, seed: int, epoch: int):

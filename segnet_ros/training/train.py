@@ -54,7 +54,7 @@ class TrainingData(lightning.LightningDataModule):
     def __init__(self, config: TrainConfig):
         super().__init__()
         self.config = config
-        self._first_epoch = 0
+        self.first_epoch = 0
         self.label_set = load_label_set(config.label_set)
         if config.sample_drive_frames and (
                 self.label_set.class_names != load_label_set('camvid11').class_names):
@@ -87,26 +87,29 @@ class TrainingData(lightning.LightningDataModule):
             raise ValueError(
                 f'{len(frames)} training frames do not fill one step: batch_size is '
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
-        order = EpochOrder(len(frames), config.seed, self._first_epoch)
+        order = EpochOrder(len(frames), config.seed, self.first_epoch)
         # One process makes crops as fast as two cores train; a GPU takes more.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
                           num_workers=min(max(2, workers), 16), persistent_workers=True,
                           pin_memory=torch.cuda.is_available())
 
-    def state_dict(self) -> dict:
-        """Return what a resumed run needs to know here, at the end of an epoch."""
-        assert self.trainer is not None
-        return {'next_epoch': self.trainer.current_epoch + 1}
-
-    def load_state_dict(self, state_dict: dict):
-        """Take up where state_dict() was; lightning asks for the crops before it says so."""
-        self._first_epoch = state_dict['next_epoch']
-
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
         assert self.trainer is not None
         return DataLoader(ScoringFrames(self.val_frames, self.trainer.world_size), batch_size=1)
+
+
+class FirstEpoch(lightning.Callback):
+    """
+    Tells the data which epoch a resumed run begins with.
+
+    lightning has workers make the first crops before it calls set_epoch.
+    """
+
+    def on_load_checkpoint(self, trainer, module, checkpoint):
+        """Begin behind the epoch at whose end the state was written."""
+        trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
 
 
 def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
@@ -171,7 +174,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
             **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
             logger=MetricsFile(output / 'metrics.csv', info.label_set.class_names),
             callbacks=[
-                ExportWeights(info, weights), average_weights(config.ema_decay),
+                FirstEpoch(), ExportWeights(info, weights), average_weights(config.ema_decay),
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
                 TQDMProgressBar()])
@@ -194,9 +197,8 @@ def _start_from(weights: str, network: Network, info: ModelInfo):
 
 def _schedule(config: TrainConfig) -> dict:
     return {'max_epochs': config.epochs, 'gradient_clip_val': config.gradient_clip,
-            'num_sanity_val_steps': 0,
             'check_val_every_n_epoch': min(config.val_every, config.epochs),
-            'enable_model_summary': False, 'log_every_n_steps': 1}
+            'num_sanity_val_steps': 0, 'enable_model_summary': False, 'log_every_n_steps': 1}
 
 
 def _machines(devices: int | None, nodes: int | None) -> dict:
