@@ -585,18 +585,24 @@ def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch):
         torch.testing.assert_close(tensor, expected[name], rtol=0.02, atol=2e-3)
 
 
+def test_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        return [index for _, index in EpochOrder(20, seed, epoch)]
+
+    assert sorted(order(0, 0)) == list(range(20))
+    assert order(3, 5) == order(3, 5)
+    assert len({*map(tuple, (order(0, 0), order(0, 1), order(1, 0)))}) == 3
+
+
 def test_each_process_is_dealt_its_share_of_every_epoch():
     order = EpochOrder(6, seed=0, epoch=0)
     shares = [DistributedSamplerWrapper(order, num_replicas=2, rank=rank) for rank in (0, 1)]
-    seen = []
     for epoch in (0, 1, 2):
         items = []
         for share in shares:
             share.set_epoch(epoch)
             items += list(share)
         assert sorted(items) == [(epoch, index) for index in range(6)]
-        seen.append([index for _, index in items])
-    assert seen[0] != seen[1] != seen[2]
 
 
 def test_going_on_with_another_recipe_is_refused(data, tmp_path):
