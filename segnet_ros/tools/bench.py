@@ -54,13 +54,10 @@ def main(args: argparse.Namespace) -> int:
         plan = make_plan(args.weights, args.device, Path(scratch), args.quick,
                          args.precision)
         results = {'environment': describe(plan)}
-        if args.soak:
-            results |= _soak(plan, args.soak)
-        else:
-            for name, measured in _measure(plan, args.only):
-                results[name] = measured
-                _write(results, args.json)  # a run that is cut off keeps what it has
-    _write(results, args.json)
+        parts = _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
+        for name, measured in parts:
+            results[name] = measured
+            _write(results, args.json)  # a run that is cut off keeps what it has
     print(report(results))
     if args.json:
         print(args.json)
@@ -80,11 +77,11 @@ def _write(results: dict, path: Path | None):
             part.write_text(json.dumps(results, indent=2) + '\n')
 
 
-def _soak(plan, frames: int) -> dict:
+def _soak(plan, frames: int) -> Iterator[tuple[str, dict]]:
     from segnet_ros.bench.segmenters import soak_segmenter
     from tqdm import tqdm
     with tqdm(total=frames, desc='soak', unit='frame') as bar:
-        return {'soak': soak_segmenter(plan, frames, bar.update)}
+        yield 'soak', soak_segmenter(plan, frames, bar.update)
 
 
 def _measure(plan, only: tuple[str, ...]) -> Iterator[tuple[str, dict]]:

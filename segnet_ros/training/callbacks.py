@@ -87,6 +87,18 @@ class ExportWeights(lightning.Callback):
             save_checkpoint(self._path, module.network, info)
 
 
+class FirstEpoch(lightning.Callback):
+    """
+    Tells the data which epoch a resumed run begins with.
+
+    lightning has workers make the first crops before it calls set_epoch.
+    """
+
+    def on_load_checkpoint(self, trainer, module, checkpoint):
+        """Begin behind the epoch at whose end the state was written."""
+        trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
+
+
 class WholeFiles(TorchCheckpointIO):
     """
     Writes the state of a run beside the last one and then puts it in its place.

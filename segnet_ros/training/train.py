@@ -37,7 +37,7 @@ from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
 from segnet_ros.training.callbacks import (
-    average_weights, ExportWeights, MetricsFile, WholeFiles)
+    average_weights, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
@@ -98,18 +98,6 @@ class TrainingData(lightning.LightningDataModule):
         """Return whole frames."""
         assert self.trainer is not None
         return DataLoader(ScoringFrames(self.val_frames, self.trainer.world_size), batch_size=1)
-
-
-class FirstEpoch(lightning.Callback):
-    """
-    Tells the data which epoch a resumed run begins with.
-
-    lightning has workers make the first crops before it calls set_epoch.
-    """
-
-    def on_load_checkpoint(self, trainer, module, checkpoint):
-        """Begin behind the epoch at whose end the state was written."""
-        trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
 
 
 def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
