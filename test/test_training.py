@@ -31,7 +31,7 @@ import pytest
 import torch
 
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo
-from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
@@ -40,6 +40,7 @@ from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.corruptions import degrade
+from segnet_ros.training.curves import curves_figure, save_curves
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frame, read_frames, ScoringFrames,
     TrainingFrames)
@@ -550,6 +551,7 @@ def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn, archite
         float(rows(tmp_path / 'run')[-2]['val_miou']), abs=1e-6)
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *SIZE)).shape == (1, 11, *SIZE)
+    assert cv2.imread(str(tmp_path / 'run' / 'curves.png')).std() > 10, 'nothing is drawn'
     assert 'arning' not in capfd.readouterr().err
     assert [str(w.message) for w in recwarn if 'lightning' in w.filename] == []
 
@@ -769,6 +771,31 @@ def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
     path.write_text('step,loss,epoch\n1,2.5,0\n')
     MetricsFile(path, ('road',)).log_metrics({'loss': 2.0, 'epoch': 1, 'val_miou': 0.5}, 3)
     assert path.read_text().splitlines() == ['step,loss,epoch', '1,2.5,0', '3,2.0,1']
+
+
+def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):
+    path = tmp_path / 'metrics.csv'
+    # Cut off in epoch 3 and gone on with: its row of before is there too. No sign in any frame.
+    path.write_text('epoch,step,loss,val_miou,val_iou_road,val_iou_sign_symbol\n'
+                    '0,9,2.5,,,\n1,19,,0.25,0.75,\n1,19,2.0,,,\n2,29,9.0,,,\n2,29,1.5,,,\n'
+                    '3,39,,0.5,0.875,\n')
+    above, below = curves_figure(path, CAMVID).axes
+    assert [line.get_xydata().tolist() for line in above.lines] == [[[1, 2.5], [2, 2], [3, 1.5]]]
+    lines = {line.get_label(): line for line in below.lines}
+    assert list(lines) == [*CAMVID.class_names, 'mean']
+    assert lines['mean'].get_xydata().tolist() == [[2, 25], [4, 50]]
+    assert lines['road'].get_xydata().tolist() == [[2, 75], [4, 87.5]]
+    assert lines['sign_symbol'].get_xydata().tolist() == []
+    assert lines['road'].get_color() == pytest.approx((128 / 255, 64 / 255, 128 / 255))
+
+
+def test_curves_take_a_long_legend(tmp_path):
+    many = LabelSet('many', tuple(f'class_{i}' for i in range(150)),
+                    tuple((i, 255 - i, 90) for i in range(150)))
+    (tmp_path / 'metrics.csv').write_text('epoch,step,loss,val_miou\n0,9,2.5,\n0,9,,0.25\n')
+    picture = cv2.imread(str(save_curves(tmp_path / 'metrics.csv', many)))
+    assert picture.shape == (770, 1782, 3)
+    assert not list(tmp_path.glob('*.part'))
 
 
 def test_two_processes_train_together(data, tmp_path):

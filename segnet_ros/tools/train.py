@@ -58,4 +58,5 @@ def main(args: argparse.Namespace):
 
     from segnet_ros.training.train import train
     weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
-    print(f'weights: {weights}\nmetrics: {args.output / "metrics.csv"}')
+    print(f'weights: {weights}\nmetrics: {args.output / "metrics.csv"}\n'
+          f'curves: {args.output / "curves.png"}')

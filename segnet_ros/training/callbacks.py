@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What happens beside the training steps: averaged weights, their export, the metrics file."""
+"""What happens beside the training steps: averaged weights, their export, metrics, curves."""
 
 import csv
 from dataclasses import replace
@@ -26,6 +26,8 @@ from lightning.pytorch.utilities import rank_zero_only
 import torch
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
+from segnet_ros.labels import LabelSet
+from segnet_ros.training.curves import save_curves
 from segnet_ros.training.metrics import scores, without_nan
 from segnet_ros.whole_file import whole_file
 
@@ -85,6 +87,23 @@ class ExportWeights(lightning.Callback):
                 'val': {**result, 'per_class_iou': per_class},
                 'epoch': trainer.current_epoch + 1}))
             save_checkpoint(self._path, module.network, info)
+
+
+class DrawCurves(lightning.Callback):
+    """Draws curves.png beside the metrics file after every validation, and at the end."""
+
+    def __init__(self, metrics: Path, label_set: LabelSet):
+        self._metrics, self._label_set = metrics, label_set
+
+    @rank_zero_only
+    def on_validation_end(self, trainer, module):
+        """Draw what is known so far: of this epoch all but the loss."""
+        save_curves(self._metrics, self._label_set)
+
+    @rank_zero_only
+    def on_train_end(self, trainer, module):
+        """Draw the whole run."""
+        save_curves(self._metrics, self._label_set)
 
 
 class FirstEpoch(lightning.Callback):

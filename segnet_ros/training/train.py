@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-A whole training run: recipe in, metrics.csv, resumable state and weights.safetensors out.
+A whole training run: recipe in; metrics, curves, resumable state and weights.safetensors out.
 
 Everything lands in one output folder. Starting again with the same folder goes on where the last
 run was cut off. Runs on a CPU, on GPUs, and on many machines through torchrun.
@@ -37,7 +37,7 @@ from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
 from segnet_ros.training.callbacks import (
-    average_weights, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
+    average_weights, DrawCurves, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
@@ -125,7 +125,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     """
     Train by the recipe and return the path of the weights.
 
-    :param output: folder for metrics.csv, last.ckpt (lightning's, to resume) and
+    :param output: folder for metrics.csv, curves.png, last.ckpt (lightning's, to resume) and
         weights.safetensors (the averaged weights, as of the last validation).
     :param accelerator: 'cpu', 'gpu' or 'auto'.
     :param devices: processes or GPUs on each machine; None for torchrun's number, or all GPUs.
@@ -155,17 +155,17 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
 
 def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: str,
              machines: dict) -> lightning.Trainer:
-    output = weights.parent
+    output, metrics = weights.parent, weights.with_name('metrics.csv')
     try:
         return lightning.Trainer(
             accelerator=accelerator, precision=_precision(accelerator), **machines,
             **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
-            logger=MetricsFile(output / 'metrics.csv', info.label_set.class_names),
+            logger=MetricsFile(metrics, info.label_set.class_names),
             callbacks=[
                 FirstEpoch(), ExportWeights(info, weights), average_weights(config.ema_decay),
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
-                TQDMProgressBar()])
+                DrawCurves(metrics, info.label_set), TQDMProgressBar()])
     except MisconfigurationException as error:
         raise ValueError(f'--accelerator {accelerator}, devices {machines["devices"]}: '
                          f'{error}') from error
