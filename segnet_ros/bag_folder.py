@@ -75,6 +75,9 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
     :raises ValueError: where there are none, or two would have one name.
     """
     bags = [bag.absolute() for bag in _bags(Path(folder))]
+    # The workers of a cluster have working folders of their own.
+    if (weights := Path(model['weights']).expanduser()).is_file():
+        model = {**model, 'weights': str(weights.absolute())}
     targets = [Path(out).absolute() / (b.stem if b.is_file() else b.name) for b in bags]
     if not bags:
         raise ValueError(f'{folder} is no rosbag2, and holds none')

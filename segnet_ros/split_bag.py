@@ -85,11 +85,8 @@ class SplitBag:
         self.partial.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.partial, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_hold()
             self._find_done()
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise ValueError(f'{self.partial}: another process is writing it') from error
         except BaseException:
             os.close(self._lock)
             raise
@@ -141,6 +138,14 @@ class SplitBag:
 
     def _custom(self, state: dict) -> str:
         return json.dumps({'recipe': self._recipe, 'state': state}, sort_keys=True)
+
+    def _take_hold(self):
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f'{self.partial}: another process is writing it') from error
+        except OSError:
+            pass  # NFS, which the machines of a cluster share, locks no folders
 
     def _find_done(self):
         if self._metadata_file.exists():

@@ -17,6 +17,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -170,6 +171,15 @@ def test_soak_s_verdict_is_the_exit_code(weights, monkeypatch, capsys):
         'frames': frames, 'start_mib': 1, 'end_mib': 99, 'margin_mib': 16, 'passed': False})
     assert cli.main(arguments) == 1
     assert 'FAILED' in capsys.readouterr().out
+
+
+def test_no_picture_is_promised_without_what_draws_it(monkeypatch, capsys, tmp_path):
+    for name in ('matplotlib', 'matplotlib.axes'):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, 'segnet_ros.bench.plot', raising=False)
+    monkeypatch.setattr(bench, '_measure', lambda *_: pytest.fail('measured in vain'))
+    assert cli.main(['bench', '--plot', str(tmp_path / 'bench.png')]) == 1
+    assert 'pip install matplotlib' in capsys.readouterr().err
 
 
 def test_headline_is_taken_from_where_it_was_measured():

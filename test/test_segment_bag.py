@@ -16,6 +16,8 @@
 """Check that a bag goes through whole, in order and with its stamps, and goes on when killed."""
 
 from dataclasses import replace
+import errno
+import fcntl
 from itertools import islice
 from pathlib import Path
 import signal
@@ -270,6 +272,13 @@ def test_two_writers_do_not_meet(bag, tmp_path, predictor):
     assert segment_bag(damaged, tmp_path / 'out', predictor, on_error=meanwhile).frames == 6
 
 
+def test_a_folder_that_cannot_be_locked_is_written(bag, tmp_path, predictor, monkeypatch):
+    def refuse(*_):  # as NFS does, which locks files alone
+        raise OSError(errno.EBADF, 'Bad file descriptor')
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    assert segment_bag(bag, tmp_path / 'out', predictor).is_whole
+
+
 @pytest.fixture
 def mixed(tmp_path):
     """Return a bag of two cameras of different sizes, depth, old results and a foreign type."""
@@ -432,6 +441,13 @@ def test_a_folder_of_bags_through_ray(folder, reference, tmp_path, weights):
     assert [report.errors for report in reports] == [[], []]
     assert sorted(report.outcome.frames for report in reports) == [3, 5]
     assert contents(tmp_path / 'out') == reference
+
+
+def test_jobs_find_their_weights_from_any_folder(folder, tmp_path, weights, monkeypatch):
+    monkeypatch.chdir(Path(weights).parent)
+    for given, found in ((Path(weights).name, weights), ('segnet_half_camvid11',) * 2):
+        jobs = find_jobs(folder, tmp_path / 'out', {'weights': given}, BagOptions())
+        assert {job.model['weights'] for job in jobs} == {found}
 
 
 def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):

@@ -16,9 +16,13 @@
 
 import csv
 from dataclasses import replace
+import errno
+import fcntl
+import math
 import os
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -505,6 +509,7 @@ def test_wrong_recipe(tmp_path, text, words):
 
 @pytest.mark.parametrize('arguments, words', [
     (['--set', 'lr'], 'NAME=VALUE'),
+    (['--set', 'input_size=[240'], "--set 'input_size=[240' is no valid YAML"),
     ([], '--data is needed'),
     (['--epochs', '0'], "'epochs' must be 1 at least, not 0"),
     (['--data', '/no/where'], '/no/where/train'),
@@ -585,6 +590,73 @@ def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch):
     expected = weights_of(tmp_path / 'whole' / 'weights.safetensors')
     for name, tensor in weights_of(weights).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0.02, atol=2e-3)
+
+
+def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_path, monkeypatch):
+    config = recipe(scratch, phases=(Phase(4, (32, 64), (0.8, 1.2)),), warmup_steps=1)
+    rates = []
+    monkeypatch.setattr(SegmentationModule, 'on_train_epoch_end', lambda module: rates.append(
+        module.lr_schedulers().get_last_lr()[0] / config.muon_lr), raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, 'EpochOrder', KilledInEpoch2)
+        with pytest.raises(Killed):
+            train(config, tmp_path / 'run', 'cpu')
+    for path in (scratch / 'train').glob('0002*'):  # one step an epoch, as two devices had
+        path.unlink()
+    train(config, tmp_path / 'run', 'cpu')
+    # Of eight steps, one of them to warm up, and then of four.
+    done = (1 / 7, 3 / 7, 2 / 3, 1)
+    assert rates == pytest.approx([0.5 + 0.5 * math.cos(math.pi * d) for d in done])
+
+
+def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeypatch, caplog):
+    config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
+
+    def terminate(module, *_):
+        if module.current_epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, 'on_train_batch_end', terminate, raising=False)
+        with pytest.raises(SystemExit) as stop:
+            train(config, tmp_path, 'cpu')
+    assert stop.value.code == 143 and 'SIGTERM; the same command goes on' in caplog.text
+    train(config, tmp_path, 'cpu')
+    assert list(losses(tmp_path)) == [0, 1, 2]
+
+
+def test_two_runs_do_not_meet(data, tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, '-c', 'import fcntl, sys\nfile = open(sys.argv[1], "w")\n'
+         'fcntl.lockf(file, fcntl.LOCK_EX)\nprint("held", flush=True)\nsys.stdin.read()',
+         str(tmp_path / '.lock')], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(ValueError, match='another run is writing there.*--output'):
+            train(recipe(data), tmp_path, 'cpu')
+        assert not (tmp_path / 'metrics.csv').exists()
+    finally:
+        holder.communicate(timeout=20)
+
+
+def test_a_file_system_without_locks_is_trained_on(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+    monkeypatch.setattr(fcntl, 'lockf', refuse)
+    with train_module._hold(tmp_path):
+        assert tmp_path.is_dir()
+
+
+def test_a_run_that_is_done_says_so_and_one_begun_anew_has_its_own_metrics(data, tmp_path, caplog):
+    config = recipe(data, phases=(Phase(2, (32, 64), (0.8, 1.2)),))
+    train(config, tmp_path, 'cpu')
+    before = (tmp_path / 'metrics.csv').read_text()
+    train(config, tmp_path, 'cpu')
+    assert 'all 2 epochs of this run are done' in caplog.text
+    assert (tmp_path / 'metrics.csv').read_text() == before
+    (tmp_path / 'last.ckpt').unlink()
+    train(replace(config, lr=1e-3), tmp_path, 'cpu')
+    assert list(losses(tmp_path)) == [0, 1] and len(rows(tmp_path)) == 4
+    assert (tmp_path / 'metrics_before.csv').read_text() == before
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -790,11 +862,14 @@ def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):
 
 
 def test_curves_take_a_long_legend(tmp_path):
-    many = LabelSet('many', tuple(f'class_{i}' for i in range(150)),
-                    tuple((i, 255 - i, 90) for i in range(150)))
+    # Names that matplotlib would leave out, or take for formulas.
+    names = ('_background_', '$x', 'a$_$b', *(f'class_{i}' for i in range(147)))
+    many = LabelSet('many', names, tuple((i, 255 - i, 90) for i in range(150)))
     (tmp_path / 'metrics.csv').write_text('epoch,step,loss,val_miou\n0,9,2.5,\n0,9,,0.25\n')
     picture = cv2.imread(str(save_curves(tmp_path / 'metrics.csv', many)))
     assert picture.shape == (770, 1782, 3)
+    legend = curves_figure(tmp_path / 'metrics.csv', many).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [*names, 'mean']
     assert not list(tmp_path.glob('*.part'))
 
 

@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Measure, print the tables, write the files; fail where a soak found memory growing."""
+    if args.plot:
+        # Before all is measured: the picture cannot be drawn afterwards.
+        try:
+            from segnet_ros.bench.plot import save_plot
+        except ModuleNotFoundError as error:
+            raise ValueError(f'--plot: {error}; pip install matplotlib, or leave --plot out') \
+                from error
     enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan
@@ -62,7 +69,6 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(args.json)
     if args.plot:
-        from segnet_ros.bench.plot import save_plot
         save_plot(results, args.plot)
         print(args.plot)
     return 0 if results.get('soak', {}).get('passed', True) else 1

@@ -49,7 +49,10 @@ def main(args: argparse.Namespace):
         name, equals, value = setting.partition('=')
         if not equals:
             raise ValueError(f"--set needs NAME=VALUE, not '{setting}'")
-        overrides[name] = yaml.safe_load(value)
+        try:
+            overrides[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set '{setting}' is no valid YAML: {error}") from error
     config = load_config(args.config, overrides)
     if args.epochs is not None:
         config = config.whole_frames(args.epochs)
@@ -58,5 +61,7 @@ def main(args: argparse.Namespace):
 
     from segnet_ros.training.train import train
     weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
-    print(f'weights: {weights}\nmetrics: {args.output / "metrics.csv"}\n'
-          f'curves: {args.output / "curves.png"}')
+    for what, path in (('weights', weights), ('metrics', args.output / 'metrics.csv'),
+                       ('curves', args.output / 'curves.png')):
+        if path.is_file():
+            print(f'{what}: {path}')

@@ -16,6 +16,7 @@
 
 import csv
 from dataclasses import replace
+import logging
 from pathlib import Path
 
 import lightning
@@ -115,7 +116,10 @@ class FirstEpoch(lightning.Callback):
 
     def on_load_checkpoint(self, trainer, module, checkpoint):
         """Begin behind the epoch at whose end the state was written."""
-        trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
+        epoch = trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
+        if epoch >= trainer.max_epochs:
+            logging.warning('all %d epochs of this run are done, so nothing is trained; another '
+                            '--output begins another run', trainer.max_epochs)
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -53,9 +53,14 @@ def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
     below.set_xlim(left=0)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (above, below):
-        axes.grid(alpha=0.3)
-    lines, names = below.get_legend_handles_labels()
-    figure.legend(lines, names, loc='outside right upper', fontsize=9, ncols=columns)
+        axes.set_facecolor('0.9')  # a class may be white
+        axes.grid(color='white')
+    # Given, since matplotlib leaves names like _background_ out by itself.
+    legend = figure.legend(below.lines, [*label_set.class_names, 'mean'],
+                           loc='outside right upper', fontsize=9, ncols=columns)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name is a name, whatever it has of dollars
+
     return figure
 
 

@@ -96,6 +96,12 @@ class SegmentationModule(lightning.LightningModule):
         # A batch may be all void: no pixel, no loss.
         return loss / weight_of_id[label_maps].sum().clamp(min=1)
 
+    def on_train_start(self):
+        """Begin the schedule where the epochs are; a resumed run may have other steps in one."""
+        scheduler = self.lr_schedulers()
+        scheduler.last_epoch = (  # lightning counts it in steps
+            self.trainer.current_epoch * self.trainer.num_training_batches)
+
     def training_step(self, batch, _) -> torch.Tensor:
         """Return the loss of a batch: cross entropy of the logits and of the auxiliary heads."""
         images, label_maps = batch
@@ -167,7 +173,8 @@ class SegmentationModule(lightning.LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
-            cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup))
+            done = min(1, (step - warmup) / max(1, total - warmup))
+            cosine = 0.5 + 0.5 * math.cos(math.pi * done)
             return config.final_lr + (1 - config.final_lr) * cosine
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

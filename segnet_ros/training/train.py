@@ -19,15 +19,21 @@ Everything lands in one output folder. Starting again with the same folder goes 
 run was cut off. Runs on a CPU, on GPUs, and on many machines through torchrun.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+import errno
+import fcntl
 import logging
 import os
 from pathlib import Path
+import signal
 from typing import Literal
 import warnings
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -145,12 +151,50 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     module = SegmentationModule(config, info, weights_of_classes)
     output.mkdir(parents=True, exist_ok=True)
     last = output / 'last.ckpt'
-    if last.is_file():
-        logging.info('going on from %s', last)
-    elif config.init:
-        _start_from(config.init, module.network, info)
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    with _hold(output):
+        if last.is_file():
+            logging.info('going on from %s', last)
+        else:
+            _set_aside(output / 'metrics.csv')
+            if config.init:
+                _start_from(config.init, module.network, info)
+        try:
+            trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
+                        weights_only=True)
+        except SIGTERMException as stop:  # which of itself exits with 0, as if all were done
+            logging.warning('stopped by SIGTERM; the same command goes on from the last whole '
+                            'epoch')
+            raise SystemExit(128 + signal.SIGTERM) from stop
     return weights
+
+
+@contextmanager
+def _hold(output: Path) -> Iterator[None]:
+    """
+    Keep other runs out of the folder.
+
+    By a POSIX lock, which ends with its process: one of flock's would live on in the workers that
+    make crops, and keep a run that is killed from going on.
+    """
+    if rank_zero_only.rank:
+        yield
+        return
+    with (output / '.lock').open('w') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(f'{output}: another run is writing there; wait for its end, or '
+                                 'give another --output') from error
+            # Else it is a file system without locks.
+        yield
+
+
+@rank_zero_only
+def _set_aside(metrics: Path):
+    """Keep what is left of an earlier run out of a new one's curves."""
+    if metrics.is_file():
+        metrics.replace(metrics.with_name('metrics_before.csv'))
 
 
 def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: str,
