@@ -125,11 +125,12 @@ def unpack_compressed(msg: Any) -> np.ndarray:
     try:
         if data.startswith(b'BM'):  # no format of image_transport's, and has no end to look for
             raise ValueError('a bitmap')
-        image = decode_image(data, grey=code is not None)
+        image = decode_image(data, keep_grey=code is not None)
     except ValueError as error:
         raise ImageConversionError(f"format '{msg.format}': the {len(data)} bytes are not a whole "
                                    'jpeg, png or webp image') from error
-    return image if code is None else to_rgb(image, code)
+    # Some name the sensor's encoding though they have demosaicked it before.
+    return image if code is None or image.ndim == 3 else to_rgb(image, code)
 
 
 def bayer_code(image_format: str) -> int | None:

@@ -49,18 +49,18 @@ class Frame:
 
 
 def decode_image(data: bytes | np.ndarray, upright: bool = False,
-                 grey: bool = False) -> np.ndarray:
+                 keep_grey: bool = False) -> np.ndarray:
     """
     Return an encoded image (JPEG, PNG, BMP, WebP) as RGB, (H, W, 3) uint8.
 
     :param data: the encoded bytes, or a uint8 array of them.
     :param upright: turn the image as its EXIF orientation says. Right for photographs; wrong for
         a camera's messages, which its calibration describes as they are.
-    :param grey: return (H, W) uint8 instead: of a grey image its samples as they are stored.
+    :param keep_grey: return a grey image as it is stored, (H, W) uint8.
     :raises ValueError: where the data are no whole image.
     """
     data = bytes(data)
-    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    flags = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     if not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     image = None
@@ -70,7 +70,7 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read')
-    return image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
 
 
 def is_whole_image(data: bytes) -> bool:

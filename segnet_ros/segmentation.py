@@ -129,7 +129,9 @@ def region_statistics(label_map: np.ndarray, confidence: np.ndarray, num_classes
     :param region: x, y, width, height as shares of the map; at least one pixel is taken.
     """
     height, width = label_map.shape
-    x, y = int(region[0] * width), int(region[1] * height)
+    # Rounded all alike, so that regions that meet share no pixel.
+    x = min(round(region[0] * width), width - 1)
+    y = min(round(region[1] * height), height - 1)
     right = max(x + 1, round((region[0] + region[2]) * width))
     bottom = max(y + 1, round((region[1] + region[3]) * height))
     bins = np.minimum(label_map[y:bottom, x:right], num_classes).astype(np.intp)

@@ -348,6 +348,12 @@ def test_compressed_bayer_is_demosaicked(encoding):
     assert (image_from_message(msg) == (200, 90, 10)).all()
 
 
+def test_what_is_compressed_in_colour_is_no_mosaic_whatever_its_format_says():
+    rgb = smooth_image()
+    msg = compressed(rgb[..., ::-1], 'png', 'bayer_rggb8; jpeg compressed bgr8')
+    assert_close(image_from_message(msg), rgb.astype(int), 0)
+
+
 def test_exif_orientation_is_ignored():
     msg = compressed(smooth_image(), 'jpeg')
     quarter_turn = struct.pack('<2sHIHHHIII', b'II', 42, 8, 1, 0x112, 3, 1, 6, 0)

@@ -39,7 +39,7 @@ from std_msgs.msg import Bool, Float32MultiArray, Header
 from std_srvs.srv import SetBool
 import torch
 
-from segnet_ros.checkpoint import load_checkpoint, save_checkpoint
+from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.legend import draw_legend
 from segnet_ros.ros import camera as camera_module, node as node_module
@@ -433,6 +433,33 @@ def test_a_wrong_parameter_fails_configure_and_a_right_one_mends_it(bench, weigh
              'statistics_roi': [0.0, 0.0, 1.0, 1.0]}[parameter]
     assert node.set_parameters([Parameter(parameter, value=right)])[0].successful
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_a_wrong_class_parameter_is_named_and_no_other_is_left_behind(bench, tmp_path):
+    node = bench.start_node(activate=False, alert_fractions__car=1)  # not 1.0
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.has_parameter('alert_fractions.sky')
+    lawn = LabelSet('garden', ('lawn', 'hedge'), ((0, 200, 0), (0, 90, 0)))
+    info = ModelInfo(lawn, width=1 / 32, input_size=(48, 64))
+    save_checkpoint(tmp_path / 'garden.safetensors', info.build(), info)
+    node.set_parameters([Parameter('weights', value=str(tmp_path / 'garden.safetensors'))])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.has_parameter('alert_fractions.lawn')
+    assert not node.has_parameter('alert_fractions.sky')
+
+
+def test_a_wrong_colour_is_named_at_once(bench, capfd):
+    node = bench.start_node(activate=False, palette__road=[1, 2, 300])
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "'palette.road': [1, 2, 300] is not a colour" in capfd.readouterr().err
+    assert node.set_parameters([Parameter('palette.road', value=[1, 2, 3])])[0].successful
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_autostart_cannot_be_set_when_it_is_too_late(bench):
+    node = bench.start_node(activate=False)
+    assert node.describe_parameter('autostart').read_only
+    assert not node.set_parameters([Parameter('autostart', value=False)])[0].successful
 
 
 def test_live_parameters_take_effect_and_the_others_are_refused(bench):

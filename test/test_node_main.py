@@ -46,6 +46,34 @@ def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, paramete
     assert not any('Traceback' in line for line in told)
 
 
+@pytest.mark.parametrize('when', ['__init__', 'on_configure'])
+def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tmp_path, when):
+    steps = []
+
+    class Told(node_module.SegNetNode):
+
+        def __init__(self):
+            super().__init__()
+            self.step('__init__')
+
+        def on_configure(self, state):
+            self.step('on_configure')
+            return super().on_configure(state)
+
+        def on_activate(self, state):
+            self.step('on_activate')
+            return super().on_activate(state)
+
+        def step(self, name):
+            steps.append(name)
+            if name == when:
+                signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(node_module, 'SegNetNode', Told)
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    assert node_module.main(['--ros-args', '-p', f'weights:={weights}']) == 0
+    assert steps[-1] == when
+
+
 def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd):
     class Unlucky(node_module.SegNetNode):
 

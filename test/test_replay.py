@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -39,7 +40,9 @@ from std_msgs.msg import String
 
 from segnet_ros.bags import IMAGE, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
-from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
+from segnet_ros.resources import share_directory
+from segnet_ros.ros.large_images import (
+    PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
 from segnet_ros.ros.replay import bag_programme, Player, Programme
 
 ROOT = Path(__file__).parents[1]
@@ -321,6 +324,28 @@ def test_the_users_own_profile_stays(monkeypatch):
     monkeypatch.setattr(os, 'environ', {})
     use_large_image_profile()
     assert {Path(os.environ[name]).is_file() for name in PROFILE_VARIABLES} == {True}
+
+
+def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog):
+    docker = SimpleNamespace(f_bavail=2**14, f_frsize=2**12)
+    monkeypatch.setattr(os, 'statvfs', lambda folder: docker)
+    monkeypatch.setattr(os, 'environ', {})
+    use_large_image_profile()
+    assert os.environ == {}
+    assert '/dev/shm has 67 MB free, large images need 71 MB' in caplog.text
+    assert '--ipc=host' in caplog.text
+    caplog.clear()
+    for own in ({PROFILE_VARIABLES[0]: 'mine.xml'}, {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}):
+        os.environ |= own
+        use_large_image_profile()
+        assert os.environ == own and not caplog.text
+        os.environ.clear()
+
+
+def test_the_profile_fits_in_the_shared_memory_that_is_asked_for():
+    profile = (share_directory() / 'config' / 'fastdds_large_images.xml').read_text()
+    segment = int(re.search('<segment_size>([0-9]+)<', profile)[1])
+    assert segment + 3.2e6 < SHARED_MEMORY  # one node at rest took 70,255,136 bytes
 
 
 class Sink:

@@ -71,7 +71,17 @@ def test_places_in_a_region_are_the_whole_picture_s():
     assert sky['pixel_count'] == '0' and sky['bounding_box'] == sky['centroid'] == ''
 
 
+@pytest.mark.parametrize('width', [100, 640, 1280])
+def test_regions_that_meet_share_no_pixel_and_lose_none(width):
+    mask = np.zeros((1, width), np.uint8)
+    for share in np.arange(1, 100) / 100:
+        left, right = (int(statistics_of(mask, region).pixel_counts[0])
+                       for region in ((0, 0, share, 1), (share, 0, 1 - share, 1)))
+        assert left + right == width, share
+
+
 def test_a_region_is_never_empty():
+    assert statistics_of(LARGE, (0.999, 0.999, 0.001, 0.001)).pixel_counts.sum() == 1
     car = statistics_of(LARGE, (0.8, 0.8, 0.001, 0.001)).values(1)  # the pixel (6, 3)
     assert (car['pixel_count'], car['bounding_box']) == ('1', '6 3 1 1')
     assert car['centroid'] == '6.0 3.0'

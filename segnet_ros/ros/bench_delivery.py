@@ -63,7 +63,8 @@ def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int)
                        timeout=60 + 4 * frames / RATE)
         time.sleep(SETTLE)
         receiver.send_signal(signal.SIGINT)
-        ages = json.loads(receiver.communicate(timeout=20)[0])
+        # The last line: Fast DDS tells its errors on standard output too.
+        ages = json.loads(receiver.communicate(timeout=20)[0].splitlines()[-1])
     finally:
         receiver.kill()
         receiver.wait()

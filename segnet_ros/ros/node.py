@@ -14,6 +14,7 @@
 
 """SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
+from collections.abc import Iterable
 import signal
 import sys
 import threading
@@ -83,10 +84,7 @@ class SegNetNode(LifecycleNode):
     @transition(undo='_release')
     def on_configure(self):
         """Load the network, declare what its classes need, set the topics up."""
-        for name in self._specs:
-            reason = refusal(self.get_parameter(name), self._specs, False)
-            if reason:
-                raise ValueError(reason)
+        self._check_parameters(self._specs)
         path = find_weights(self._value('weights'))
         device = self._device = choose_device(self._value('device'))
         dtype = choose_precision(self._value('precision'), device)
@@ -182,6 +180,12 @@ class SegNetNode(LifecycleNode):
         if torch.cuda.is_initialized() and not self.lost_device:
             torch.cuda.empty_cache()
 
+    def _check_parameters(self, names: Iterable[str]):
+        for name in names:
+            reason = refusal(self.get_parameter(name), self._specs, False)
+            if reason:
+                raise ValueError(reason)
+
     def _declare_classes(self, specs: list[ParameterSpec]):
         """Declare what the classes need; other weights bring other classes, or other colours."""
         names = {spec.name for spec in specs}
@@ -189,8 +193,10 @@ class SegNetNode(LifecycleNode):
             if old.name not in names or has_default(self, old):
                 self.undeclare_parameter(old.name)
                 del self._specs[old.name]
-        declare(self, specs)
-        self._specs |= {spec.name: spec for spec in specs}
+        for spec in specs:
+            declare(self, [spec])  # which may raise; those before it are to be undeclared again
+            self._specs[spec.name] = spec
+        self._check_parameters(names)
 
     def _tell_of_unknown_parameters(self):
         """Name what was given and is no parameter: misspelt, an alert would never come."""
@@ -288,6 +294,8 @@ def main(args=None) -> int:
         node = SegNetNode()
         if node.get_parameter('autostart').value:
             for trigger in (node.trigger_configure, node.trigger_activate):
+                if stop.is_set():
+                    return 0
                 if trigger() != TransitionCallbackReturn.SUCCESS:
                     return 1
             node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')

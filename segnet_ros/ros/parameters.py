@@ -37,6 +37,7 @@ class ParameterSpec:
         and refused while the node is configured or active.
     :param bounds: (least, most) of a number.
     :param choices: the words that a text may be.
+    :param read_only: is given at start or never.
     """
 
     name: str
@@ -45,10 +46,12 @@ class ParameterSpec:
     live: bool = False
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
+    read_only: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the descriptor that `ros2 param describe` shows."""
-        descriptor = ParameterDescriptor(description=self.description)
+        descriptor = ParameterDescriptor(description=self.description,
+                                         read_only=self.read_only)
         if self.choices:
             descriptor.additional_constraints = 'one of ' + ', '.join(self.choices)
         if self.bounds and isinstance(self.default, int):
@@ -62,7 +65,8 @@ class ParameterSpec:
 
 
 PARAMETERS = (
-    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.'),
+    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.',
+                  read_only=True),
     ParameterSpec('weights', DEFAULT_WEIGHTS,
                   'Weights: a name shipped with the package or the path of a .safetensors file.'),
     ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '

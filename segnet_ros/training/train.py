@@ -176,7 +176,7 @@ def _hold(output: Path) -> Iterator[None]:
     By a POSIX lock, which ends with its process: one of flock's would live on in the workers that
     make crops, and keep a run that is killed from going on.
     """
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, 'rank', 0):
         yield
         return
     with (output / '.lock').open('w') as file:
