@@ -44,7 +44,7 @@ def use_large_image_profile():
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
     ours = [name for name in PROFILE_VARIABLES if os.environ.get(name) == profile]
     if ours and (free := _free_shared_memory()) < SHARED_MEMORY:
-        logging.warning(
+        logging.getLogger(__name__).warning(  # which needs no set-up
             '%s has %d MB free, large images need %d MB of it for each process: many will be lost '
             'on their way. Start the container with --shm-size=1g or --ipc=host.',
             SHARED_MEMORY_FOLDER, free / 1e6, SHARED_MEMORY / 1e6)
