@@ -173,8 +173,7 @@ class SegmentationModule(lightning.LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
-            done = min(1, (step - warmup) / max(1, total - warmup))
-            cosine = 0.5 + 0.5 * math.cos(math.pi * done)
+            cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup))
             return config.final_lr + (1 - config.final_lr) * cosine
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
