@@ -33,6 +33,7 @@ VIDEO, SHEET, SUMMARY = FILES = ('video.mp4', 'contact_sheet.png', 'summary.json
 SHEET_FRAMES = 12
 SHEET_COLUMNS = 4
 CELL_WIDTH = 320
+LONGEST_GAP = 10.0  # seconds
 
 
 class DriveReport:
@@ -43,13 +44,16 @@ class DriveReport:
     summary.json. Those of an earlier report are removed first. Where the block ends with an
     error, the video so far is closed as a whole one and kept.
 
-    :param fps: the video's frames a second.
+    :param fps: frames a second of the source, by their stamps.
+    :param speed: times as fast as by its stamps the source is played, and the video.
     """
 
-    def __init__(self, folder: Path, fps: float, label_set: LabelSet):
+    def __init__(self, folder: Path, fps: float, label_set: LabelSet, speed: float = 1.0):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._label_set = folder, label_set
-        self._video = VideoWriter(folder / VIDEO, fps)
+        self._video = VideoWriter(folder / VIDEO, fps * speed)
+        self._fps = fps
+        self._last_place = self._last_stamp_ns = 0
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         self._video_shape: tuple[int, ...] | None = None
@@ -69,17 +73,23 @@ class DriveReport:
         self._video.close()
 
     def add(self, image: np.ndarray, label_map: np.ndarray, color_mask: np.ndarray,
-            latency: float, truth: np.ndarray | None):
+            latency: float, truth: np.ndarray | None, stamp_ns: int):
         """
         Add one frame; one of another size than the first is left out of the video alone.
 
         :param image, color_mask: (H, W, 3) uint8 RGB.
         :param label_map, truth: (H, W) uint8 class ids, VOID for none; truth None if unknown.
         :param latency: seconds from the image's arrival to the mask's.
+        :param stamp_ns: when the image was taken.
+        :raises ValueError: where the truth has another size than the mask.
         """
+        if truth is not None and truth.shape != label_map.shape:
+            raise ValueError(f'the true masks are {truth.shape[1]}x{truth.shape[0]}, the images '
+                             f'{label_map.shape[1]}x{label_map.shape[0]}: scale one of them, or '
+                             "rename the folder that ends in 'annot'")
         self._video_shape = self._video_shape or image.shape
         if image.shape == self._video_shape:
-            self._video.write(stack(image, color_mask))
+            self._video.write(stack(image, color_mask), self._place(stamp_ns))
         if self.frames % self._stride == 0:
             self._cells.append(_cell(image, color_mask))
             if len(self._cells) > 2 * SHEET_FRAMES:
@@ -92,6 +102,15 @@ class DriveReport:
         self._fractions += counts / label_map.size
         if truth is not None:
             self._confusion += confusion_matrix(truth, label_map, len(self._label_set))
+
+    def _place(self, stamp_ns: int) -> int:
+        """Return where in the video a frame is: the ones between were dropped."""
+        if self._video.count:
+            steps = round((stamp_ns - self._last_stamp_ns) * 1e-9 * self._fps)
+            # Of clocks that are set, no hours in which nothing moves.
+            self._last_place += min(max(1, steps), max(1, round(LONGEST_GAP * self._fps)))
+        self._last_stamp_ns = stamp_ns
+        return self._last_place
 
     def finish(self, measured: dict) -> dict:
         """

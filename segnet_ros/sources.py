@@ -22,6 +22,7 @@ grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         files = image_files(path)
         return Frames(fps, len(files), lambda: _images(files, fps, report))
-    return _open_video(path, fps, report)
+    return video_frames(path, _OpenCVVideo(path), fps, report)
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -174,20 +175,31 @@ def _images(files: list[Path], fps: float, on_error: OnError) -> Iterator[Frame]
         yield Frame(index, _stamp(index, fps), FRAME_ID, path.stem, image)
 
 
-def _open_video(path: Path, fps: float, on_error: OnError) -> Frames:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
-    own_rate = capture.get(cv2.CAP_PROP_FPS)
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
+class Video(Protocol):
+    """
+    An opened video, by whatever library.
+
+    :param rate: frames a second, 0 where the file says nothing.
+    :param count: of frames, 0 where the file says nothing.
+    """
+
+    rate: float
+    count: int
+
+    def read(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the time in nanoseconds, 0 if unknown, and (H, W, 3) uint8 RGB of each frame."""
+
+
+def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Frames:
+    """Return the frames of a video; see open_frames for the rest."""
+    own_rate, count = video.rate, video.count
     # Some containers say nothing, or the ticks of their clock (90 kHz) instead of a rate.
     rate = own_rate if 0 < own_rate < 1000 else fps
     seconds = count / own_rate if own_rate > 0 else 0.0
 
     def read() -> Iterator[Frame]:
         done, end_ns = 0, 0
-        for frame in _video(path, rate):
+        for frame in _timed(video, rate):
             yield frame
             done, end_ns = frame.index + 1, frame.stamp_ns + _stamp(1, rate)
         if not done:
@@ -199,23 +211,40 @@ def _open_video(path: Path, fps: float, on_error: OnError) -> Frames:
     return Frames(rate, count if count > 0 else None, read)
 
 
-def _video(path: Path, rate: float) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(str(path))
-    index = start_ns = stamp_ns = 0
-    try:
-        while (read := capture.read())[0]:
-            clock_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            if index == 0:
-                start_ns = clock_ns
-            elif clock_ns - start_ns > stamp_ns:
-                stamp_ns = clock_ns - start_ns
-            else:  # a file without times, or with such as go back
-                stamp_ns += _stamp(1, rate)
-            image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-            yield Frame(index, stamp_ns, FRAME_ID, _name(index), image)
-            index += 1
-    finally:
+def _timed(video: Video, rate: float) -> Iterator[Frame]:
+    start_ns = stamp_ns = 0
+    for index, (clock_ns, image) in enumerate(video.read()):
+        if index == 0:
+            start_ns = clock_ns
+        elif clock_ns - start_ns > stamp_ns:
+            stamp_ns = clock_ns - start_ns
+        else:  # a file without times, or with such as go back
+            stamp_ns += _stamp(1, rate)
+        yield Frame(index, stamp_ns, FRAME_ID, _name(index), image)
+
+
+class _OpenCVVideo:
+    """A video as OpenCV reads it, which every user of this package has."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        capture = cv2.VideoCapture(str(path))
+        if not capture.isOpened():
+            raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
+        self.rate = capture.get(cv2.CAP_PROP_FPS)
+        self.count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
+
+    def read(self) -> Iterator[tuple[int, np.ndarray]]:
+        capture = cv2.VideoCapture(str(self._path))
+        # Upright, as phones mean it; some versions of OpenCV do it by themselves.
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        try:
+            while (read := capture.read())[0]:
+                clock_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+                yield clock_ns, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
 
 
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:

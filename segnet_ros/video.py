@@ -14,13 +14,14 @@
 
 
 """
-Write videos that browsers and ordinary players show: H.264 in an mp4, through PyAV.
+Write videos that browsers and ordinary players show, H.264 in an mp4; read those of strangers.
 
-OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays. Reading videos is for
-sources.py; only what a file says of itself is here. Knows nothing of networks, labels or ROS.
+Both through PyAV. OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays, and read
+whatever a file asks them to. Knows nothing of networks, labels or ROS.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,41 @@ def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.concatenate((image, below))
 
 
-def video_size(path: str | Path) -> tuple[int, int]:
+class StrangersVideo:
     """
-    Return the height and width of a video's frames, as its file announces them.
+    A video that anyone may have sent, a Video of sources.py.
+
+    Read as what cameras write or not at all: OpenCV takes a file for a playlist (HLS) where it
+    begins like one, and reads the files of this machine that it names.
 
     :raises ValueError: where the file is no video, though it may be a picture.
     """
-    av = _import_av()
-    try:
-        with av.open(str(path), options={'format_whitelist': CONTAINERS}) as container:
-            for stream in container.streams.video:
-                return stream.height, stream.width
-    except av.error.FFmpegError:
-        pass
-    raise ValueError(f'{path} is no video that can be read')
+
+    def __init__(self, path: str | Path):
+        self._path = str(path)
+        self._av = _import_av()
+        try:
+            with self._open() as container:
+                stream = container.streams.video[0]
+                # As the file announces them.
+                self.height, self.width = stream.height, stream.width
+                self.rate = float(stream.average_rate or 0)
+                self.count = stream.frames or round(
+                    self.rate * (container.duration or 0) / self._av.time_base)
+        except (self._av.error.FFmpegError, IndexError) as error:
+            raise ValueError(f'{path} is no video that can be read') from error
+
+    def _open(self) -> Any:
+        return self._av.open(self._path, options={'format_whitelist': CONTAINERS})
+
+    def read(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the time in nanoseconds and (H, W, 3) uint8 RGB of each frame, upright."""
+        with self._open() as container, suppress(self._av.error.FFmpegError):  # damage ends it
+            for frame in container.decode(video=0):
+                # PyAV tells by how many degrees it is to be turned against the clock.
+                turns = round(getattr(frame, 'rotation', 0) / 90)
+                yield (round(1e9 * (frame.time or 0)),
+                       np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), turns)))
 
 
 class VideoWriter:
@@ -78,6 +100,7 @@ class VideoWriter:
     def __init__(self, path: str | Path, fps: float):
         self.path = Path(path)
         self.count = 0  # frames written
+        self._place = -1  # of the last one
         if self.path.suffix.lower() != '.mp4':
             raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
         if not 0 < fps <= 1000:
@@ -97,9 +120,12 @@ class VideoWriter:
         """Close the file."""
         self.close()
 
-    def write(self, image: np.ndarray):
+    def write(self, image: np.ndarray, place: int | None = None):
         """
         Append a frame, (H, W, 3) uint8 RGB.
+
+        :param place: in frames from the start, behind the last one's; the one before is shown
+            until then. The next one where it is left out.
 
         H.264 needs even sides: an odd one is made so by repeating the last row or column.
 
@@ -118,7 +144,8 @@ class VideoWriter:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), 'rgb24')
         frame = frame.reformat(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
-        frame.pts, frame.time_base = self.count, 1 / self._rate
+        self._place = self._place + 1 if place is None else max(place, self._place + 1)
+        frame.pts, frame.time_base = self._place, 1 / self._rate
         self._container.mux(self._stream.encode(frame))
         self.count += 1
 

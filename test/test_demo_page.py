@@ -15,12 +15,15 @@
 """Check what the demo page shows, without a browser."""
 
 import base64
+import math
 from pathlib import Path
 import random
 import re
+import struct
 import sys
 import threading
 
+import av
 import cv2
 import gradio as gr
 import numpy as np
@@ -308,6 +311,15 @@ def test_countries_are_the_folders_in_the_folder(folder):
                      'Japan': {'a.png', 'b.png'}, 'Peru': {'c.jpg'}}
 
 
+def test_a_folder_may_have_the_name_of_all(folder):
+    (folder / 'anywhere').mkdir()
+    Image.fromarray(street()).save(folder / 'anywhere' / 'e.png')
+    streets = FolderStreets(folder)
+    rng = random.Random(0)
+    assert {streets.random_picture('anywhere', rng).caption for _ in range(40)} == {
+        'a.png', 'b.png', 'c.jpg', 'd.png', 'e.png'}
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match='holds no images'):
         FolderStreets(tmp_path)
@@ -334,12 +346,10 @@ def clip(tmp_path):
 
 
 def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
-    done = []
-    cut = segment_clip(clip, tmp_path / 'out.mp4', lambda image: 255 - image, done.append,
-                       pytest.fail)
+    done = list(segment_clip(clip, tmp_path / 'out.mp4', lambda image: 255 - image, pytest.fail))
     frames = open_frames(tmp_path / 'out.mp4')
     images = [frame.image for frame in frames]
-    assert not cut and frames.rate == 5 and len(images) == 10
+    assert frames.rate == 5 and len(images) == 10
     inputs = [street(48, 64, seed=i) for i in range(10)]
     # Twice through a video's coarse colours; other frames are 40 and more away.
     assert all(near(image, np.vstack((own, 255 - own)), 10)
@@ -348,33 +358,81 @@ def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
 
 
 def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
-    assert segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, pytest.fail, max_seconds=1)
-    assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
+    for limit in ({'max_seconds': 1}, {'max_frames': 5}):  # of slow motion the frames are many
+        said = []
+        list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, said.append, **limit))
+        assert said == ['Only the first 1 seconds were segmented.']
+        assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
+
+
+def test_whoever_goes_leaves_no_work_behind(tmp_path, clip):
+    segmented = []
+    steps = segment_clip(clip, tmp_path / 'out.mp4', lambda i: segmented.append(1) or i,
+                         pytest.fail)
+    next(steps)
+    steps.close()
+    assert len(segmented) == 1
+
+
+def test_a_clip_does_not_show_the_files_it_names(tmp_path, clip):
+    # Of its own a transport stream, it begins as a playlist (HLS) of a file of this machine.
+    # OpenCV reads that.
+    with av.open(str(tmp_path / 'own.ts'), 'w', format='mpegts') as container:
+        stream = container.add_stream('mpeg2video', 25)
+        stream.height, stream.width = 48, 64
+        for _ in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 200, np.uint8), 'rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with VideoWriter(tmp_path / 'secret.mp4', 25) as video:
+        for _ in range(10):
+            video.write(np.zeros((48, 64, 3), np.uint8))
+    clip.write_bytes(b'#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n'
+                     + f'file://{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n#'.encode()
+                     + (tmp_path / 'own.ts').read_bytes())
+    list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print))
+    images = [frame.image for frame in open_frames(tmp_path / 'out.mp4')]
+    assert images and all(image.min() > 150 for image in images)
+
+
+@pytest.mark.parametrize('turns', [0, 1, 2, 3])
+def test_clips_are_shown_upright(tmp_path, clip, turns):
+    # As phones write them: lying, with a matrix that turns them, in 16.16 fixed point.
+    sine, cosine = round(math.sin(turns * math.pi / 2)), round(math.cos(turns * math.pi / 2))
+    data = bytearray(clip.read_bytes())
+    place = data.index(b'tkhd') + 44
+    data[place:place + 20] = struct.pack('>5i', cosine << 16, sine << 16, 0, -sine << 16,
+                                         cosine << 16)
+    clip.write_bytes(data)
+    upright = np.rot90(street(48, 64, seed=0), -turns)
+    assert near(next(iter(open_frames(clip))).image, upright, 10)
+    list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, pytest.fail))
+    assert near(next(iter(open_frames(tmp_path / 'out.mp4'))).image[:len(upright)], upright, 10)
 
 
 def test_a_broken_clip_is_named_without_its_folder(tmp_path):
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     with pytest.raises(ValueError, match='^broken.mp4 is no') as caught:
-        segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, print, print)
+        list(segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, print))
     assert str(tmp_path) not in str(caught.value)
 
 
 def test_of_a_clip_that_is_cut_off_the_rest_comes_back_with_a_warning(tmp_path, clip):
     clip.write_bytes(clip.read_bytes()[:clip.stat().st_size * 2 // 3])
     said = []
-    assert not segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, said.append)
+    list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, said.append))
     assert said[0].startswith('clip.mp4 is cut off')
     assert 0 < len(list(open_frames(tmp_path / 'out.mp4'))) < 10
 
 
 def test_pictures_and_huge_frames_are_refused_before_they_are_decoded(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr('segnet_ros.page.clips.open_frames', None)
+    monkeypatch.setattr('segnet_ros.page.clips.video_frames', None)
     monkeypatch.setattr('segnet_ros.page.clips.MAX_PIXELS', 48 * 64 - 1)
     with pytest.raises(ValueError, match='^clip.mp4 is too large: frames of at most'):
-        segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, print)
+        next(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print))
     Image.fromarray(street()).save(clip, 'png')
     with pytest.raises(ValueError, match='^clip.mp4 is no video'):
-        segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, print)
+        next(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print))
 
 
 # The page

@@ -22,13 +22,14 @@ import pytest
 
 from segnet_ros.drive_report import DriveReport, FILES
 from segnet_ros.labels import load_label_set
+from segnet_ros.sources import open_frames
 
 LABELS = load_label_set('camvid11')
 
 
-def add(report, height=32, width=48):
+def add(report, height=32, width=48, truth=None, seconds=0.0):
     image = np.full((height, width, 3), 90, np.uint8)
-    report.add(image, np.zeros((height, width), np.uint8), image, 0.1, None)
+    report.add(image, np.zeros((height, width), np.uint8), image, 0.1, truth, round(seconds * 1e9))
 
 
 def video_frames(path):
@@ -43,6 +44,25 @@ def test_a_frame_of_another_size_is_left_out_of_the_video_alone(tmp_path):
     assert video_frames(tmp_path / 'video.mp4') == 3
     assert (report.frames, summary['frames_not_in_video']) == (4, 1)
     assert summary['class_fractions'][LABELS.class_names[0]] == 1
+
+
+@pytest.mark.parametrize('speed', [1.0, 0.5, 2.0])
+def test_dropped_frames_make_the_video_no_faster(tmp_path, speed):
+    # Whatever the clock does: 3.0 is behind the next one, and then it is set.
+    taken = (100.0, 100.2, 101.0, 103.0, 102.8, 5000.0, 5000.4)
+    with DriveReport(tmp_path, 5, LABELS, speed) as report:
+        for seconds in taken:
+            add(report, seconds=seconds)
+        report.finish({})
+    shown = [frame.stamp_ns * 1e-9 * speed for frame in open_frames(tmp_path / 'video.mp4')]
+    assert shown == pytest.approx([0, 0.2, 1.0, 3.0, 3.2, 13.2, 13.6], abs=1e-3)
+
+
+def test_true_masks_of_another_size_are_told(tmp_path):
+    with DriveReport(tmp_path, 5, LABELS) as report:
+        add(report, truth=np.zeros((32, 48), np.uint8))
+        with pytest.raises(ValueError, match='true masks are 24x16, the images 48x32.*annot'):
+            add(report, truth=np.zeros((16, 24), np.uint8))
 
 
 def test_without_a_frame_the_summary_is_json_and_nothing_else_is_there(tmp_path):

@@ -38,12 +38,12 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from segnet_ros.bags import IMAGE, read_messages, TYPES, write_bag
+from segnet_ros.bags import BagTopic, IMAGE, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
 from segnet_ros.ros.large_images import (
     PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
-from segnet_ros.ros.replay import bag_programme, Player, Programme
+from segnet_ros.ros.replay import _offered_qos, bag_programme, Player, Programme
 
 ROOT = Path(__file__).parents[1]
 DOMAIN = int(free_domain())
@@ -324,6 +324,13 @@ def test_the_users_own_profile_stays(monkeypatch):
     monkeypatch.setattr(os, 'environ', {})
     use_large_image_profile()
     assert {Path(os.environ[name]).is_file() for name in PROFILE_VARIABLES} == {True}
+
+
+def test_one_publisher_keeps_what_all_that_it_stands_for_kept():
+    def depth(count):
+        qos = offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL) * count
+        return _offered_qos(BagTopic('/tf_static', 'tf2_msgs/msg/TFMessage', count, qos)).depth
+    assert (depth(1), depth(12)) == (10, 12)
 
 
 def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog):

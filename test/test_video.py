@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from rendered_pictures import picture
 
-from segnet_ros.video import stack, video_size, VideoWriter
+from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 
 def pictures(count, size=(96, 128)):
@@ -133,11 +133,12 @@ def test_an_older_video_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
 
 def test_size_of_a_video_and_of_what_is_none(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
-    assert video_size(write(tmp_path / 'v.mp4', [image])) == (48, 64)
+    video = StrangersVideo(write(tmp_path / 'v.mp4', [image]))
+    assert (video.height, video.width, video.count) == (48, 64, 1)
     for suffix in ('.png', '.jpg'):
         (tmp_path / 'v.mp4').write_bytes(cv2.imencode(suffix, image)[1])
         with pytest.raises(ValueError, match='v.mp4 is no video'):
-            video_size(tmp_path / 'v.mp4')
+            StrangersVideo(tmp_path / 'v.mp4')
 
 
 def test_no_frame_no_file(tmp_path):

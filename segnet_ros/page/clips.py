@@ -18,29 +18,30 @@ Videos for the page: a visitor's clip in, input above and segmentation below out
 Knows nothing of the page.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from segnet_ros.page.pictures import fit_picture, MAX_PIXELS
-from segnet_ros.sources import open_frames
-from segnet_ros.video import stack, video_size, VideoWriter
+from segnet_ros.sources import video_frames
+from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 MAX_SECONDS = 60.0
+MAX_FRAMES = 30 * 60  # of slow motion fewer seconds; others are waiting
+UNTOLD_RATE = 15.0  # of clips that tell none
 MAX_SIDE = 960  # pixels: two of them stand above each other
 
 
 def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray], np.ndarray],
-                 progress: Callable[[float], None], warn: Callable[[str], None],
-                 max_seconds: float = MAX_SECONDS) -> bool:
+                 warn: Callable[[str], None], max_seconds: float = MAX_SECONDS,
+                 max_frames: int = MAX_FRAMES) -> Iterator[float]:
     """
-    Write the video of a clip and its segmentation.
+    Write the video of a clip and its segmentation, step by step; whoever stops asking ends it.
 
     :param overlay: takes (H, W, 3) uint8 RGB and returns the segmentation to show, same shape.
-    :param progress: called with what is done of the whole, 0 to 1.
-    :param warn: called with what is wrong with a clip of which a part can be segmented.
-    :return: whether the clip was longer than `max_seconds`, and the rest left out.
+    :param warn: called with what is wrong with a clip of which a part is segmented.
+    :return: yields what is done of the whole, 0 to 1.
     :raises ValueError: where the clip is no video, cannot be read, or has too large frames.
     """
     source = Path(source)
@@ -48,20 +49,20 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
     def words(error: ValueError) -> str:
         return str(error).replace(str(source), source.name)
     try:
-        height, width = video_size(source)
-        if height * width > MAX_PIXELS:
+        clip = StrangersVideo(source)
+        if clip.height * clip.width > MAX_PIXELS:
             raise ValueError(f'{source} is too large: frames of at most {MAX_PIXELS // 10**6} '
                              'million pixels can be segmented. Scale it down first.')
-        frames = open_frames(source, on_error=lambda error: warn(words(error)))
-        limit = max(1, round(frames.rate * max_seconds))
+        frames = video_frames(source, clip, UNTOLD_RATE, lambda error: warn(words(error)))
+        limit = min(max_frames, max(1, round(frames.rate * max_seconds)))
         total = min(frames.count or limit, limit)
         with VideoWriter(target, frames.rate) as video:
             for frame in frames:
                 if frame.index >= limit:
-                    return True
+                    warn(f'Only the first {limit / frames.rate:.0f} seconds were segmented.')
+                    return
                 image = fit_picture(frame.image, source.name, MAX_SIDE).image
                 video.write(stack(image, overlay(image)))
-                progress(min(1.0, (frame.index + 1) / total))
+                yield min(1.0, (frame.index + 1) / total)
     except ValueError as error:
         raise ValueError(words(error)) from error
-    return False

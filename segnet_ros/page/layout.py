@@ -25,6 +25,7 @@ import functools
 import logging
 from pathlib import Path
 import random
+import shutil
 import tempfile
 
 import gradio as gr
@@ -223,12 +224,18 @@ def _add_video(models: Models, model: gr.Dropdown):
         folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
         target = folder / f'{Path(path).stem}_segmented.mp4'
         try:
-            cut = clips.segment_clip(path, target, functools.partial(models.overlay, name),
-                                     lambda done: progress(done, desc='Segmenting'), gr.Warning)
+            # A generator, which gradio ends when the visitor goes; a function would go on and
+            # keep others waiting.
+            for done in clips.segment_clip(path, target, functools.partial(models.overlay, name),
+                                           gr.Warning):
+                progress(done, desc='Segmenting')
+                yield gr.skip(), gr.skip()
         except ValueError as error:
             gr.Warning(str(error))
-            return gr.skip(), None  # cleared, so that another clip can be dropped
-        if cut:
-            gr.Info(f'Only the first {clips.MAX_SECONDS:.0f} seconds were segmented.')
-        return target, gr.skip()
+            yield gr.skip(), None  # cleared, so that another clip can be dropped
+        except GeneratorExit:
+            shutil.rmtree(folder)
+            raise
+        else:
+            yield target, gr.skip()
     clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1)

@@ -76,10 +76,10 @@ class FolderStreets:
         self.files = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
         if not self.files:
             raise ValueError(f'--samples: {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
-        self._by_country: dict[str, list[Path]] = {ANYWHERE: self.files}
+        self._by_country: dict[str, list[Path]] = {ANYWHERE: list(self.files)}
         for path in self.files:
             first, *rest = path.relative_to(folder).parts
-            if rest:
+            if rest and first != ANYWHERE:
                 self._by_country.setdefault(first, []).append(path)
         self.countries = tuple(self._by_country)
 

@@ -27,6 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from segnet_ros.ros.conversions import image_from_message
 
 DEPTH = 30  # a recorder may lag behind for a moment; it must not lose frames then
+WAITING_BYTES = 2**30  # of images whose results may still come; 13 seconds of 720p at 30 Hz
 
 
 @dataclass
@@ -49,6 +50,10 @@ class RecordedFrame:
         if topic == 'mask':
             return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :msg.width]
         return image_from_message(msg)
+
+    def image_bytes(self) -> int:
+        """Return the size of the image as it came; 0 before it did."""
+        return len(self.messages['image'].data) if 'image' in self.messages else 0
 
     def pixel_counts(self) -> list[int]:
         """Return the pixels of each class that the statistics tell."""
@@ -73,6 +78,7 @@ class Recorder(Node):
         super().__init__('segnet_recorder', **kwargs)
         self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
+        self._waiting_bytes = 0
         self._unmatched = 0
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
@@ -100,18 +106,26 @@ class Recorder(Node):
         frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
         frame.arrivals[topic] = self.last_arrival
         frame.frame_ids[topic] = msg.header.frame_id
+        self._waiting_bytes -= frame.image_bytes()  # a camera may give a stamp twice
         frame.messages[topic] = msg
+        self._waiting_bytes += frame.image_bytes()
         if len(frame.messages) == len(self.counts):
             self._finish(frame)
+        while self._waiting_bytes > WAITING_BYTES:
+            self._give_up(next(iter(self._waiting)))
 
     def _finish(self, frame: RecordedFrame):
         # The node works in order: what began to wait before this frame was dropped on the way.
         for stamp in list(self._waiting):
-            older = self._waiting.pop(stamp)
+            self._give_up(stamp)
             if stamp == frame.stamp_ns:
                 break
-            self._unmatched += 'image' not in older.messages
         self._on_frame(frame)
+
+    def _give_up(self, stamp: int):
+        frame = self._waiting.pop(stamp)
+        self._waiting_bytes -= frame.image_bytes()
+        self._unmatched += 'image' not in frame.messages
 
     def unmatched_results(self) -> int:
         """Return for how many stamps results came, and no image that has them."""

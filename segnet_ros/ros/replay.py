@@ -245,10 +245,10 @@ def _offered_qos(topic: BagTopic) -> QoSProfile:
     """
     Return the quality of service that a topic's publishers offered, the most that any did.
 
-    A depth below DEPTH may be wrong, since DDS does not tell others a publisher's depth, or too
-    small, since one publisher here stands for several, as on /tf_static.
+    A depth below DEPTH may be wrong, since DDS does not tell others a publisher's depth. One
+    publisher here stands for several, as on /tf_static, so it keeps what they keep together.
     """
-    profile = QoSProfile(depth=max([DEPTH, *(qos.depth for qos in topic.qos)]))
+    profile = QoSProfile(depth=max(DEPTH, sum(max(1, qos.depth) for qos in topic.qos)))
     if topic.is_best_effort:
         profile.reliability = ReliabilityPolicy.BEST_EFFORT
     if any(q.durability == QosDurability.TRANSIENT_LOCAL for q in topic.qos):

@@ -92,12 +92,13 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
         indices = {f.stamp_ns: f.index for f in tqdm(
             open_frames(source, args.fps, topic), 'reading', frames.count, unit='frame',
             leave=False)}
-    with DriveReport(args.output, frames.rate * rate, label_set) as report:
+    with DriveReport(args.output, frames.rate, label_set, rate) as report:
         def add(frame):
             index = indices.get(frame.stamp_ns)
             report.add(frame.array('image'), frame.array('mask'), frame.array('color_mask'),
                        frame.arrivals['mask'] - frame.arrivals['image'],
-                       truths(index) if truths and index is not None else None)
+                       truths(index) if truths and index is not None else None,
+                       frame.stamp_ns)
 
         return report.finish(_run_processes(args, source, rate, camera, frames.count, add))
 

@@ -1,0 +1,66 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check what the recorder of a drive keeps of frames whose results do not come."""
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+import pytest
+import rclpy
+from ros_domain import free_domain
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from segnet_ros.ros import recorder as module
+
+
+@pytest.fixture
+def recorded():
+    return []
+
+
+@pytest.fixture
+def recorder(recorded):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=int(free_domain()))
+    node = module.Recorder('/image', '/segmentation', recorded.append, context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def give(recorder, seconds, *topics):
+    header = Header(stamp=Time(sec=seconds))
+    for topic in topics:
+        message = (DiagnosticArray(header=header) if topic == 'statistics' else
+                   Image(header=header, height=10, width=10, step=10, data=bytes(100)))
+        recorder._take(topic, message)
+
+
+def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monkeypatch):
+    monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
+    for seconds in range(50):
+        give(recorder, seconds, 'image', 'image')  # a camera that gives each stamp twice
+    assert list(recorder._waiting) == list(range(40 * 10**9, 50 * 10**9, 10**9))
+    give(recorder, 45, 'mask', 'color_mask', 'statistics')
+    assert [frame.stamp_ns for frame in recorded] == [45 * 10**9]
+    assert list(recorder._waiting) == list(range(46 * 10**9, 50 * 10**9, 10**9))
+    assert recorder._waiting_bytes == 400 and recorder.unmatched_results() == 0
+
+
+def test_results_of_no_image_are_counted(recorder, recorded):
+    give(recorder, 1, 'mask')
+    give(recorder, 2, 'image', *recorder.RESULTS)
+    give(recorder, 3, 'statistics')
+    assert len(recorded) == 1 and recorder.unmatched_results() == 2
