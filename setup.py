@@ -41,12 +41,13 @@ ROS = [
 # Folders of bags on several machines.
 RAY = ['ray']
 
-TRAIN = ['lightning>=2.6.1', 'matplotlib', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
+TRAIN = ['lightning>=2.6.1', 'matplotlib>=3.7', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
 
 # H.264, which OpenCV's wheels cannot write.
 VIDEO = ['av']
 
-DEMO = [*VIDEO, 'gradio>=6.31,<7', 'pillow']
+# PyAV from 14.2 tells which way is up.
+DEMO = ['av>=14.2', 'gradio>=6.31,<7', 'pillow']
 
 TEST = [
     *RAY,

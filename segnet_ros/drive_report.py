@@ -44,7 +44,7 @@ class DriveReport:
     summary.json. Those of an earlier report are removed first. Where the block ends with an
     error, the video so far is closed as a whole one and kept.
 
-    :param fps: frames a second of the source, by their stamps.
+    :param fps: frames a second of the source, about; the video keeps to the stamps.
     :param speed: times as fast as by its stamps the source is played, and the video.
     """
 
@@ -53,7 +53,8 @@ class DriveReport:
         self._folder, self._label_set = folder, label_set
         self._video = VideoWriter(folder / VIDEO, fps * speed)
         self._fps = fps
-        self._last_place = self._last_stamp_ns = 0
+        self._start_ns: float = 0  # the stamp that would be at the video's start
+        self._last_place = 0.0
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         self._video_shape: tuple[int, ...] | None = None
@@ -103,14 +104,16 @@ class DriveReport:
         if truth is not None:
             self._confusion += confusion_matrix(truth, label_map, len(self._label_set))
 
-    def _place(self, stamp_ns: int) -> int:
-        """Return where in the video a frame is: the ones between were dropped."""
-        if self._video.count:
-            steps = round((stamp_ns - self._last_stamp_ns) * 1e-9 * self._fps)
-            # Of clocks that are set, no hours in which nothing moves.
-            self._last_place += min(max(1, steps), max(1, round(LONGEST_GAP * self._fps)))
-        self._last_stamp_ns = stamp_ns
-        return self._last_place
+    def _place(self, stamp_ns: int) -> float:
+        """Return where in the video a frame is, by its stamp: others may have been dropped."""
+        place = (stamp_ns - self._start_ns) * 1e-9 * self._fps
+        step, longest = place - self._last_place, max(1.0, LONGEST_GAP * self._fps)
+        if not self._video.count or not 0 < step <= longest:
+            # The first, or the clock was set: no hours in which nothing moves.
+            place = self._last_place + min(max(1.0, step), longest) if self._video.count else 0.0
+            self._start_ns = stamp_ns - place / self._fps * 1e9
+        self._last_place = place
+        return place
 
     def finish(self, measured: dict) -> dict:
         """

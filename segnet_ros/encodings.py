@@ -129,8 +129,14 @@ def unpack_compressed(msg: Any) -> np.ndarray:
     except ValueError as error:
         raise ImageConversionError(f"format '{msg.format}': the {len(data)} bytes are not a whole "
                                    'jpeg, png or webp image') from error
-    # Some name the sensor's encoding though they have demosaicked it before.
-    return image if code is None or image.ndim == 3 else to_rgb(image, code)
+    if code is None:
+        return image
+    if image.ndim == 3:
+        mosaic = image[..., 0]
+        if (image != mosaic[..., None]).any():
+            return image  # named for the sensor, though it was demosaicked before
+        image = np.ascontiguousarray(mosaic)  # WebP has no grey images
+    return to_rgb(image, code)
 
 
 def bayer_code(image_format: str) -> int | None:

@@ -119,6 +119,11 @@ def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
     return first * any_occupied, (last - first) * any_occupied, mean
 
 
+def _edge(share: float, size: int) -> int:
+    """Return the pixel at which one region ends and the next begins, sums or not."""
+    return round(share * size - 1e-6)
+
+
 def region_statistics(label_map: np.ndarray, confidence: np.ndarray, num_classes: int,
                       region: tuple[float, float, float, float]) -> ClassStatistics:
     """
@@ -129,11 +134,10 @@ def region_statistics(label_map: np.ndarray, confidence: np.ndarray, num_classes
     :param region: x, y, width, height as shares of the map; at least one pixel is taken.
     """
     height, width = label_map.shape
-    # Rounded all alike, so that regions that meet share no pixel.
-    x = min(round(region[0] * width), width - 1)
-    y = min(round(region[1] * height), height - 1)
-    right = max(x + 1, round((region[0] + region[2]) * width))
-    bottom = max(y + 1, round((region[1] + region[3]) * height))
+    x = min(_edge(region[0], width), width - 1)
+    y = min(_edge(region[1], height), height - 1)
+    right = max(x + 1, _edge(region[0] + region[2], width))
+    bottom = max(y + 1, _edge(region[1] + region[3], height))
     bins = np.minimum(label_map[y:bottom, x:right], num_classes).astype(np.intp)
     sums = np.bincount(bins.ravel(), confidence[y:bottom, x:right].ravel(), num_classes + 1)
     rows, columns = (

@@ -32,6 +32,7 @@ from segnet_ros.whole_file import whole_file
 
 # x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
+TICKS = 100  # in the time of a frame: cameras do not keep to theirs
 # FFmpeg's names of what cameras, phones and browsers write; its others read pictures too.
 CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
 
@@ -72,14 +73,15 @@ class StrangersVideo:
             raise ValueError(f'{path} is no video that can be read') from error
 
     def _open(self) -> Any:
-        return self._av.open(self._path, options={'format_whitelist': CONTAINERS})
+        return self._av.open(self._path, options={'format_whitelist': CONTAINERS},
+                             metadata_errors='ignore')  # a title may be of any code page
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the time in nanoseconds and (H, W, 3) uint8 RGB of each frame, upright."""
         with self._open() as container, suppress(self._av.error.FFmpegError):  # damage ends it
             for frame in container.decode(video=0):
                 # PyAV tells by how many degrees it is to be turned against the clock.
-                turns = round(getattr(frame, 'rotation', 0) / 90)
+                turns = round(frame.rotation / 90)
                 yield (round(1e9 * (frame.time or 0)),
                        np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), turns)))
 
@@ -100,7 +102,7 @@ class VideoWriter:
     def __init__(self, path: str | Path, fps: float):
         self.path = Path(path)
         self.count = 0  # frames written
-        self._place = -1  # of the last one
+        self._ticks = -1  # of the last one
         if self.path.suffix.lower() != '.mp4':
             raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
         if not 0 < fps <= 1000:
@@ -120,12 +122,12 @@ class VideoWriter:
         """Close the file."""
         self.close()
 
-    def write(self, image: np.ndarray, place: int | None = None):
+    def write(self, image: np.ndarray, place: float | None = None):
         """
         Append a frame, (H, W, 3) uint8 RGB.
 
-        :param place: in frames from the start, behind the last one's; the one before is shown
-            until then. The next one where it is left out.
+        :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
+            the one before is shown until then. All with a place, or none.
 
         H.264 needs even sides: an odd one is made so by repeating the last row or column.
 
@@ -144,8 +146,9 @@ class VideoWriter:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), 'rgb24')
         frame = frame.reformat(format='yuv420p', dst_colorspace='ITU601', dst_color_range='MPEG')
-        self._place = self._place + 1 if place is None else max(place, self._place + 1)
-        frame.pts, frame.time_base = self._place, 1 / self._rate
+        ticks = round(TICKS * (self.count if place is None else place))
+        self._ticks = max(ticks, self._ticks + 1)
+        frame.pts, frame.time_base = self._ticks, 1 / (self._rate * TICKS)
         self._container.mux(self._stream.encode(frame))
         self.count += 1
 
@@ -167,6 +170,7 @@ class VideoWriter:
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = 'yuv420p'
         context = self._stream.codec_context
+        context.time_base = 1 / (self._rate * TICKS)
         # Browsers guess what is not said, by the size. OpenCV reads BT.601 whatever is said.
         context.colorspace, context.color_range = 6, 1  # BT.601, 16 to 235
         context.color_primaries = context.color_trc = 1  # BT.709, near those of screens

@@ -346,6 +346,11 @@ def test_compressed_bayer_is_demosaicked(encoding):
     mosaic = flat_mosaic(encoding, 6, 8, (200, 90, 10))
     msg = compressed(mosaic, 'png', f'{encoding}; png compressed ')
     assert (image_from_message(msg) == (200, 90, 10)).all()
+    if mosaic.dtype != np.uint8:
+        return  # WebP has no more bits
+    _, lossless = cv2.imencode('.webp', mosaic, (cv2.IMWRITE_WEBP_QUALITY, 101))
+    msg = CompressedImage(format=f'{encoding}; webp compressed ', data=lossless.tobytes())
+    assert (image_from_message(msg) == (200, 90, 10)).all()
 
 
 def test_what_is_compressed_in_colour_is_no_mosaic_whatever_its_format_says():

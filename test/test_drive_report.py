@@ -49,13 +49,26 @@ def test_a_frame_of_another_size_is_left_out_of_the_video_alone(tmp_path):
 @pytest.mark.parametrize('speed', [1.0, 0.5, 2.0])
 def test_dropped_frames_make_the_video_no_faster(tmp_path, speed):
     # Whatever the clock does: 3.0 is behind the next one, and then it is set.
-    taken = (100.0, 100.2, 101.0, 103.0, 102.8, 5000.0, 5000.4)
+    taken = (100.0, 100.2, 101.07, 103.0, 102.8, 5000.0, 5000.4)
     with DriveReport(tmp_path, 5, LABELS, speed) as report:
         for seconds in taken:
             add(report, seconds=seconds)
         report.finish({})
     shown = [frame.stamp_ns * 1e-9 * speed for frame in open_frames(tmp_path / 'video.mp4')]
-    assert shown == pytest.approx([0, 0.2, 1.0, 3.0, 3.2, 13.2, 13.6], abs=1e-3)
+    assert shown == pytest.approx([0, 0.2, 1.07, 3.0, 3.2, 13.2, 13.6], abs=3e-3)
+
+
+
+@pytest.mark.parametrize('rate', [15.0, 26.7, 30.0])
+def test_the_video_is_as_long_as_the_drive_whatever_rate_was_guessed(tmp_path, rate):
+    rng = np.random.default_rng(0)
+    taken = np.arange(100) / 30 + rng.uniform(0, 0.02, 100)
+    with DriveReport(tmp_path, rate, LABELS) as report:
+        for seconds in taken:
+            add(report, seconds=seconds)
+        report.finish({})
+    shown = [frame.stamp_ns * 1e-9 for frame in open_frames(tmp_path / 'video.mp4')]
+    assert shown == pytest.approx(taken - taken[0], abs=2e-3)
 
 
 def test_true_masks_of_another_size_are_told(tmp_path):

@@ -452,6 +452,7 @@ def test_a_wrong_colour_is_named_at_once(bench, capfd):
     node = bench.start_node(activate=False, palette__road=[1, 2, 300])
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "'palette.road': [1, 2, 300] is not a colour" in capfd.readouterr().err
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert node.set_parameters([Parameter('palette.road', value=[1, 2, 3])])[0].successful
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 

@@ -50,6 +50,7 @@ def give(recorder, seconds, *topics):
 
 def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monkeypatch):
     monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
+    monkeypatch.setattr(module, 'PATIENCE', -1.0)
     for seconds in range(50):
         give(recorder, seconds, 'image', 'image')  # a camera that gives each stamp twice
     assert list(recorder._waiting) == list(range(40 * 10**9, 50 * 10**9, 10**9))
@@ -57,6 +58,15 @@ def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monke
     assert [frame.stamp_ns for frame in recorded] == [45 * 10**9]
     assert list(recorder._waiting) == list(range(46 * 10**9, 50 * 10**9, 10**9))
     assert recorder._waiting_bytes == 400 and recorder.unmatched_results() == 0
+
+
+def test_images_wait_for_a_slow_node(recorder, recorded, monkeypatch):
+    monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
+    for seconds in range(40):
+        give(recorder, seconds, 'image')
+        if seconds >= 20:
+            give(recorder, seconds - 20, *recorder.RESULTS)
+    assert len(recorded) == 20 and recorder.unmatched_results() == 0
 
 
 def test_results_of_no_image_are_counted(recorder, recorded):

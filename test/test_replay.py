@@ -41,6 +41,7 @@ from std_msgs.msg import String
 from segnet_ros.bags import BagTopic, IMAGE, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
+from segnet_ros.ros import large_images
 from segnet_ros.ros.large_images import (
     PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
 from segnet_ros.ros.replay import _offered_qos, bag_programme, Player, Programme
@@ -314,6 +315,7 @@ def test_what_cannot_be_replayed_is_told(replay):
 
 
 def test_the_users_own_profile_stays(monkeypatch):
+    monkeypatch.setattr(large_images, '_free_shared_memory', lambda: 1e9)
     for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
         monkeypatch.delenv(name, raising=False)
     with monkeypatch.context() as context:
@@ -333,20 +335,27 @@ def test_one_publisher_keeps_what_all_that_it_stands_for_kept():
     assert (depth(1), depth(12)) == (10, 12)
 
 
-def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog):
+def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog, tmp_path):
     docker = SimpleNamespace(f_bavail=2**14, f_frsize=2**12)
     monkeypatch.setattr(os, 'statvfs', lambda folder: docker)
     monkeypatch.setattr(os, 'environ', {})
-    use_large_image_profile()
-    assert os.environ == {}
-    assert '/dev/shm has 67 MB free, large images need 71 MB' in caplog.text
-    assert '--ipc=host' in caplog.text
-    caplog.clear()
+    (tmp_path / 'share').symlink_to(share_directory())
+    as_launched = str(tmp_path / 'share' / 'config' / 'fastdds_large_images.xml')
+    for given in ({}, dict.fromkeys(PROFILE_VARIABLES, as_launched)):
+        os.environ |= given
+        use_large_image_profile()
+        assert os.environ == {}
+        assert '/dev/shm has 67 MB free, large images need 71 MB' in caplog.text
+        assert '--ipc=host' in caplog.text
+        caplog.clear()
     for own in ({PROFILE_VARIABLES[0]: 'mine.xml'}, {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}):
         os.environ |= own
         use_large_image_profile()
         assert os.environ == own and not caplog.text
         os.environ.clear()
+    os.environ['RMW_IMPLEMENTATION'] = 'rmw_cyclonedds_cpp'  # has no use for the profile
+    use_large_image_profile()
+    assert not caplog.text
 
 
 def test_the_profile_fits_in_the_shared_memory_that_is_asked_for():

@@ -39,7 +39,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
-from segnet_ros.training import muon, train as train_module
+from segnet_ros.training import callbacks, muon, train as train_module
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
@@ -860,6 +860,14 @@ def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):
     assert lines['road'].get_xydata().tolist() == [[2, 75], [4, 87.5]]
     assert lines['sign_symbol'].get_xydata().tolist() == []
     assert lines['road'].get_color() == pytest.approx((128 / 255, 64 / 255, 128 / 255))
+
+
+def test_a_picture_that_fails_does_not_end_the_run(data, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError('No space left on device')
+    monkeypatch.setattr(callbacks, 'save_curves', fail)
+    train(recipe(data), tmp_path, 'cpu')
+    assert 'no curves are drawn: No space left' in caplog.text
 
 
 def test_curves_take_a_long_legend(tmp_path):

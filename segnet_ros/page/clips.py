@@ -28,7 +28,7 @@ from segnet_ros.sources import video_frames
 from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 MAX_SECONDS = 60.0
-MAX_FRAMES = 30 * 60  # of slow motion fewer seconds; others are waiting
+MAX_FRAMES = 60 * 60  # of slow motion fewer seconds: others are waiting
 UNTOLD_RATE = 15.0  # of clips that tell none
 MAX_SIDE = 960  # pixels: two of them stand above each other
 

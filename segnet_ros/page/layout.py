@@ -228,8 +228,8 @@ def _add_video(models: Models, model: gr.Dropdown):
             # keep others waiting.
             for done in clips.segment_clip(path, target, functools.partial(models.overlay, name),
                                            gr.Warning):
-                progress(done, desc='Segmenting')
                 yield gr.skip(), gr.skip()
+                progress(done, desc='Segmenting')  # behind: the page hides it at a yield
         except ValueError as error:
             gr.Warning(str(error))
             yield gr.skip(), None  # cleared, so that another clip can be dropped

@@ -42,8 +42,11 @@ def use_large_image_profile():
     profile = str(share_directory() / 'config' / 'fastdds_large_images.xml')
     if not any(name in os.environ for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
-    ours = [name for name in PROFILE_VARIABLES if os.environ.get(name) == profile]
-    if ours and (free := _free_shared_memory()) < SHARED_MEMORY:
+    # However it is spelt: by launch files and users through links, as colcon installs them.
+    ours = [name for name in PROFILE_VARIABLES if name in os.environ
+            and os.path.realpath(os.environ[name]) == os.path.realpath(profile)]
+    fast_dds = 'fastrtps' in os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
+    if ours and fast_dds and (free := _free_shared_memory()) < SHARED_MEMORY:
         logging.getLogger(__name__).warning(  # which needs no set-up
             '%s has %d MB free, large images need %d MB of it for each process: many will be lost '
             'on their way. Start the container with --shm-size=1g or --ipc=host.',

@@ -84,7 +84,7 @@ class SegNetNode(LifecycleNode):
     @transition(undo='_release')
     def on_configure(self):
         """Load the network, declare what its classes need, set the topics up."""
-        self._check_parameters(self._specs)
+        self._check_parameters(spec.name for spec in PARAMETERS)
         path = find_weights(self._value('weights'))
         device = self._device = choose_device(self._value('device'))
         dtype = choose_precision(self._value('precision'), device)

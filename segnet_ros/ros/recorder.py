@@ -27,7 +27,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from segnet_ros.ros.conversions import image_from_message
 
 DEPTH = 30  # a recorder may lag behind for a moment; it must not lose frames then
-WAITING_BYTES = 2**30  # of images whose results may still come; 13 seconds of 720p at 30 Hz
+# Images wait for their results as long as there are any; where none come, no more than these.
+WAITING_BYTES = 2**30
+PATIENCE = 15.0  # seconds
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Recorder(Node):
         self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
         self._waiting_bytes = 0
+        self._last_result = 0.0  # when it came; of the first image, where none did
         self._unmatched = 0
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
@@ -111,8 +114,11 @@ class Recorder(Node):
         self._waiting_bytes += frame.image_bytes()
         if len(frame.messages) == len(self.counts):
             self._finish(frame)
-        while self._waiting_bytes > WAITING_BYTES:
-            self._give_up(next(iter(self._waiting)))
+        if topic != 'image' or not self._last_result:
+            self._last_result = self.last_arrival
+        if self.last_arrival - self._last_result > PATIENCE:
+            while self._waiting_bytes > WAITING_BYTES:
+                self._give_up(next(iter(self._waiting)))
 
     def _finish(self, frame: RecordedFrame):
         # The node works in order: what began to wait before this frame was dropped on the way.

@@ -96,15 +96,20 @@ class DrawCurves(lightning.Callback):
     def __init__(self, metrics: Path, label_set: LabelSet):
         self._metrics, self._label_set = metrics, label_set
 
-    @rank_zero_only
     def on_validation_end(self, trainer, module):
         """Draw what is known so far: of this epoch all but the loss."""
-        save_curves(self._metrics, self._label_set)
+        self._draw()
 
-    @rank_zero_only
     def on_train_end(self, trainer, module):
         """Draw the whole run."""
-        save_curves(self._metrics, self._label_set)
+        self._draw()
+
+    @rank_zero_only
+    def _draw(self):
+        try:
+            save_curves(self._metrics, self._label_set)
+        except Exception as error:  # noqa: BLE001 whatever it is, a picture is not worth a run
+            logging.warning('no curves are drawn: %s', error)
 
 
 class FirstEpoch(lightning.Callback):
