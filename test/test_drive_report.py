@@ -58,7 +58,6 @@ def test_dropped_frames_make_the_video_no_faster(tmp_path, speed):
     assert shown == pytest.approx([0, 0.2, 1.07, 3.0, 3.2, 13.2, 13.6], abs=3e-3)
 
 
-
 @pytest.mark.parametrize('rate', [15.0, 26.7, 30.0])
 def test_the_video_is_as_long_as_the_drive_whatever_rate_was_guessed(tmp_path, rate):
     rng = np.random.default_rng(0)
