@@ -225,7 +225,7 @@ def test_extra_tensor(weights):
 
 @pytest.mark.parametrize(('name', 'architecture', 'width', 'megabytes'), [
     ('segnet_half_camvid11', 'segnet', 0.5, 16), ('segnet_quarter_camvid11', 'segnet', 0.25, 4),
-    ('segnet_basic_camvid11', 'segnet_basic', 1.0, 4)])
+    ('segnet_basic_camvid11', 'segnet_basic', 1.0, 4), ('pspnet_camvid11', 'pspnet', 0.75, 16)])
 def test_weights_in_the_box_know_a_street(name, architecture, width, megabytes):
     path = find_weights(name)
     assert path.stat().st_size < megabytes * 1e6

@@ -198,8 +198,8 @@ def test_missing_weights_are_named(weights):
 
 
 def test_the_default_weights_are_offered_first():
-    assert shipped_weights() == ['segnet_half_camvid11', 'segnet_basic_camvid11',
-                                 'segnet_quarter_camvid11']
+    assert shipped_weights() == ['segnet_half_camvid11', 'pspnet_camvid11',
+                                 'segnet_basic_camvid11', 'segnet_quarter_camvid11']
 
 
 def test_a_model_is_offered_with_the_score_it_earned(tmp_path):
