@@ -610,12 +610,21 @@ def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_pat
     assert rates == pytest.approx([0.5 + 0.5 * math.cos(math.pi * d) for d in done])
 
 
-def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def sigterm():
+    """Give SIGTERM its default; ray, of other tests, leaves a handler that exits at once."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield signal.SIGTERM
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeypatch, caplog,
+                                                         sigterm):
     config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
 
     def terminate(module, *_):
         if module.current_epoch == 1:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(sigterm)
     with monkeypatch.context() as patch:
         patch.setattr(SegmentationModule, 'on_train_batch_end', terminate, raising=False)
         with pytest.raises(SystemExit) as stop:
