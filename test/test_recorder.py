@@ -14,6 +14,9 @@
 
 """Check what the recorder of a drive keeps of frames whose results do not come."""
 
+from itertools import count
+from types import SimpleNamespace
+
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 import pytest
@@ -61,6 +64,8 @@ def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monke
 
 
 def test_images_wait_for_a_slow_node(recorder, recorded, monkeypatch):
+    clock = count(0.5, 0.5)  # the first result after 10 seconds, the last one after 50
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
     for seconds in range(40):
         give(recorder, seconds, 'image')
