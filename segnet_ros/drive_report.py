@@ -106,11 +106,14 @@ class DriveReport:
 
     def _place(self, stamp_ns: int) -> float:
         """Return where in the video a frame is, by its stamp: others may have been dropped."""
+        if not self._video.count:
+            self._start_ns = stamp_ns
+            return 0.0
         place = (stamp_ns - self._start_ns) * 1e-9 * self._fps
         step, longest = place - self._last_place, max(1.0, LONGEST_GAP * self._fps)
-        if not self._video.count or not 0 < step <= longest:
-            # The first, or the clock was set: no hours in which nothing moves.
-            place = self._last_place + min(max(1.0, step), longest) if self._video.count else 0.0
+        if not 0 < step <= longest:
+            # The clock was set: no hours in which nothing moves.
+            place = self._last_place + min(max(1.0, step), longest)
             self._start_ns = stamp_ns - place / self._fps * 1e9
         self._last_place = place
         return place

@@ -126,11 +126,10 @@ class VideoWriter:
         """
         Append a frame, (H, W, 3) uint8 RGB.
 
-        :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
-            the one before is shown until then. All with a place, or none.
-
         H.264 needs even sides: an odd one is made so by repeating the last row or column.
 
+        :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
+            the one before is shown until then. All with a place, or none.
         :raises ValueError: where the frame is none, or has not the size of the first.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

@@ -60,7 +60,6 @@ def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
                            loc='outside right upper', fontsize=9, ncols=columns)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name is a name, whatever it has of dollars
-
     return figure
 
 
