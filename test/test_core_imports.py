@@ -117,3 +117,15 @@ finally:
         verb = name.rpartition('.')[2].replace('_', '-')
         listed = re.search(rf'^    {verb}\b', done.stdout, re.MULTILINE)
         assert verb in ('tools', 'cli') or listed, f'{verb} is not listed'
+
+
+def test_ctrl_c_while_a_verb_is_imported_ends_without_a_traceback():
+    done = run("""
+import importlib
+from segnet_ros.tools.cli import main
+def interrupted(name):
+    raise KeyboardInterrupt
+importlib.import_module = interrupted
+sys.exit(main(['predict', '--help']))
+""")
+    assert (done.returncode, done.stderr) == (130, '')

@@ -39,7 +39,13 @@ EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'de
 
 def main(argv: list[str] | None = None) -> int:
     """Run `segnet VERB ...`; return the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:  # also in the seconds that PyTorch takes to import
+        return 130
+
+
+def _run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog='segnet', description='Street scene segmentation with SegNet, for ROS 2.')
     verbs = parser.add_subparsers(dest='verb', metavar='VERB', required=True)
@@ -65,8 +71,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
               f'brings it, elsewhere {how}', file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
