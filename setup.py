@@ -113,8 +113,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['LICENSE', 'package.xml']),
-        (f'share/{NAME}/docs', ['docs/models.md']),  # the weights' licence, by package.xml
-        *data_files('config', 'examples', 'launch', 'resource'),
+        *data_files('config', 'docs', 'examples', 'launch', 'resource'),
     ],
     zip_safe=True,
     python_requires='>=3.11',

@@ -29,9 +29,9 @@ LISTED = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text
 if LISTED.returncode:
     pytest.skip('not a git checkout', allow_module_level=True)
 TRACKED = [name for name in LISTED.stdout.splitlines() if (ROOT / name).is_file()]
-FOLDERS = ('config', 'examples', 'launch', 'resource')
+FOLDERS = ('config', 'docs', 'examples', 'launch', 'resource')
 SHARED = [name for name in TRACKED if name.split('/')[0] in FOLDERS
-          and name != 'resource/segnet_ros'] + ['LICENSE', 'package.xml', 'docs/models.md']
+          and name != 'resource/segnet_ros'] + ['LICENSE', 'package.xml']
 
 # What package.xml calls the modules that are no ROS packages; None where rosdep has no key, or
 # where the node does without and an extra in setup.py brings it.
