@@ -17,7 +17,8 @@
 Stop for pedestrians: the smallest planner that reads segnet_ros's statistics.
 
 Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than `fraction`,
-and while no statistics come or none speak of pedestrians. An example, not a safety function: the
+while the network is sure of less than half of it (where confidence_threshold is set), and while
+no statistics come or none speak of pedestrians. An example, not a safety function: the
 network misses pedestrians (docs/models.md).
 
     python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation -p fraction:=0.01
@@ -30,6 +31,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import Bool
 
+KNOWN = 0.5  # share of the picture that must be of some class: the rest is void
 SILENCE = 0.5  # seconds without statistics after which it is safer to stand
 
 
@@ -52,8 +54,11 @@ class StopForPedestrians(Node):
                      if status.name.endswith(': pedestrian') and value.key == 'fraction']
         if not fractions:
             self.get_logger().error('the statistics have no class pedestrian', once=True)
+        known = sum(float(value.value) for status in msg.status for value in status.values
+                    if '/roi: ' not in status.name and value.key == 'fraction')
         limit = self.get_parameter('fraction').value
-        self._publisher.publish(Bool(data=not fractions or max(fractions) > limit))
+        self._publisher.publish(Bool(
+            data=not fractions or max(fractions) > limit or known < KNOWN))
 
     def _on_silence(self):
         self._publisher.publish(Bool(data=True))

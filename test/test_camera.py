@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 import ros_fixtures  # noqa: F401 it brings vision_msgs, before outputs.py looks for them
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from segnet_ros.ros import camera as camera_module
 from segnet_ros.ros.camera import Camera
 
+IMAGE = np.zeros((48, 64, 3), np.uint8)
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
 
@@ -41,6 +42,7 @@ class Scene:
         self.type = 'sensor_msgs/msg/Image'  # of what is published
         self.asked: list[ReliabilityPolicy] = []  # each time that it subscribed to images
         self.warnings: list[str] = []
+        self.told: list[str] = []
         self.taken: list[float] = []  # when the frames came that were left for the worker
         monkeypatch.setattr(camera_module.time, 'monotonic', lambda: self.now)
         monkeypatch.setattr(camera_module, 'Outputs', MagicMock())
@@ -48,9 +50,10 @@ class Scene:
                          resolve_topic_name=lambda name: '/' + name,
                          get_publishers_info_by_topic=lambda _: self._publishers(),
                          get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
-        node.get_logger().warn = self.warnings.append
+        node.get_logger().warn, node.get_logger().info = self.warnings.append, self.told.append
         node.get_clock().now = lambda: SimpleNamespace(nanoseconds=round(self.now * 1e9))
         self.camera = Camera(node, '', None, None)
+        self.camera.outputs.subscribed.return_value = False
 
     def start(self):
         self.camera.start(SimpleNamespace(put=lambda _, frame: self.taken.append(frame[1])))
@@ -155,6 +158,17 @@ def test_it_follows_publishers_that_come_and_go(scene):
     assert scene.asked == [RELIABLE, BEST_EFFORT, RELIABLE]
 
 
+def test_a_driver_that_starts_anew_is_asked_for_what_it_offered(scene):
+    scene.offered = [BEST_EFFORT]
+    scene.start().watch()
+    for scene.offered in ([], [BEST_EFFORT], []):
+        scene.watch()
+    assert scene.asked == [BEST_EFFORT]
+    scene.camera.stop()
+    scene.start()  # perhaps with another camera
+    assert scene.asked == [BEST_EFFORT, RELIABLE]
+
+
 def test_a_missing_camera_is_warned_of_once_each_time(scene):
     scene.settings.no_image_warning_period = 5.0
     scene.start().watch(4.9)
@@ -169,6 +183,7 @@ def test_a_missing_camera_is_warned_of_once_each_time(scene):
     assert len(scene.warnings) == 1
     for _ in range(3):
         scene.watch(0.2)
+    assert scene.told == ['images again on /image, after 5.5 s']
     [_, warning] = scene.warnings
     assert 'it has 1 publishers: /driver0 offers best_effort' in warning
     # Deactivated for an hour it misses nothing: what counts begins anew.
@@ -215,7 +230,7 @@ def test_a_frame_that_grew_stale_on_the_way_is_not_published(scene):
     """Its segmenter was built meanwhile, which takes seconds on CUDA."""
     scene.settings.max_frame_age = 3.0
     camera = scene.start().camera
-    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3)
+    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
     for scene.now, published in ((1002.0, 1), (1004.0, 1)):
         camera.publish(frame, None, scene.now, scene.settings)
         assert camera.outputs.publish.call_count == published
@@ -224,11 +239,57 @@ def test_a_frame_that_grew_stale_on_the_way_is_not_published(scene):
 
 def test_calibration_is_forgotten_when_it_starts_anew(scene):
     camera = scene.start().camera
-    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3)
-    info = MagicMock()
+    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
+    info = CameraInfo(width=64, height=48)
     camera._on_camera_info(info)
     for expected in (info, None):
         camera.publish(frame, None, scene.now, scene.settings)
         assert camera.outputs.publish.call_args[0][3] is expected
         camera.stop()
         scene.start()
+
+
+def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
+    camera = scene.start().camera
+    camera.outputs.subscribed = lambda topic: topic == 'mask/camera_info'
+    frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
+    camera._on_camera_info(CameraInfo(width=64, height=36))
+    for _ in range(3):
+        camera.publish(frame, None, scene.now, scene.settings)
+        assert camera.outputs.publish.call_args[0][3] is None
+    assert scene.warnings == ['mask/camera_info cannot be published from /camera_info: it is for '
+                              '64x36, which has another shape than the images, 64x48']
+
+
+@pytest.mark.parametrize('subscribed', [True, False])
+def test_a_calibration_that_never_comes_is_told_to_who_wants_it(scene, subscribed):
+    scene.settings.no_image_warning_period = 5.0
+    scene.start().camera.outputs.subscribed.return_value = subscribed
+    for _ in range(8):
+        scene.send(scene.now)
+        scene.watch(1.0)
+        if scene.now <= 1005:
+            assert not scene.warnings
+    assert scene.warnings == [
+        'mask/camera_info cannot be published from /camera_info: none comes'] * subscribed
+
+
+def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
+    camera = scene.start().camera
+    for _ in range(25):
+        scene.now += 0.1
+        camera._say_sizes((48, 64), (48, 64), (48, 64))
+    assert len(scene.told) == 3
+    assert camera.monitor._resizes == 25
+
+
+def test_a_region_is_not_computed_for_who_wants_the_fractions_alone(scene, monkeypatch):
+    monkeypatch.setattr(camera_module, 'image_from_message', lambda msg: IMAGE)
+    scene.settings.roi = (0.0, 0.5, 1.0, 0.5)
+    outputs = scene.start().camera.outputs
+    outputs.wanted.return_value = ('statistics',)
+    for topic, wanted in (('class_fractions', ('statistics',)),
+                          ('statistics', ('confidence', 'label_map', 'statistics'))):
+        outputs.subscribed = lambda name, topic=topic: name == topic
+        frame = scene.camera.decode(frame_of(1000), scene.now, scene.settings)
+        assert tuple(sorted(frame.wanted)) == wanted

@@ -64,7 +64,7 @@ def test_a_slow_camera_is_no_missing_one(clock):
     monitor = StreamMonitor()
     assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
     monitor.received()
-    monitor.processed([clock.now] * 5)
+    monitor.processed([clock.now] * 5, 0.0)
     for _ in range(4):
         clock.now += 1
         assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
@@ -101,7 +101,7 @@ def test_a_slow_network_is_no_stuck_one(clock):
         for _ in range(9):
             monitor.count('dropped')
         if done:
-            monitor.processed([clock.now] * 5)
+            monitor.processed([clock.now] * 5, 0.0)
         return verdict(monitor)
 
     for _ in range(20):
@@ -133,7 +133,7 @@ def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
 def work(monitor, clock, milliseconds):
     """Process a frame that is done now: so long in each stage, one after the other."""
     ends = 1e-3 * np.cumsum([0, *milliseconds])
-    monitor.processed(list(clock.now - ends[-1] + ends))
+    monitor.processed(list(clock.now - ends[-1] + ends), 0.02)
 
 
 def test_the_status_tells_latency_by_stage_rates_and_age(clock):
@@ -157,7 +157,8 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
         'latency_convert_ms': 'p50 102.00, p95 192.00, max 202.00',
         'latency_segment_ms': 'p50 153.00, p95 288.00, max 303.00',
         'latency_publish_ms': 'p50 204.00, p95 384.00, max 404.00',
-        'latency_total_ms': 'p50 510.00, p95 960.00, max 1010.00'}
+        'latency_total_ms': 'p50 510.00, p95 960.00, max 1010.00',
+        'stamp_age_ms': 'p50 20.00, p95 20.00, max 20.00'}
     for _ in range(monitor_module.WINDOW):  # after which those before are forgotten
         work(monitor, clock, [5, 1, 1, 1])
     values = values_of(monitor.status('segnet: front', {}))
@@ -183,3 +184,45 @@ def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outco
     assert verdict(monitor) == (level, message)
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
     assert values_of(monitor.status('camera', {}))[outcome] == '2'  # that count is of all time
+
+
+def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all():
+    monitor = StreamMonitor()
+    for _ in range(3):
+        monitor.received()
+        monitor.count('stale')
+    level, message = verdict(monitor)
+    assert level == DiagnosticStatus.ERROR
+    assert message == "3 frames older than max_frame_age, and no other: see the cameras' clocks"
+
+
+def test_two_cameras_on_one_topic_are_told(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    for times, level in ((2, DiagnosticStatus.OK), (3, DiagnosticStatus.WARN),
+                         (0, DiagnosticStatus.OK)):
+        for _ in range(times):
+            monitor.resized()
+        found, message = verdict(monitor)
+        assert found == level
+        assert ('the size of frames changed 3 times' in message) == (times == 3)
+
+
+def test_seconds_that_frames_wait_without_an_end(clock):
+    monitor = StreamMonitor()
+    assert monitor.stuck_seconds() == 0
+    monitor.waiting()
+    clock.now += 7
+    assert monitor.stuck_seconds() == pytest.approx(7)
+    monitor.count('failed', 'a cable came loose')
+    assert monitor.stuck_seconds() == 0
+
+
+@pytest.mark.parametrize(('error', 'level', 'message'), [
+    ('', DiagnosticStatus.WARN, 'unconfigured: not segmenting'),
+    ('configure failed: no weights', DiagnosticStatus.ERROR,
+     'configure failed: no weights')])
+def test_a_node_that_is_not_active_says_so(error, level, message):
+    status = monitor_module.state_status('segnet: front', 'unconfigured', error)
+    assert (status.level, status.name, status.message) == (level, 'segnet: front', message)
+    assert values_of(status) == {'state': 'unconfigured'}

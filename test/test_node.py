@@ -550,6 +550,72 @@ def test_a_diagnostics_period_of_0_sends_none(bench, monkeypatch):
         node.trigger_cleanup()
 
 
+def test_a_node_that_is_not_active_tells_of_it_under_its_cameras_names(bench, monkeypatch):
+    monkeypatch.setattr(node_module, 'IDLE_PERIOD', 0.05)
+    node = bench.start_node(activate=False, camera_names=['front', 'rear'], diagnostics_period=0.1)
+    bench.listen('/diagnostics', DiagnosticArray)
+
+    def told():
+        """Return what was told last, where it is of both cameras."""
+        bench.heard['/diagnostics'].clear()
+        bench.spin_until(lambda: len(bench.heard['/diagnostics']) > 2)
+        front, rear = bench.heard['/diagnostics'][-1].status
+        assert (front.name, rear.name) == ('segmentation/segnet: front',
+                                           'segmentation/segnet: rear')
+        assert front.message == rear.message
+        return front.level, front.message
+
+    warn, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+    assert told() == (warn, 'unconfigured: not segmenting')
+    node.set_parameters([Parameter('weights', value='no_such')])
+    node.trigger_configure()
+    level, message = told()
+    assert level == error and message.startswith('configure failed') and 'no_such' in message
+    node.set_parameters([Parameter('weights', value=bench._weights)])
+    for trigger, expected in ((node.trigger_configure, (warn, 'inactive: not segmenting')),
+                              (node.trigger_activate, (DiagnosticStatus.OK, 'no frames yet')),
+                              (node.trigger_deactivate, (warn, 'inactive: not segmenting')),
+                              (node.trigger_cleanup, (warn, 'unconfigured: not segmenting'))):
+        assert trigger() == TransitionCallbackReturn.SUCCESS
+        assert told() == expected
+    node.set_parameters([Parameter('diagnostics_period', value=0.0)])
+    bench.spin_for(0.2)
+    bench.heard['/diagnostics'].clear()
+    bench.spin_for(0.3)
+    assert not bench.heard['/diagnostics']
+
+
+@pytest.mark.parametrize('device, hung', [('cuda', True), ('cpu', False)])
+def test_a_gpu_that_hangs_is_given_up(bench, monkeypatch, device, hung):
+    node = bench.start_node()
+    monkeypatch.setattr(node, '_device', torch.device(device))
+    monitor = node._cameras[0].monitor
+    for seconds in (node_module.HUNG_SECONDS - 1, node_module.HUNG_SECONDS + 1):
+        assert node.failure is None
+        monkeypatch.setattr(monitor, 'stuck_seconds', lambda s=seconds: s)
+        node._watch()
+    assert (node.failure is not None) == hung
+    if hung:
+        assert 'the GPU hangs' in node.failure
+    node.failure = None
+
+
+def test_a_pause_ends_with_the_next_configuration(bench):
+    node = bench.start_node()
+    answer = node._on_enable(SetBool.Request(data=False), SetBool.Response())
+    assert (answer.message, node.enabled) == ('paused', False)
+    for trigger in (node.trigger_deactivate, node.trigger_activate):
+        trigger()
+        assert not node.enabled
+    for trigger in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure):
+        trigger()
+    assert node.enabled
+    answer = node._on_enable(SetBool.Request(data=True), SetBool.Response())
+    assert answer.message == 'will segment once active; now inactive'
+    node.trigger_activate()
+    assert node._on_enable(SetBool.Request(data=True), SetBool.Response()).message == 'segmenting'
+
+
 def test_enable_pauses_at_once(bench):
     bench.start_node()
     bench.listen('mask', Image)
@@ -905,6 +971,15 @@ def test_qos_of_every_topic_can_be_overridden(bench):
     assert node.get_parameter('qos_overrides./segmentation/image.subscription.depth').value == 7
 
 
+def test_a_calibration_that_is_latched_can_be_asked_for(bench):
+    info = bench.publisher(CameraInfo, 'camera_info', LATCHED)
+    info.publish(CameraInfo(width=64, height=48))
+    node = bench.start_node(**{
+        'qos_overrides./segmentation/camera_info.subscription.durability': 'transient_local',
+        'qos_overrides./segmentation/camera_info.subscription.reliability': 'reliable'})
+    bench.spin_until(lambda: node._cameras[0]._camera_info is not None)
+
+
 def test_a_bag_that_loops_under_simulated_time_goes_on(bench):
     node = bench.start_node(use_sim_time=True, max_frame_age=1.0)
     bench.listen('mask', Image)
@@ -976,6 +1051,14 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     planner.set_parameters([Parameter('fraction', value=share / 2)])
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['stop'][-1].data)
+    # Nor does a picture that the network is not sure of show a road without pedestrians.
+    planner.set_parameters([Parameter('fraction', value=0.999)])
+    for threshold, stop in ((0.0, False), (1.0, True)):
+        bench.node.set_parameters([Parameter('confidence_threshold', value=threshold)])
+        bench.heard['stop'].clear()
+        camera.publish(image_message())
+        bench.spin_until(lambda: bench.heard['stop'])
+        assert bench.heard['stop'][-1].data is stop
     # Weights that know nobody by that name can clear no road.
     bench.heard['stop'].clear()
     planner.set_parameters([Parameter('fraction', value=0.999)])

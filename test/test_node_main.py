@@ -15,6 +15,7 @@
 """The ways in which the node's process ends by itself; test_end_to_end.py has those by signals."""
 
 import signal
+import threading
 
 import pytest
 from small_network import write_small_checkpoint
@@ -74,7 +75,15 @@ def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tm
     assert steps[-1] == when
 
 
-def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd):
+@pytest.fixture
+def ended(monkeypatch):
+    """Return the codes that the process would have ended with at once."""
+    codes = []
+    monkeypatch.setattr(node_module.os, '_exit', codes.append)
+    return codes
+
+
+def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd, ended):
     class Unlucky(node_module.SegNetNode):
 
         def __init__(self):
@@ -82,6 +91,29 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd)
             for error in ('CUDA error: an illegal memory access', 'CUDA error: and on'):
                 self.lose_device(RuntimeError(error))
     monkeypatch.setattr(node_module, 'SegNetNode', Unlucky)
-    assert node_module.main(['--ros-args', '-p', 'autostart:=false']) == 1
+    node_module.main(['--ros-args', '-p', 'autostart:=false'])
+    assert ended == [1]
     told = capfd.readouterr().err
     assert told.count('cannot be used any more') == 1 and 'an illegal memory access' in told
+
+
+def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_path, ended):
+    monkeypatch.setattr(node_module, 'STOP_SECONDS', 0.2)
+    woken = threading.Event()
+
+    class Hanging(node_module.SegNetNode):
+
+        def on_activate(self, state):
+            result = super().on_activate(state)
+            self._workers.append(threading.Thread(target=woken.wait, daemon=True))
+            self._workers[-1].start()
+            signal.raise_signal(signal.SIGTERM)
+            return result
+    monkeypatch.setattr(node_module, 'SegNetNode', Hanging)
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    try:
+        node_module.main(['--ros-args', '-p', f'weights:={weights}'])
+    finally:
+        woken.set()
+    assert ended == [1]
+    assert 'a worker hangs' in capfd.readouterr().err

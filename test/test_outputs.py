@@ -24,7 +24,8 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from segnet_ros.labels import LabelSet, VOID
-from segnet_ros.ros.outputs import Outputs
+from segnet_ros.ros import outputs as outputs_module
+from segnet_ros.ros.outputs import calibration_trouble, Outputs
 from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import region_statistics, Segmentation
 
@@ -121,6 +122,29 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     assert places['segnet/front/roi: car']['centroid'] == '44.5 24.5'
     [fractions] = publishers['class_fractions'].sent
     assert list(fractions.data) == pytest.approx([1799 / 2400, 600 / 2400])  # the whole's
+
+
+@pytest.mark.parametrize(('width', 'height', 'binning', 'roi', 'trouble'), [
+    (1280, 960, 1, (0, 0), ''), (640, 481, 0, (0, 0), ''), (64, 48, 0, (0, 0), ''),
+    (1280, 720, 1, (640, 480), ''), (1280, 480, (2, 1), (0, 0), ''),
+    (1280, 720, 1, (0, 0), 'it is for 1280x720, which has another shape than the images'),
+    (1280, 960, 1, (640, 360), 'it is for 640x360'),
+    (1280, 960, (2, 1), (0, 0), 'it is for 640x960'),
+    (0, 0, 0, (0, 0), 'it gives no size'), (640, 0, 0, (0, 0), 'it gives no size')])
+def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, trouble):
+    info = CameraInfo(width=width, height=height)
+    info.binning_x, info.binning_y = binning if isinstance(binning, tuple) else (binning, binning)
+    info.roi.width, info.roi.height = roi
+    found = calibration_trouble(info, (480, 640))
+    assert found.startswith(trouble) and bool(found) == bool(trouble)
+
+
+def test_a_region_is_not_counted_for_the_fractions_alone(topics, monkeypatch):
+    outputs, publishers = topics
+    publishers['statistics'].subscribers = 0
+    monkeypatch.setattr(outputs_module, 'region_statistics', lambda *_: 1 / 0)
+    outputs.publish(HEADER, segmentation(), settings(roi=(0.5, 0.25, 0.5, 0.5)), None)
+    assert publishers['class_fractions'].sent
 
 
 @pytest.mark.parametrize(('topic', 'wanted'), [

@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from segnet_ros.ros import worker as worker_module
+from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.worker import Worker
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -36,6 +37,7 @@ class Camera:
         self.name, self.monitor = name, MagicMock()
         self.segmenter = MagicMock(network='one', network_size=network_size)
         self.published: list = []
+        self.told: list[str] = []
 
     def decode(self, image, received, settings):
         return None if image is None else SimpleNamespace(image=image, wanted=())
@@ -47,7 +49,7 @@ class Camera:
         self.published.append(segmentation)
 
     def tell(self, trouble):
-        pass
+        self.told.append(trouble)
 
 
 class Made(list):
@@ -163,3 +165,18 @@ def test_a_gpu_that_is_lost_is_told_to_the_node(error, lost):
     Worker(node, MagicMock()).process(take(camera), None)
     camera.monitor.count.assert_called_once_with('failed', repr(error))
     assert node.lose_device.call_args_list == ([((error,),)] if lost else [])
+
+
+def test_where_it_went_wrong_is_told_once(batches):
+    camera, trouble = Camera('front'), ValueError('a frame like no other')
+    camera.monitor = StreamMonitor()
+    camera.segmenter.segment.side_effect = trouble
+    worker = Worker(MagicMock(), MagicMock())
+    for _ in range(3):
+        worker.process(take(camera), None)
+    first, *others = camera.told
+    assert 'Traceback' in first and str(trouble) in first
+    assert others == [f'frame dropped: {trouble!r}'] * 2
+    camera.segmenter.segment.side_effect = KeyError('another one')
+    worker.process(take(camera), None)
+    assert 'Traceback' in camera.told[-1]

@@ -30,7 +30,7 @@ from segnet_ros.encodings import ImageConversionError
 from segnet_ros.ros.conversions import image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.monitor import StreamMonitor
-from segnet_ros.ros.outputs import Outputs
+from segnet_ros.ros.outputs import calibration_trouble, Outputs
 from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import Segmentation
@@ -38,6 +38,10 @@ from segnet_ros.segmenter import Segmenter
 
 # Reliability is not among the overrides: input_reliability and what publishers offer decide it.
 _OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
+# Durability among them, for a calibration that is published once and latched.
+_INFO_OVERRIDES = QoSOverridingOptions([
+    QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY])
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,24 @@ class Camera:
         self._subscription = self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._due = 0.0
-        self._warned = False
-        self._tell_again = 0.0
+        self._reliability: ReliabilityPolicy | None = None
+        self._silent_since: float | None = None  # where a warning was given
+        self._tell_again = self._say_again = 0.0
+        self._told_of_info = ''
 
     def start(self, frames: NewestFrames):
         """Subscribe; frames go to the worker's store."""
         self._frames = frames
-        self._warned = False
+        self._reliability = self._silent_since = None
         self._camera_info = None  # another camera may be there now
+        self._told_of_info = ''
+        self._started = time.monotonic()
         self.monitor.started()
         self._info_subscription = self._node.create_subscription(
             CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
             # Fits what any driver offers.
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            qos_overriding_options=_INFO_OVERRIDES)
         self._subscribe(self._choose_reliability())
 
     def stop(self):
@@ -132,11 +140,13 @@ class Camera:
         return topic, self._node.get_publishers_info_by_topic(topic)
 
     def _choose_reliability(self) -> ReliabilityPolicy:
-        """Return what to ask for: reliable where every publisher offers it (or none is there)."""
+        """Return what to ask for: reliable where every publisher offers it, or none ever did."""
         asked = self._node.get_parameter('input_reliability').value
         if asked != 'auto':
             return ReliabilityPolicy[asked.upper()]
         publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
+        if not publishers and self._reliability is not None:
+            return self._reliability  # a driver that starts anew will offer what it did
         if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
             return ReliabilityPolicy.RELIABLE
         return ReliabilityPolicy.BEST_EFFORT
@@ -157,9 +167,15 @@ class Camera:
         silent = self.monitor.silent_seconds()
         limit = settings.no_image_warning_period
         if not limit or silent < limit:
-            self._warned = False
-        elif not self._warned:
-            self._warned = True
+            if self._silent_since is not None and limit:
+                self._node.get_logger().info(
+                    f'images again on {self._publishers()[0]}, after '
+                    f'{time.monotonic() - silent - self._silent_since:.1f} s')
+            self._silent_since = None
+            if limit and self._camera_info is None and time.monotonic() > self._started + limit:
+                self._tell_of_info('none comes')
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic() - silent
             topic, publishers = self._publishers()
             name = self._input()[1]
             example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
@@ -176,6 +192,23 @@ class Camera:
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
+
+    def _calibration(self, size: tuple[int, int]) -> CameraInfo | None:
+        """Return the calibration, where there is one and it can be that of frames of this size."""
+        info = self._camera_info
+        if info is not None and (trouble := calibration_trouble(info, size)):
+            self._tell_of_info(trouble)
+            return None
+        return info
+
+    def _tell_of_info(self, trouble: str):
+        """Warn those who subscribed to mask/camera_info, once, why nothing is published there."""
+        if trouble != self._told_of_info and self.outputs.subscribed('mask/camera_info'):
+            self._told_of_info = trouble
+            name = self._prefix + 'camera_info'
+            self._node.get_logger().warn(
+                f'{self._prefix}mask/camera_info cannot be published from '
+                f'{self._node.resolve_topic_name(name)}: {trouble}')
 
     def _on_image(self, msg: Image | CompressedImage):
         """Leave the frame for the worker; the newest wins."""
@@ -211,7 +244,7 @@ class Camera:
         wanted = self.outputs.wanted()
         if not wanted:
             return self.monitor.count('unwatched')
-        if settings.roi is not None and 'statistics' in wanted:
+        if settings.roi is not None and self.outputs.subscribed('statistics'):
             wanted = tuple({*wanted, 'label_map', 'confidence'})
         try:
             image = image_from_message(msg)
@@ -248,19 +281,27 @@ class Camera:
             if received < self._newest_published:
                 return self.monitor.count('dropped')
             self._newest_published = received
-            self.outputs.publish(frame.header, segmentation, settings, self._camera_info)
-        self.monitor.processed([*frame.times, segmented, time.monotonic()])
+            self.outputs.publish(frame.header, segmentation, settings,
+                                 self._calibration(frame.image.shape[:2]))
+        self.monitor.processed([*frame.times, segmented, time.monotonic()],
+                               self._age(frame.header))
 
     def _is_stale(self, header: Header, settings: Settings) -> bool:
-        if not settings.max_frame_age:
-            return False
+        # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
+        return 0 < settings.max_frame_age < self._age(header)
+
+    def _age(self, header: Header) -> float:
+        """Return the seconds since the stamp, by the node's clock."""
         # Not rclpy's Time, which raises for stamps before 1970.
         stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
-        age = self._node.get_clock().now().nanoseconds - stamp
-        # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
-        return age * 1e-9 > settings.max_frame_age
+        return (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
 
     def _say_sizes(self, *sizes: tuple[int, int]):
+        self.monitor.resized()
+        now = time.monotonic()
+        if now < self._say_again:  # two cameras on one topic change it with every frame
+            return
+        self._say_again = now + 1.0
         camera, network, output = (f'{width}x{height}' for height, width in sizes)
         self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
                                      f'{network}, results {output}')

@@ -37,6 +37,7 @@ def transition(undo: str = ''):
         def wrapper(self, state):
             try:
                 method(self)
+                self.transition_error = ''
                 return TransitionCallbackReturn.SUCCESS
             except ParameterException as error:
                 reason = parameter_error(error)
@@ -44,13 +45,20 @@ def transition(undo: str = ''):
                 reason = str(error)
             except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
                 reason = '\n' + traceback.format_exc()
-            self.get_logger().error(f'{method.__name__[3:]} failed: {reason}')
+            name = method.__name__[3:]
+            self.get_logger().error(f'{name} failed: {reason}')
+            self.transition_error = f'{name} failed: {reason.splitlines()[-1]}'
             if not undo:
                 return TransitionCallbackReturn.ERROR
             getattr(self, undo)()
             return TransitionCallbackReturn.FAILURE
         return wrapper
     return decorate
+
+
+def state_of(node: LifecycleNode) -> str:
+    """Return the name of the node's state, 'inactive' or its like."""
+    return node._state_machine.current_state[1]
 
 
 def refuse_impossible_transitions(node: LifecycleNode):
@@ -68,10 +76,9 @@ def refuse_impossible_transitions(node: LifecycleNode):
             return change_state(request, response)
         except rclpy_implementation.RCLError:
             asked = request.transition.label or f'transition {request.transition.id}'
-            _, state = node._state_machine.current_state
             node.get_logger().error(
-                f'{asked} is not possible while the node is {state}; a lifecycle manager needs '
-                'the parameter autostart: false')
+                f'{asked} is not possible while the node is {state_of(node)}; a lifecycle '
+                'manager needs the parameter autostart: false')
             response.success = False
             return response
 

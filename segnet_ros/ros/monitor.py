@@ -49,6 +49,8 @@ class StreamMonitor:
         self._seen = Counter()
         self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
+        self._ages: deque = deque(maxlen=WINDOW)
+        self._resizes = self._resizes_seen = 0
 
     def received(self):
         """Count a frame that came in."""
@@ -77,12 +79,23 @@ class StreamMonitor:
             if error:
                 self.last_error = error
 
-    def processed(self, marks: list[float]):
-        """Count a processed frame; marks are its times: received, begun, and each stage's end."""
+    def resized(self):
+        """Note that frames have another size than before."""
+        with self._lock:
+            self._resizes += 1
+
+    def processed(self, marks: list[float], age: float):
+        """
+        Count a processed frame.
+
+        :param marks: its times: received, begun, and each stage's end.
+        :param age: seconds from its stamp to its results, by the node's clock.
+        """
         with self._lock:
             self.counts['processed'] += 1
             self._waiting_since = None
             self._finishes.append(marks[-1])
+            self._ages.append(age)
             steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
             for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
                 self._latencies[stage].append(seconds)
@@ -92,6 +105,14 @@ class StreamMonitor:
         with self._lock:
             return self._silent(time.monotonic())
 
+    def stuck_seconds(self) -> float:
+        """Return the seconds that frames have waited without an end to any; 0 where none wait."""
+        with self._lock:
+            return self._stuck(time.monotonic())
+
+    def _stuck(self, now: float) -> float:
+        return now - self._waiting_since if self._waiting_since else 0.0
+
     def _silent(self, now: float) -> float:
         return now - max(self._started, self._arrivals[-1] if self._arrivals else 0.0)
 
@@ -100,8 +121,9 @@ class StreamMonitor:
         """
         Return the status for /diagnostics and begin a new period.
 
-        WARN where frames were dropped or stale since the last call or none came for too long,
-        ERROR where any failed or the worker is stuck; the message says which.
+        WARN where frames were dropped or stale since the last call, kept changing their size, or
+        none came for too long; ERROR where any failed, all were stale or the worker is stuck. The
+        message says which.
 
         :param silence: seconds without a frame that are too long; 0 never is.
         """
@@ -109,21 +131,30 @@ class StreamMonitor:
             now = time.monotonic()
             news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
             self._seen = Counter(self.counts)
+            resized, self._resizes_seen = self._resizes - self._resizes_seen, self._resizes
             values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
             if self._arrivals:
                 values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
-            for stage, seconds in self._latencies.items():
+            for key, seconds in {**{f'latency_{k}_ms': v for k, v in self._latencies.items()},
+                                 'stamp_age_ms': self._ages}.items():
                 if seconds:
                     low, high = np.percentile(seconds, (50, 95))
-                    values[f'latency_{stage}_ms'] = (
+                    values[key] = (
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
-            stuck = now - self._waiting_since if self._waiting_since else 0.0
             level, message = _verdict(news, self.last_error, 0 < silence < self._silent(now),
-                                      stuck, paused, bool(self._arrivals))
+                                      self._stuck(now), paused, bool(self._arrivals), resized)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+
+def state_status(name: str, state: str, error: str) -> DiagnosticStatus:
+    """Return the status of a camera whose node is not active; error is of its last transition."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN, name=name,
+        message=error or f'{state}: not segmenting', hardware_id=name,
+        values=[KeyValue(key='state', value=state)])
 
 
 def _rate(times: deque, now: float) -> float:
@@ -140,7 +171,7 @@ def _rate(times: deque, now: float) -> float:
 
 
 def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
-             paused: bool, begun: bool) -> tuple[bytes, str]:
+             paused: bool, begun: bool, resized: int) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
     if stuck > STUCK_SECONDS:
@@ -150,7 +181,13 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
     if paused:
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if news['stale']:
-        return DiagnosticStatus.WARN, f"{news['stale']} frames older than max_frame_age"
+        told = f"{news['stale']} frames older than max_frame_age"
+        if news['processed']:
+            return DiagnosticStatus.WARN, told
+        return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
+    if resized > 2:  # a camera that starts anew with another size is one
+        return DiagnosticStatus.WARN, (f'the size of frames changed {resized} times: does more '
+                                       'than one camera publish here?')
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
     if news['dropped']:

@@ -15,12 +15,13 @@
 """SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
 from collections.abc import Iterable
+import os
 import signal
 import sys
 import threading
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -36,7 +37,8 @@ from segnet_ros.checkpoint import find_weights, load_checkpoint
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.large_images import use_large_image_profile
-from segnet_ros.ros.lifecycle import refuse_impossible_transitions, transition
+from segnet_ros.ros.lifecycle import refuse_impossible_transitions, state_of, transition
+from segnet_ros.ros.monitor import state_status
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
     class_specs, declare, has_default, parameter_error, PARAMETERS, ParameterSpec,
@@ -49,6 +51,11 @@ from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
 SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
+IDLE_PERIOD = 1.0  # seconds between messages on /diagnostics while the node is not active
+# Seconds that a worker has to end. `ros2 launch` kills ten seconds after its SIGINT, and Fast DDS
+# leaves a killed process's shared memory behind.
+STOP_SECONDS = 8.0
+HUNG_SECONDS = 30.0  # without an end to any frame, after which a GPU is taken for hung
 
 
 class SegNetNode(LifecycleNode):
@@ -67,7 +74,8 @@ class SegNetNode(LifecycleNode):
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
-        self.lost_device: str | None = None  # why, once the GPU is lost
+        self.failure: str | None = None  # why the process must end, once it must
+        self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
         self._network = self._info = self._spare = self._frames = self._device = None
         self._spare_lock = threading.Lock()
@@ -77,6 +85,12 @@ class SegNetNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
         self._timers_running = []
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, '/diagnostics', 10,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        # Steady time: a paused bag or a clock that jumps must not silence the node.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(IDLE_PERIOD, self._tell_state, clock=self._steady)
 
     def _value(self, name: str):
         return self.get_parameter(name).value
@@ -103,9 +117,7 @@ class SegNetNode(LifecycleNode):
             self._cameras.append(Camera(self, name, label_set, self._build_segmenter))
         if LabelInfo is None:
             self.get_logger().warn('vision_msgs is not installed: no label_info is published')
-        self._diagnostics = self.create_publisher(
-            DiagnosticArray, '/diagnostics', 10,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self.enabled = True
         self._configured = True
         self.get_logger().info(
             f'{self._info.architecture} of width {self._info.width} with '
@@ -129,9 +141,7 @@ class SegNetNode(LifecycleNode):
         for thread in self._workers:
             thread.start()
         periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}
-        # Steady time: a paused bag or a clock that jumps must not silence the node.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers_running = [self.create_timer(period, callback, clock=steady)
+        self._timers_running = [self.create_timer(period, callback, clock=self._steady)
                                 for callback, period in periods.items() if period]
         self._tell_of_unknown_parameters()
 
@@ -164,20 +174,23 @@ class SegNetNode(LifecycleNode):
         if self._workers:
             for camera in self._frames.close():
                 camera.monitor.count('dropped')
+            end = time.monotonic() + STOP_SECONDS
             for thread in self._workers:
-                thread.join()
+                thread.join(max(0.0, end - time.monotonic()))
+            if any(thread.is_alive() for thread in self._workers):
+                self.give_up(f'a worker hangs: it did not end in {STOP_SECONDS:.0f} s')
             self._workers = []
 
     def _release(self):
         self._stop()
+        if self.failure:
+            return  # a worker that hangs has it all still, and CUDA cannot take its own back
         for camera in self._cameras:
             camera.destroy()
-        if self._configured:
-            self.destroy_publisher(self._diagnostics)
         self._cameras = []
         self._network = self._info = self._spare = self._frames = None
         self._configured = False
-        if torch.cuda.is_initialized() and not self.lost_device:
+        if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
     def _check_parameters(self, names: Iterable[str]):
@@ -221,14 +234,33 @@ class SegNetNode(LifecycleNode):
     def _watch(self):
         for camera in self._cameras:
             camera.watch(self.settings)
+            # No error comes of a driver that hangs; a CPU is only slow.
+            if self._device.type == 'cuda' and camera.monitor.stuck_seconds() > HUNG_SECONDS:
+                self.give_up(f'the GPU hangs: no frame finished for {HUNG_SECONDS:.0f} s')
+
+    def _tell_state(self):
+        """Say on /diagnostics, while the node is not active, that and why it is silent."""
+        if self._timers_running or not self._value('diagnostics_period'):
+            return
+        try:
+            names = parse_camera_names(self._value('camera_names'))
+        except ValueError:  # which configuring it will tell of
+            names = ['']
+        self._publish_diagnostics([
+            state_status(self._status_name(name), state_of(self), self.transition_error)
+            for name in names])
 
     def _diagnose(self):
         facts = {**self._facts, 'memory': _memory(self._device), 'enabled': str(self.enabled)}
-        statuses = []
-        for camera in self._cameras:
-            name = f'{self.get_fully_qualified_name()[1:]}: {camera.name or "camera"}'
-            statuses.append(camera.monitor.status(
-                name, facts, self.settings.no_image_warning_period, not self.enabled))
+        self._publish_diagnostics([
+            camera.monitor.status(self._status_name(camera.name), facts,
+                                  self.settings.no_image_warning_period, not self.enabled)
+            for camera in self._cameras])
+
+    def _status_name(self, camera_name: str) -> str:
+        return f'{self.get_fully_qualified_name()[1:]}: {camera_name or "camera"}'
+
+    def _publish_diagnostics(self, statuses: list[DiagnosticStatus]):
         msg = DiagnosticArray(status=statuses)
         msg.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(msg)
@@ -251,16 +283,21 @@ class SegNetNode(LifecycleNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
         self.enabled = request.data
         response.success = True
-        response.message = 'segmenting' if request.data else 'paused'
+        response.message = ('paused' if not request.data else 'segmenting' if self._timers_running
+                            else f'will segment once active; now {state_of(self)}')
         return response
 
     def lose_device(self, error: Exception):
         """Take note that the GPU failed: CUDA answers this process with errors from now on."""
-        if self.lost_device is None:
-            self.lost_device = str(error)
+        self.give_up(f'the GPU cannot be used any more in this process ({error})')
+
+    def give_up(self, reason: str):
+        """Take note that nothing will come of this process any more, so that main() ends it."""
+        if self.failure is None:
+            self.failure = reason
             self.get_logger().fatal(
-                f'the GPU cannot be used any more in this process ({error}); it ends, so that '
-                'whoever started it can start it anew (respawn:=true of segnet.launch.py)')
+                f'{reason}; the process ends, so that whoever started it can start it anew '
+                '(respawn:=true of segnet.launch.py)')
 
     def destroy_node(self):
         """Stop the worker and give everything back before the node goes."""
@@ -301,9 +338,9 @@ def main(args=None) -> int:
             node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not (stop.is_set() or node.lost_device):
+        while not (stop.is_set() or node.failure):
             executor.spin_once(timeout_sec=SIGNAL_PERIOD)
-        return 1 if node.lost_device else 0
+        return 0
     except ParameterException as error:
         print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
         return 1
@@ -311,11 +348,20 @@ def main(args=None) -> int:
         # Python gives its handlers up before its process ends; a late signal would kill it then.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        try:
-            if node is not None:
-                node.destroy_node()
-        finally:
-            rclpy.try_shutdown()
+        _end(node)
+
+
+def _end(node: SegNetNode | None):
+    """Take the node down, and with it the process where the node cannot go on."""
+    try:
+        if node is not None:
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+    if node is not None and node.failure:
+        # Without Python's and CUDA's own end, which may crash or hang where a worker does.
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == '__main__':

@@ -101,17 +101,18 @@ class Outputs:
         self._publishers.clear()
         self._messages.clear()
 
-    def _subscribed(self, name: str) -> bool:
+    def subscribed(self, name: str) -> bool:
+        """Tell whether somebody listens to a topic, named without the camera."""
         return self._publishers[name].get_subscription_count() > 0
 
     def wanted(self) -> tuple[str, ...]:
         """Return what the segmenter must compute for those who listen now; () for nobody."""
         arrays = {topic.array for name, topic in IMAGE_TOPICS.items()
-                  if self._subscribed(name)
-                  or (topic.codec and self._subscribed(name + '/compressed'))}
-        if self._subscribed('statistics') or self._subscribed('class_fractions'):
+                  if self.subscribed(name)
+                  or (topic.codec and self.subscribed(name + '/compressed'))}
+        if self.subscribed('statistics') or self.subscribed('class_fractions'):
             arrays.add('statistics')
-        if self._subscribed('mask/camera_info'):
+        if self.subscribed('mask/camera_info'):
             arrays.add('label_map')
         return tuple(sorted(arrays))
 
@@ -147,14 +148,14 @@ class Outputs:
             array = getattr(segmentation, topic.array)
             if array is None:
                 continue
-            if self._subscribed(name):
+            if self.subscribed(name):
                 self._publish_image(name, topic.encoding, header, array)
-            if topic.codec and self._subscribed(name + '/compressed'):
+            if topic.codec and self.subscribed(name + '/compressed'):
                 self._publishers[name + '/compressed'].publish(
                     compressed_message(array, topic.codec, header, settings.jpeg_quality))
         # Who subscribed while the frame was segmented gets the next one's.
         if (camera_info is not None and segmentation.label_map is not None
-                and self._subscribed('mask/camera_info')):
+                and self.subscribed('mask/camera_info')):
             size = segmentation.label_map.shape
             self._publishers['mask/camera_info'].publish(scaled_info(camera_info, size, header))
         if segmentation.statistics is not None:
@@ -172,7 +173,8 @@ class Outputs:
     def _publish_numbers(self, header: Header, segmentation: Segmentation, settings: Settings):
         statistics = segmentation.statistics
         statuses = class_statuses(statistics, self._label_set, settings.alerts, self._title)
-        if settings.roi is not None and segmentation.label_map is not None:
+        if (settings.roi is not None and segmentation.label_map is not None
+                and self.subscribed('statistics')):
             region = region_statistics(segmentation.label_map, segmentation.confidence,
                                        len(self._label_set), settings.roi)
             statuses += class_statuses(region, self._label_set, settings.alerts,
@@ -180,6 +182,19 @@ class Outputs:
         self._publishers['statistics'].publish(statistics_message(header, statuses))
         self._publishers['class_fractions'].publish(
             fractions_message(statistics, self._label_set))
+
+
+def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:
+    """Return why a calibration cannot be that of images of size (height, width), or ''."""
+    width = (info.roi.width or info.width) / max(1, info.binning_x)
+    height = (info.roi.height or info.height) / max(1, info.binning_y)
+    if not (width and height):
+        return 'it gives no size'
+    # Scaled is well, cut is not: by how much and from where, its roi would have to say.
+    if abs(height * size[1] / width - size[0]) > 1 + 0.02 * size[0]:
+        return (f'it is for {width:.0f}x{height:.0f}, which has another shape than the images, '
+                f'{size[1]}x{size[0]}')
+    return ''
 
 
 def scaled_info(info: CameraInfo, size: tuple[int, int], header: Header) -> CameraInfo:
