@@ -22,7 +22,7 @@ from segnet_ros.segmentation import class_statistics, ClassStatistics
 
 class ClassCounter:
     """
-    Counts the classes of the output from the network's label map, which is smaller.
+    Counts the classes of the output, or of a window of it, from the network's smaller label map.
 
     The output repeats (or skips) whole rows and columns of it, so that all of its statistics
     follow exactly. Every class and void has a bin for each row, one for each column, and one for
@@ -38,21 +38,29 @@ class ClassCounter:
                  network_size: tuple[int, int], device: torch.device):
         height, width = network_size
         self._num_classes = num_classes
+        self._rows, self._columns = rows, columns
         bins = num_classes + 1
         self._split = (bins * height, bins * width, bins)
-        # How often each network row and column stands in the output, and what adds up.
-        self._row_weights = np.bincount(rows, minlength=height)
-        self._column_weights = np.bincount(columns, minlength=width)
-        column_weights = torch.from_numpy(self._column_weights).to(device)
-        row_weights = torch.from_numpy(self._row_weights).to(device)
-        self._by_row = column_weights.expand(height, width).contiguous()
-        self._by_column = row_weights[:, None].expand(height, width).contiguous()
-        self._by_pixel = self._by_row * self._by_column
+        self._by_row, self._by_column, self._by_pixel = (
+            torch.zeros(network_size, dtype=torch.int64, device=device) for _ in range(3))
         self._row_of = torch.arange(height, device=device)[:, None].expand(height, width)
         self._column_of = torch.arange(width, device=device).expand(height, width)
         self._bins, self._index, self._share = (
             torch.zeros(network_size, dtype=torch.int64, device=device) for _ in range(3))
         self.counts = torch.zeros(sum(self._split), dtype=torch.int64, device=device)
+        self.set_window(0, 0, len(rows), len(columns))
+
+    def set_window(self, top: int, left: int, bottom: int, right: int):
+        """Count from now on these rows and columns of the output, the last ones not among them."""
+        height, width = self._bins.shape
+        self._place = left, top
+        # How often each network row and column stands in the window, and what adds up.
+        self._row_weights = np.bincount(self._rows[top:bottom], minlength=height)
+        self._column_weights = np.bincount(self._columns[left:right], minlength=width)
+        # Into the same buffers: a CUDA graph reads them.
+        self._by_row.copy_(torch.from_numpy(self._column_weights))
+        self._by_column.copy_(torch.from_numpy(self._row_weights)[:, None])
+        torch.mul(self._by_row, self._by_column, out=self._by_pixel)
 
     def count(self, label: torch.Tensor, confidence: torch.Tensor):
         """
@@ -73,8 +81,8 @@ class ClassCounter:
         sums.scatter_add_(0, self._bins.view(-1), self._share.view(-1))
 
     def statistics(self, counts: np.ndarray) -> ClassStatistics:
-        """Return the statistics of the output from counts, which may have been copied back."""
+        """Return the statistics from counts, which may have been copied back."""
         rows, columns, sums = np.split(counts, np.cumsum(self._split)[:-1])
         bins = self._num_classes + 1
         return class_statistics(rows.reshape(bins, -1), columns.reshape(bins, -1), sums,
-                                self._row_weights, self._column_weights)
+                                self._row_weights, self._column_weights, self._place)

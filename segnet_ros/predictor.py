@@ -61,7 +61,7 @@ class Predictor:
         more frame.
 
         :param image: (H, W, 3) uint8 RGB.
-        :param outputs: which of segmenter.OUTPUTS to compute.
+        :param outputs: which of segmenter.ALL_OUTPUTS to compute.
         """
         height, width = image.shape[:2]
         segmenter = self._segmenters.pop((height, width), None)

@@ -71,6 +71,7 @@ class Segmentation:
     :param confidence: (H, W) uint8, round(255 * the largest softmax probability).
     :param color_mask: (H, W, 3) uint8 RGB, each class in its palette colour.
     :param overlay: (H, W, 3) uint8 RGB, the colour mask blended over the image.
+    :param region_statistics: those of the segmenter's region; places are the whole picture's.
     """
 
     label_map: np.ndarray | None = None
@@ -78,10 +79,12 @@ class Segmentation:
     color_mask: np.ndarray | None = None
     overlay: np.ndarray | None = None
     statistics: ClassStatistics | None = None
+    region_statistics: ClassStatistics | None = None
 
 
 def class_statistics(rows: np.ndarray, columns: np.ndarray, confidence_sums: np.ndarray,
-                     row_weights: np.ndarray, column_weights: np.ndarray) -> ClassStatistics:
+                     row_weights: np.ndarray, column_weights: np.ndarray,
+                     place: tuple[int, int] = (0, 0)) -> ClassStatistics:
     """
     Return the statistics of the output label map from the profiles of the network's label map.
 
@@ -94,16 +97,19 @@ def class_statistics(rows: np.ndarray, columns: np.ndarray, confidence_sums: np.
     :param confidence_sums: (C + 1,) sum of the confidence (0 to 255) over output pixels.
     :param row_weights: (h,) how often each network row stands in the output.
     :param column_weights: (w,) likewise for columns.
+    :param place: x, y in the output of the first row and column that the weights are of.
     """
     counts = rows @ row_weights
     present = np.maximum(counts, 1)
     y, height, center_y = _extent(rows, row_weights, present)
     x, width, center_x = _extent(columns, column_weights, present)
-    centroids = np.where(counts[:, None] > 0, np.stack([center_x, center_y], 1), np.nan)
+    occupied = counts[:, None] > 0
+    boxes = np.stack([x, y, width, height], 1) + occupied * (*place, 0, 0)
+    centroids = np.where(occupied, np.stack([center_x, center_y], 1) + place, np.nan)
     return ClassStatistics(
         pixel_counts=counts[:-1], void_count=int(counts[-1]),
         mean_confidence=(confidence_sums / (255.0 * present))[:-1],
-        bounding_boxes=np.stack([x, y, width, height], 1)[:-1], centroids=centroids[:-1])
+        bounding_boxes=boxes[:-1], centroids=centroids[:-1])
 
 
 def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
@@ -119,34 +125,21 @@ def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
     return first * any_occupied, (last - first) * any_occupied, mean
 
 
+def region_window(region: tuple[float, float, float, float],
+                  size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """
+    Return the rows and columns of a region as top, left, bottom, right; the last two are outside.
+
+    :param region: x, y, width, height as shares of the picture; at least one pixel is taken.
+    :param size: (height, width) in pixels.
+    """
+    height, width = size
+    left = min(_edge(region[0], width), width - 1)
+    top = min(_edge(region[1], height), height - 1)
+    return (top, left, max(top + 1, _edge(region[1] + region[3], height)),
+            max(left + 1, _edge(region[0] + region[2], width)))
+
+
 def _edge(share: float, size: int) -> int:
     """Return the pixel at which one region ends and the next begins, sums or not."""
     return round(share * size - 1e-6)
-
-
-def region_statistics(label_map: np.ndarray, confidence: np.ndarray, num_classes: int,
-                      region: tuple[float, float, float, float]) -> ClassStatistics:
-    """
-    Return the statistics of a part of a label map; places are in the whole map's pixels.
-
-    :param label_map: (H, W) uint8 class ids, VOID for none.
-    :param confidence: (H, W) uint8, 255 for certainty.
-    :param region: x, y, width, height as shares of the map; at least one pixel is taken.
-    """
-    height, width = label_map.shape
-    x = min(_edge(region[0], width), width - 1)
-    y = min(_edge(region[1], height), height - 1)
-    right = max(x + 1, _edge(region[0] + region[2], width))
-    bottom = max(y + 1, _edge(region[1] + region[3], height))
-    bins = np.minimum(label_map[y:bottom, x:right], num_classes).astype(np.intp)
-    sums = np.bincount(bins.ravel(), confidence[y:bottom, x:right].ravel(), num_classes + 1)
-    rows, columns = (
-        np.bincount((bins * n + place).ravel(), minlength=(num_classes + 1) * n).reshape(-1, n)
-        for n, place in ((bins.shape[0], np.arange(bins.shape[0])[:, None]),
-                         (bins.shape[1], np.arange(bins.shape[1]))))
-    ones = [np.ones(n, np.int64) for n in bins.shape]
-    statistics = class_statistics(rows, columns, sums, *ones)
-    present = statistics.pixel_counts > 0
-    statistics.bounding_boxes[present, :2] += (x, y)
-    statistics.centroids[:] += (x, y)
-    return statistics

@@ -28,9 +28,10 @@ from segnet_ros.class_counter import ClassCounter
 from segnet_ros.cuda_graph import CudaGraph, host_buffer
 from segnet_ros.labels import VOID
 from segnet_ros.networks.build import Network
-from segnet_ros.segmentation import ClassStatistics, Segmentation
+from segnet_ros.segmentation import ClassStatistics, region_window, Segmentation
 
 OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
+ALL_OUTPUTS = (*OUTPUTS, 'region_statistics')
 _ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
 
 
@@ -129,8 +130,9 @@ class Segmenter:
                                                         strict=True))
         self._rows = torch.from_numpy(rows).to(self.device)
         self._columns = torch.from_numpy(columns).to(self.device)
-        self._counter = ClassCounter(self._num_classes, rows, columns, self.network_size,
-                                     self.device)
+        self._counters = {
+            name: ClassCounter(self._num_classes, rows, columns, self.network_size, self.device)
+            for name in ('statistics', 'region_statistics')}
 
     def _allocate_outputs(self):
         height, width = self.network_size
@@ -139,10 +141,11 @@ class Segmenter:
             'label_map': self._empty((out_height, out_width), torch.uint8),
             'confidence': self._empty((out_height, out_width), torch.uint8),
             'color_mask': self._empty((out_height, out_width, 3), torch.uint8),
-            'overlay': self._empty((out_height, out_width, 3), torch.uint8)}
+            'overlay': self._empty((out_height, out_width, 3), torch.uint8),
+            **{name: counter.counts for name, counter in self._counters.items()}}
         self._hosts = {
             name: host_buffer(tuple(t.shape), t.dtype, self.device) if self._on_cuda else t
-            for name, t in (*self._outputs.items(), ('counts', self._counter.counts))}
+            for name, t in self._outputs.items()}
         self._arrays = {name: t.numpy() for name, t in self._hosts.items()}
         self._wide_label = self._empty((height, out_width), torch.uint8)
         self._wide_index = self._empty((height, out_width), torch.int32)
@@ -175,12 +178,18 @@ class Segmenter:
         self._palette.copy_(torch.from_numpy(palette))
 
     @torch.inference_mode()
+    def set_region(self, region: tuple[float, float, float, float] | None):
+        """Set the part of the output that region_statistics are of; None for the whole."""
+        window = region_window(region or (0, 0, 1, 1), self.output_size)
+        self._counters['region_statistics'].set_window(*window)
+
+    @torch.inference_mode()
     def segment(self, image: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> Segmentation:
         """
         Segment one frame; the arrays returned are valid until the next call.
 
         :param image: camera_size + (3,) uint8 RGB; any strides.
-        :param outputs: which of OUTPUTS to compute (on CUDA: to copy back).
+        :param outputs: which of ALL_OUTPUTS to compute (on CUDA: to copy back).
         :raises ValueError: where the image is not of that shape and dtype.
         """
         self.load(image)
@@ -220,8 +229,9 @@ class Segmenter:
     def postprocess(self, logits: torch.Tensor, outputs: tuple[str, ...]):
         """Turn logits (num_classes, h, w) into the outputs, on the device."""
         self._classify(logits)
-        if 'statistics' in outputs:
-            self._count()
+        for name in self._counters:
+            if name in outputs:
+                self._count(name)
         if 'label_map' in outputs:
             self._spread(self._label, self._outputs['label_map'])
         if 'confidence' in outputs:
@@ -234,19 +244,15 @@ class Segmenter:
     def copy_back(self, outputs: tuple[str, ...]):
         """Enqueue the copies of the outputs from the CUDA device."""
         for name in outputs:
-            if name == 'statistics':
-                self._hosts['counts'].copy_(self._counter.counts, non_blocking=True)
-            else:
-                self._hosts[name].copy_(self._outputs[name], non_blocking=True)
+            self._hosts[name].copy_(self._outputs[name], non_blocking=True)
 
     def results(self, outputs: tuple[str, ...]) -> Segmentation:
         """Return views of the outputs on the host."""
-        arrays = {name: self._arrays[name] for name in outputs if name != 'statistics'}
-        if 'statistics' in outputs:
-            arrays['statistics'] = self._statistics()
-        return Segmentation(**arrays)
+        return Segmentation(**{
+            name: self._statistics(name) if name in self._counters else self._arrays[name]
+            for name in outputs})
 
-    def _stages(self, outputs: tuple[str, ...] = OUTPUTS) -> torch.Tensor:
+    def _stages(self, outputs: tuple[str, ...] = ALL_OUTPUTS) -> torch.Tensor:
         logits = self._network(self.preprocess().permute(2, 0, 1)[None])
         self.postprocess(logits[0], outputs)
         return logits
@@ -277,8 +283,8 @@ class Segmenter:
         self._label.bitwise_or_(self._void)
         self._probability.copy_(self._sum.mul_(255).round_())
 
-    def _count(self):
-        self._counter.count(self._label, self._probability)
+    def _count(self, name: str):
+        self._counters[name].count(self._label, self._probability)
 
     def _widen(self, source: torch.Tensor):
         """Repeat (or skip) columns of an (h, w) uint8 map to the output's width."""
@@ -306,5 +312,5 @@ class Segmenter:
         self._blend.add_(self._blend_mask).bitwise_right_shift_(7)
         self._outputs['overlay'].copy_(self._blend)
 
-    def _statistics(self) -> ClassStatistics:
-        return self._counter.statistics(self._arrays['counts'])
+    def _statistics(self, name: str) -> ClassStatistics:
+        return self._counters[name].statistics(self._arrays[name])

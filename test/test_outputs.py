@@ -16,6 +16,7 @@
 
 from unittest.mock import MagicMock
 
+from class_numbers import statistics_of
 import cv2
 import numpy as np
 import pytest
@@ -24,10 +25,9 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from segnet_ros.labels import LabelSet, VOID
-from segnet_ros.ros import outputs as outputs_module
 from segnet_ros.ros.outputs import calibration_trouble, Outputs
 from segnet_ros.ros.settings import Settings
-from segnet_ros.segmentation import region_statistics, Segmentation
+from segnet_ros.segmentation import Segmentation
 
 LABELS = LabelSet('toy', ('road', 'car'), ((10, 20, 230), (255, 64, 32)))
 HEADER = Header(frame_id='front')
@@ -64,7 +64,7 @@ def settings(jpeg_quality=90, roi=None):
                     palette=LABELS.palette())
 
 
-def segmentation():
+def segmentation(region=(0.0, 0.0, 1.0, 1.0)):
     """Return a frame's results: a car in the lower right quarter, void in a corner."""
     label_map = np.zeros((40, 60), np.uint8)
     label_map[20:, 30:], label_map[0, 0] = 1, VOID
@@ -73,7 +73,7 @@ def segmentation():
     blocks = np.random.default_rng(0).integers(0, 256, (10, 15, 3), np.uint8)
     image = blocks.repeat(4, 0).repeat(4, 1)
     return Segmentation(label_map, confidence, colors, colors // 2 + image // 2,
-                        region_statistics(label_map, confidence, 2, (0, 0, 1, 1)))
+                        statistics_of(label_map, 2), statistics_of(label_map, 2, region))
 
 
 def decoded(msg):
@@ -111,7 +111,7 @@ def test_jpeg_quality_is_the_overlay_s_alone(topics):
 
 def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     outputs, publishers = topics
-    outputs.publish(HEADER, segmentation(), settings(roi=(0.5, 0.25, 0.5, 0.5)), None)
+    outputs.publish(HEADER, segmentation((0.5, 0.25, 0.5, 0.5)), settings(), None)
     [msg] = publishers['statistics'].sent
     assert msg.header == HEADER
     places = {s.name: {v.key: v.value for v in s.values} for s in msg.status}
@@ -139,14 +139,6 @@ def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, tro
     assert found.startswith(trouble) and bool(found) == bool(trouble)
 
 
-def test_a_region_is_not_counted_for_the_fractions_alone(topics, monkeypatch):
-    outputs, publishers = topics
-    publishers['statistics'].subscribers = 0
-    monkeypatch.setattr(outputs_module, 'region_statistics', lambda *_: 1 / 0)
-    outputs.publish(HEADER, segmentation(), settings(roi=(0.5, 0.25, 0.5, 0.5)), None)
-    assert publishers['class_fractions'].sent
-
-
 @pytest.mark.parametrize(('topic', 'wanted'), [
     ('mask', ('label_map',)), ('mask/compressed', ('label_map',)),
     ('mask/camera_info', ('label_map',)), ('confidence', ('confidence',)),
@@ -162,6 +154,4 @@ def test_what_one_subscriber_makes_the_network_compute_and_gets(topics, topic, w
     outputs.publish(HEADER, Segmentation(**{name: getattr(whole, name) for name in wanted}),
                     settings(), CameraInfo(width=60, height=40))
     sent = {name for name, publisher in publishers.items() if publisher.sent}
-    if wanted == ('statistics',):  # the two are cheap: who takes one of them may get both sent
-        sent -= {'statistics', 'class_fractions'} - {topic}
     assert sent == ({topic} if wanted else set())

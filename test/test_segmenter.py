@@ -32,7 +32,8 @@ from segnet_ros.networks.build import ARCHITECTURES
 from segnet_ros.onednn import onednn_is_available, PackedConvolution
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.segmenter import fit_input_size, OUTPUTS, Segmenter
+from segnet_ros.segmentation import region_window
+from segnet_ros.segmenter import ALL_OUTPUTS, fit_input_size, OUTPUTS, Segmenter
 from segnet_ros.segmenter_batch import SegmenterBatch
 
 SIZES = [(48, 64), (47, 61), (120, 200), (20, 24)]
@@ -118,6 +119,34 @@ def test_statistics_describe_the_label_map_exactly(info, size, threshold):
         assert statistics.mean_confidence[class_id] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize('size', SIZES)
+def test_statistics_of_a_region_are_those_of_its_pixels(info, size):
+    """And change with the region at once, in the same buffers."""
+    segmenter = build_segmenter(info, size)
+    image = random_image(size)
+    wanted = ('label_map', 'confidence', 'statistics', 'region_statistics')
+    for region in [(0.1, 0.3, 0.55, 0.6), (0.5, 0.0, 0.5, 1.0), (0.34, 0.4, 0.001, 0.001), None]:
+        segmenter.set_region(region)
+        result = segmenter.segment(image, wanted)
+        top, left, bottom, right = region_window(region or (0, 0, 1, 1), size)
+        label_map = result.label_map[top:bottom, left:right]
+        found = result.region_statistics
+        assert found.pixel_counts.sum() + found.void_count == label_map.size
+        for class_id in range(11):
+            y, x = np.nonzero(label_map == class_id)
+            assert found.pixel_counts[class_id] == len(y)
+            if not len(y):
+                assert not found.bounding_boxes[class_id].any()
+                assert np.isnan(found.centroids[class_id]).all()
+                continue
+            box = (left + x.min(), top + y.min(), np.ptp(x) + 1, np.ptp(y) + 1)
+            assert tuple(found.bounding_boxes[class_id]) == box
+            assert found.centroids[class_id] == pytest.approx((left + x.mean(), top + y.mean()))
+            confidence = result.confidence[top:bottom, left:right][label_map == class_id]
+            assert found.mean_confidence[class_id] == pytest.approx(confidence.mean() / 255)
+        assert result.statistics.pixel_counts.sum() == size[0] * size[1]  # the whole's stay its
+
+
 @pytest.mark.parametrize('size', [(1, 1), (1, 7), (2, 900), (1080, 1920)])
 def test_cameras_of_any_size(info, size):
     result = build_segmenter(info, size).segment(random_image(size))
@@ -169,11 +198,13 @@ def test_output_sizes(info):
 def test_only_what_is_asked_for_comes_out(info):
     segmenter = build_segmenter(info, (48, 64))
     image = random_image((48, 64))
-    everything = {name: getattr(segmenter.segment(image), name) for name in OUTPUTS}
-    for name in OUTPUTS:
+    result = segmenter.segment(image)
+    assert result.region_statistics is None  # unless asked for
+    everything = {name: getattr(result, name) for name in OUTPUTS}
+    for name in ALL_OUTPUTS:
         alone = segmenter.segment(image, (name,))
-        assert [n for n in OUTPUTS if getattr(alone, n) is not None] == [name]
-        if name != 'statistics':
+        assert [n for n in ALL_OUTPUTS if getattr(alone, n) is not None] == [name]
+        if 'statistics' not in name:
             assert (getattr(alone, name) == everything[name]).all()
 
 
@@ -322,7 +353,7 @@ def check_batch(network, info, same):
     sizes = [(48, 64), (96, 128), (48, 64)]
     batch = SegmenterBatch(*(Segmenter(network, info, size) for size in sizes))
     alone = [Segmenter(network, info, size) for size in sizes]
-    outputs = [OUTPUTS, ('label_map', 'statistics'), ('overlay',)]
+    outputs = [OUTPUTS, ('label_map', 'statistics', 'region_statistics'), ('overlay',)]
     for seed in range(2):
         images = [random_image(size, seed + i) for i, size in enumerate(sizes)]
         for result, segmenter, image, its_outputs in zip(
@@ -367,7 +398,13 @@ def test_the_graph_computes_what_the_cpu_computes(info, architecture, width):
     image = random_image(size)
     network = prepare(build_network(info), torch.device('cuda'), torch.float32)
     on_gpu = Segmenter(network, info, size)
-    result, expected = on_gpu.segment(image), build_segmenter(info, size).segment(image)
+    on_cpu, region = build_segmenter(info, size), (0.1, 0.3, 0.55, 0.6)
+    for segmenter in (on_gpu, on_cpu):  # the graph was captured with another
+        segmenter.set_region(region)
+    result, expected = (s.segment(image, ALL_OUTPUTS) for s in (on_gpu, on_cpu))
+    difference = (result.region_statistics.pixel_counts
+                  - expected.region_statistics.pixel_counts)
+    assert np.abs(difference).sum() < 0.01 * image.shape[0] * image.shape[1]
     assert (result.label_map == expected.label_map).mean() > 0.995
     assert np.abs(result.confidence.astype(int) - expected.confidence).mean() < 1
     allocated = torch.cuda.memory_stats()['allocation.all.allocated']

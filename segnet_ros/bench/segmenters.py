@@ -104,7 +104,7 @@ def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
         timed('copy out', segmenter.copy_back)(OUTPUTS)
     else:
         del spent['copy out']  # the results are where they are read
-    timed('statistics', segmenter._statistics)()
+    timed('statistics', segmenter._statistics)('statistics')
     return spent
 
 

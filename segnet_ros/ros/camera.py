@@ -245,7 +245,7 @@ class Camera:
         if not wanted:
             return self.monitor.count('unwatched')
         if settings.roi is not None and self.outputs.subscribed('statistics'):
-            wanted = tuple({*wanted, 'label_map', 'confidence'})
+            wanted = (*wanted, 'region_statistics')
         try:
             image = image_from_message(msg)
         except ImageConversionError as error:

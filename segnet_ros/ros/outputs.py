@@ -27,8 +27,8 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.legend import draw_legend
 from segnet_ros.ros.conversions import compressed_message, preallocated_image
 from segnet_ros.ros.settings import Settings
-from segnet_ros.ros.statistics import class_statuses, fractions_message, statistics_message
-from segnet_ros.segmentation import region_statistics, Segmentation
+from segnet_ros.ros.statistics import class_statuses, fractions_message
+from segnet_ros.segmentation import Segmentation
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -171,17 +171,16 @@ class Outputs:
         self._publishers[name].publish(msg)
 
     def _publish_numbers(self, header: Header, segmentation: Segmentation, settings: Settings):
-        statistics = segmentation.statistics
-        statuses = class_statuses(statistics, self._label_set, settings.alerts, self._title)
-        if (settings.roi is not None and segmentation.label_map is not None
-                and self.subscribed('statistics')):
-            region = region_statistics(segmentation.label_map, segmentation.confidence,
-                                       len(self._label_set), settings.roi)
-            statuses += class_statuses(region, self._label_set, settings.alerts,
-                                       self._title + '/roi')
-        self._publishers['statistics'].publish(statistics_message(header, statuses))
-        self._publishers['class_fractions'].publish(
-            fractions_message(statistics, self._label_set))
+        if self.subscribed('statistics'):
+            statuses = []
+            for statistics, title in ((segmentation.statistics, self._title),
+                                      (segmentation.region_statistics, self._title + '/roi')):
+                if statistics is not None:
+                    statuses += class_statuses(statistics, self._label_set, settings.alerts, title)
+            self._publishers['statistics'].publish(DiagnosticArray(header=header, status=statuses))
+        if self.subscribed('class_fractions'):
+            self._publishers['class_fractions'].publish(
+                fractions_message(segmentation.statistics, self._label_set))
 
 
 def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:

@@ -62,6 +62,7 @@ class Segmenters:
             segmenter.set_confidence_threshold(settings.confidence_threshold)
             segmenter.set_overlay_alpha(settings.overlay_alpha)
             segmenter.set_palette(settings.palette)
+            segmenter.set_region(settings.roi)
         try:
             yield segmenter
         finally:

@@ -43,11 +43,6 @@ def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dic
     return statuses
 
 
-def statistics_message(header: Header, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
-    """Return the statuses under the frame's own header."""
-    return DiagnosticArray(header=header, status=statuses)
-
-
 def fractions_message(statistics: ClassStatistics, label_set: LabelSet) -> Float32MultiArray:
     """Return one float a class in id order; the dimension's label holds the class names."""
     msg = Float32MultiArray(data=statistics.fractions.tolist())
