@@ -39,7 +39,8 @@ from segnet_ros.split_bag import read_entry, SplitBag
 
 FILE_FRAMES = 1000  # a file of the new bag; so much is done again after a kill
 DECODERS = 4  # threads; large images take longer to decode than a GPU to segment
-DECODED_AHEAD = 8  # messages in memory while the network works
+DECODED_AHEAD = 8  # images, while the network works
+BYTES_AHEAD = 256 * 2**20  # of all messages in memory meanwhile
 
 Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
 
@@ -202,9 +203,14 @@ def _decode_ahead(messages: Iterable[RawMessage], cameras: Container[str], pool:
                   ) -> Iterator[tuple[RawMessage, 'Future[Decoded] | None']]:
     """Yield each message, with its image where it is one, decoded while the network works."""
     waiting: deque[tuple[RawMessage, Future[Decoded] | None]] = deque()
+    images = size = 0
     for message in messages:
         image = pool.submit(decode_message, message) if message.topic in cameras else None
         waiting.append((message, image))
-        if len(waiting) > DECODED_AHEAD:
-            yield waiting.popleft()
+        images, size = images + (image is not None), size + len(message.cdr)
+        # Images alone are counted: between two of a bag's there may be hundreds of other messages.
+        while images > DECODED_AHEAD or size > BYTES_AHEAD:
+            first, its_image = waiting.popleft()
+            images, size = images - (its_image is not None), size - len(first.cdr)
+            yield first, its_image
     yield from waiting

@@ -38,7 +38,7 @@ LONGEST_GAP = 10.0  # seconds
 
 class DriveReport:
     """
-    Collects frames one by one in constant memory, then writes the report, in a `with` block.
+    Collects frames one by one, keeps the sheet's alone, then writes the report: a `with` block.
 
     Files in the folder: video.mp4 (input above, segmentation below), contact_sheet.png,
     summary.json. Those of an earlier report are removed first. Where the block ends with an

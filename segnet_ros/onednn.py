@@ -84,7 +84,8 @@ class QuantizedConvolution(nn.Module):
     :param out_steps: likewise of the output, which is then cut off below 0 and above 255 levels;
         None for plain values, as of a classifier.
     :param out_dtype: uint8, or a floating dtype: then the levels are not rounded, but lie 0.5
-        higher, so that cutting off rounds them.
+        higher, so that cutting off rounds them (in bfloat16, whose own steps are 0.5 from 64 and 1
+        from 128, often to one level more).
     """
 
     def __init__(self, conv: nn.Conv2d, in_steps: torch.Tensor, out_steps: torch.Tensor | None,

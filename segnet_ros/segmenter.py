@@ -20,6 +20,8 @@ code on every device and write only into buffers, so that what runs on a CPU is 
 captures. Knows nothing of ROS.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -103,7 +105,7 @@ class Segmenter:
         self._image = self._host_image.to(self.device) if self._on_cuda else self._host_image
         # CUDA's antialiased resize has no uint8; half precision holds 0 to 255 exactly.
         resize_dtype = torch.float16 if self._on_cuda else torch.uint8
-        self._wide = self._image if not self._on_cuda else self._empty(
+        self._source = self._image if not self._on_cuda else self._empty(
             (*self.camera_size, 3), resize_dtype)
         self._small = self._empty((height, width, 3), resize_dtype)
         self._normalised = self._empty((height, width, 3), torch.float32)
@@ -155,11 +157,11 @@ class Segmenter:
         self._alphas = self._empty((2,), torch.int16)
         self._blend = self._empty((out_height, out_width, 3), torch.int16)
         self._blend_mask = self._empty((out_height, out_width, 3), torch.int16)
-        same = {self.camera_size: self._wide, self.network_size: self._small}
+        same = {self.camera_size: self._source, self.network_size: self._small}
         self._under = same.get(self.output_size)
         self._under_own = self._under is None
         if self._under_own:
-            self._under = self._empty((out_height, out_width, 3), self._wide.dtype)
+            self._under = self._empty((out_height, out_width, 3), self._source.dtype)
 
     @torch.inference_mode()
     def set_overlay_alpha(self, alpha: float):
@@ -218,9 +220,9 @@ class Segmenter:
 
     def preprocess(self) -> torch.Tensor:
         """Return the network's input: (h, w, 3) of network_size, scaled and normalised."""
-        if self._wide is not self._image:
-            self._wide.copy_(self._image)
-        self._resize(self._wide, self._small)
+        if self._source is not self._image:
+            self._source.copy_(self._image)
+        self._resize(self._source, self._small)
         rows = self._normalised.view(self.network_size[0], -1)
         # Types are changed by copies alone: arithmetic that changes them allocates.
         rows.copy_(self._small.view(rows.shape)).mul_(self._scale).sub_(self._shift)
@@ -248,9 +250,10 @@ class Segmenter:
 
     def results(self, outputs: tuple[str, ...]) -> Segmentation:
         """Return views of the outputs on the host."""
-        return Segmentation(**{
+        found: dict[str, Any] = {
             name: self._statistics(name) if name in self._counters else self._arrays[name]
-            for name in outputs})
+            for name in outputs}
+        return Segmentation(**found)
 
     def _stages(self, outputs: tuple[str, ...] = ALL_OUTPUTS) -> torch.Tensor:
         logits = self._network(self.preprocess().permute(2, 0, 1)[None])
@@ -306,7 +309,7 @@ class Segmenter:
 
     def _overlay(self):
         if self._under_own:
-            self._resize(self._wide, self._under)
+            self._resize(self._source, self._under)
         self._blend.copy_(self._under).mul_(self._alphas[0])
         self._blend_mask.copy_(self._outputs['color_mask']).mul_(self._alphas[1])
         self._blend.add_(self._blend_mask).bitwise_right_shift_(7)

@@ -30,6 +30,7 @@ import numpy as np
 
 from segnet_ros.whole_file import whole_file
 
+ENCODER = 'libx264'
 # x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
 TICKS = 100  # in the time of a frame: cameras do not keep to theirs
@@ -109,6 +110,9 @@ class VideoWriter:
             raise ValueError(f'{fps} frames a second: the rate must be above 0, at most 1000')
         self._rate = Fraction(fps).limit_denominator(1001)
         self._av = _import_av()
+        if ENCODER not in self._av.codecs_available:
+            raise ValueError(f"PyAV's FFmpeg here has no {ENCODER}, which videos are written "
+                             'with: pip install av brings one that has')
         self._file = ExitStack()  # closing it puts the file in its place
         self._container: Any = None
         self._stream: Any = None
@@ -164,7 +168,7 @@ class VideoWriter:
         # The index in front, so that a browser need not load all before it plays.
         self._container = self._av.open(str(part), 'w', format='mp4',
                                         options={'movflags': 'faststart'})
-        self._stream = self._container.add_stream('libx264', self._rate, options=QUALITY)
+        self._stream = self._container.add_stream(ENCODER, self._rate, options=QUALITY)
         height, width = shape[:2]
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = 'yuv420p'

@@ -15,6 +15,7 @@
 """Check what the demo page shows, without a browser."""
 
 import base64
+import contextlib
 import math
 from pathlib import Path
 import random
@@ -33,6 +34,7 @@ import torch
 
 from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
+from segnet_ros.page import layout
 from segnet_ros.page.clips import segment_clip
 from segnet_ros.page.layout import build_page, model_choices, serve
 from segnet_ros.page.models import KEPT_SIZES, Models, Result, shipped_weights
@@ -372,6 +374,25 @@ def test_whoever_goes_leaves_no_work_behind(tmp_path, clip):
     next(steps)
     steps.close()
     assert len(segmented) == 1
+
+
+@pytest.mark.parametrize('trouble', [ValueError('its size changes'), RuntimeError('no memory'),
+                                     GeneratorExit()])
+def test_a_clip_that_fails_leaves_no_file_behind(models, clip, tmp_path, monkeypatch, trouble):
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
+    (tmp_path / 'cache').mkdir()
+    page = build_page(models, drive_samples(), {'drive': DriveStreets()})
+    [segment] = [f.fn for f in page.fns.values() if f.name == 'segment']
+
+    def failing(path, target, *args):
+        target.write_bytes(b'half')
+        yield 0.5
+        raise trouble
+    monkeypatch.setattr(layout.clips, 'segment_clip', failing)
+    before = sorted((tmp_path / 'cache').iterdir())  # the samples
+    with contextlib.suppress(RuntimeError, GeneratorExit):
+        list(segment(models.names[0], str(clip), progress=lambda *_, **__: None))
+    assert sorted((tmp_path / 'cache').iterdir()) == before
 
 
 def test_a_clip_does_not_show_the_files_it_names(tmp_path, clip):

@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,11 +34,12 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from small_network import write_small_checkpoint
 import torch
 
+from segnet_ros import bag_segmentation
 from segnet_ros.bag_cameras import result_prefixes
 from segnet_ros.bag_folder import find_jobs, segment_bags
 from segnet_ros.bag_segmentation import BagOptions, segment_bag
-from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, read_messages, TYPES, \
-    write_bag
+from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, RawMessage, \
+    read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
@@ -468,3 +470,31 @@ def test_images_decode_to_what_was_recorded(bag):
     """The comparison above rests on this."""
     for message, frame in zip(read_messages(bag), drive(7), strict=True):
         np.testing.assert_array_equal(decode_message(message)[2], frame.image)
+
+
+def message(topic, size=10):
+    return RawMessage(topic, '', 0, bytes(size))
+
+
+@pytest.mark.parametrize('others', [0, 1, 20])
+def test_images_are_decoded_ahead_whatever_lies_between_them(monkeypatch, others):
+    monkeypatch.setattr(bag_segmentation, 'decode_message', lambda message: message)
+    messages = [m for _ in range(30) for m in (message('image'), *[message('imu')] * others)]
+    begun, done = [], []
+    pool = SimpleNamespace(submit=lambda function, m: begun.append(m) or m)
+    for got, image in bag_segmentation._decode_ahead(messages, {'image'}, pool):
+        done.append(got)
+        if image is not None and len(begun) < 30:
+            seen = sum(m.topic == 'image' for m in done)
+            assert len(begun) == seen + bag_segmentation.DECODED_AHEAD
+    assert done == messages
+
+
+def test_what_lies_ahead_has_a_bound(monkeypatch):
+    monkeypatch.setattr(bag_segmentation, 'BYTES_AHEAD', 1000)
+    read = []
+    messages = (read.append(1) or message('lidar', 90) for _ in range(100))
+    ahead = bag_segmentation._decode_ahead(messages, {'image'}, None)
+    for number in range(1, 80):
+        next(ahead)
+        assert len(read) - number == 11

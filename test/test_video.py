@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from rendered_pictures import picture
 
+from segnet_ros import video as video_module
 from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 
@@ -179,3 +180,10 @@ def test_stack_puts_the_image_above():
     stacked = stack(image, below)
     assert stacked.shape == (4, 3, 3)
     assert (stacked[:2] == 1).all() and (stacked[2:] == 2).all()
+
+
+def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_module, 'ENCODER', 'libx999')
+    with pytest.raises(ValueError, match='has no libx999'):
+        VideoWriter(tmp_path / 'v.mp4', 5)
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,8 @@
 
 from contextlib import nullcontext
 from itertools import permutations
+import subprocess
+import sys
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -180,3 +182,30 @@ def test_where_it_went_wrong_is_told_once(batches):
     camera.segmenter.segment.side_effect = KeyError('another one')
     worker.process(take(camera), None)
     assert 'Traceback' in camera.told[-1]
+
+
+def test_a_batch_of_a_size_that_is_gone_does_not_come_back(monkeypatch, batches):
+    """Each thread has its own: one that still had frames of the size before would bring it."""
+    cameras = [Camera('front'), Camera('rear')]
+    workers = [Worker(MagicMock(), MagicMock(), together=2) for _ in range(2)]
+    assert workers[0]._batch is not workers[1]._batch
+    for image in (IMAGE, np.zeros((4, 4, 3), np.uint8)):
+        for worker in workers:
+            worker.process(take(*cameras, image=image), None)
+    assert [worker._batch.cache_info().currsize for worker in workers] == [1, 1]
+
+
+def test_workers_share_out_what_the_process_had_before_them():
+    program = """
+import threading, torch
+from segnet_ros.ros.worker import cpu_threads
+torch.set_num_threads(4)
+assert cpu_threads() == 4
+worker = threading.Thread(target=lambda: torch.set_num_threads(2))
+worker.start(); worker.join()
+found = []
+other = threading.Thread(target=lambda: found.extend((torch.get_num_threads(), cpu_threads())))
+other.start(); other.join()
+print(found)
+"""
+    assert subprocess.check_output([sys.executable, '-c', program], text=True) == '[2, 4]\n'

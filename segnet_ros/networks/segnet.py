@@ -95,9 +95,7 @@ class EncoderDecoder(nn.Module):
             pooled.append((indices, size))
         yield x
         for stage in self.decoder:
-            indices, size = pooled.pop()
-            x = self.unpool(x, indices, size)
-            x = stage(x)
+            x = stage(self.unpool(x, *pooled.pop()))
             yield x
         yield self.classifier(x)
 

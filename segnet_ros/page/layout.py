@@ -231,9 +231,10 @@ def _add_video(models: Models, model: gr.Dropdown):
                 yield gr.skip(), gr.skip()
                 progress(done, desc='Segmenting')  # behind: the page hides it at a yield
         except ValueError as error:
+            shutil.rmtree(folder)  # gradio deletes only what it has served
             gr.Warning(str(error))
             yield gr.skip(), None  # cleared, so that another clip can be dropped
-        except GeneratorExit:
+        except BaseException:  # GeneratorExit among them
             shutil.rmtree(folder)
             raise
         else:

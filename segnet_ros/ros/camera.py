@@ -72,8 +72,7 @@ class Camera:
     def __init__(self, node, name: str, label_set, build_segmenter):
         self._node, self.name = node, name
         self._prefix = name + '/' if name else ''
-        self._segmenters = Segmenters(
-            build_segmenter, lambda *sizes: self._say_sizes(*sizes))
+        self._segmenters = Segmenters(build_segmenter, self._say_sizes)
         self.outputs = Outputs(node, self._prefix, label_set)
         self.monitor = StreamMonitor()
         # What is published is one frame's, whole, and never older than what was before.

@@ -22,7 +22,7 @@ class NewestFrames:
     """
     Holds at most one frame for each camera; a newer one replaces it.
 
-    The executor's thread puts, the worker's thread takes. Cameras whose frames wait are served in
+    The executor's thread puts, the workers' threads take. Cameras whose frames wait are served in
     the order in which they began to wait, so that a fast camera cannot starve a slow one.
     """
 
@@ -44,7 +44,7 @@ class NewestFrames:
 
     def take(self, together: int = 0) -> list[tuple]:
         """
-        Wait for a frame; return (camera, frame) of the next camera, or [] once closed.
+        Wait for a frame; return [(camera, frame)] of the next camera, or [] once closed.
 
         :param together: where frames of that many cameras wait, return them all.
         """
@@ -57,7 +57,7 @@ class NewestFrames:
             return [(camera, self._frames.pop(camera)) for camera in cameras]
 
     def close(self) -> list:
-        """Let go of all frames, wake the taker for good; return the cameras that they are of."""
+        """Let go of all frames, wake the takers for good; return the cameras that they are of."""
         with self._condition:
             self._closed = True
             cameras = list(self._order)

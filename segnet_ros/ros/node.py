@@ -44,7 +44,7 @@ from segnet_ros.ros.parameters import (
     class_specs, declare, has_default, parameter_error, PARAMETERS, ParameterSpec,
     parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
-from segnet_ros.ros.worker import Worker
+from segnet_ros.ros.worker import cpu_threads, Worker
 from segnet_ros.runtime import (
     choose_device, choose_precision, device_name, keep_freed_memory, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
@@ -133,11 +133,11 @@ class SegNetNode(LifecycleNode):
             camera.start(self._frames)
         parallel = self._value('parallel_frames')
         # Together they use as many threads of the CPU as one worker would.
-        threads = max(1, torch.get_num_threads() // parallel)
+        threads = max(1, cpu_threads() // parallel)
         batched = len(self._cameras) if self._device.type == 'cuda' else 0
-        worker = Worker(self, self._frames, batched)
-        self._workers = [threading.Thread(target=worker.run, args=(threads,), daemon=True)
-                         for _ in range(parallel)]
+        self._workers = [
+            threading.Thread(target=Worker(self, self._frames, batched).run, args=(threads,),
+                             daemon=True) for _ in range(parallel)]
         for thread in self._workers:
             thread.start()
         periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}

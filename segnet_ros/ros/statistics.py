@@ -14,8 +14,8 @@
 
 """Statistics messages: segmentation.ClassStatistics as planners and plots read them."""
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.segmentation import ClassStatistics

@@ -15,7 +15,7 @@
 """What workers do with the frames that they take: message in, messages out, bad luck counted."""
 
 from contextlib import contextmanager, ExitStack
-from functools import lru_cache
+from functools import cache, lru_cache
 import time
 import traceback
 
@@ -27,13 +27,16 @@ from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import Segmenter
 from segnet_ros.segmenter_batch import can_batch, SegmenterBatch
 
-# Batches kept: each worker keeps to its segmenters, and there are at most so many workers.
-_BATCHES = 16
+
+@cache
+def cpu_threads() -> int:
+    """Return the process's threads for one worker alone: as many as before any worker."""
+    return torch.get_num_threads()  # which a worker's own number changes for new threads
 
 
 class Worker:
     """
-    Segments the frames that wait until their store is closed; run() is one thread's work.
+    Segments the frames that wait until their store is closed; each thread has its own.
 
     :param together: where frames of so many cameras wait, they go through the network in one
         batch; 0 for one after the other. A batch pays on a GPU, which one frame does not fill; on
@@ -42,7 +45,7 @@ class Worker:
 
     def __init__(self, node, frames: NewestFrames, together: int = 0):
         self._node, self._frames, self._together = node, frames, together
-        self._batch = lru_cache(_BATCHES)(SegmenterBatch)
+        self._batch = lru_cache(1)(SegmenterBatch)  # a thread keeps to its segmenters
         self._fit = True  # the cameras' segmenters make a batch, as far as seen
         self._sizes: dict = {}  # (height, width) of each camera's frames
 
