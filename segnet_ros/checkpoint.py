@@ -73,13 +73,24 @@ class ModelInfo:
 
         None as well for what went on from other weights: those may have been.
         """
-        if self.made_by.get('init'):
-            return None
-        trained, scored = ({part.partition(':')[0] for part in self.made_by[name].split('+')}
-                           if name in self.made_by else set() for name in ('split', 'val_split'))
-        if trained & scored and not self.made_by.get('hold_out'):
+        held_out = self.made_by.get('hold_out') and not self.made_by.get('init')
+        if not held_out and self.may_have_seen(self.made_by.get('val_split', '')):
             return None
         return self.scores.get('val', {}).get('miou')
+
+    def may_have_seen(self, split: str) -> bool:
+        """
+        Tell whether frames of a split may be among those trained on, by the splits' names.
+
+        :param split: as training's frame_paths takes it, such as 'train:0006R0+val'.
+        """
+        if self.made_by.get('init'):
+            return True
+        trained = {part.partition(':')[0] for part in self.made_by.get('split', '').split('+')}
+        hold_out = self.made_by.get('hold_out', '')
+        asked = (part.partition(':') for part in split.split('+') if part)
+        return any(name in trained and not (hold_out and prefix.startswith(hold_out))
+                   for name, _, prefix in asked)
 
     def to_json(self) -> str:
         """Return the text that from_json takes."""

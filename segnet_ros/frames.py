@@ -25,6 +25,7 @@ import re
 import cv2
 import numpy as np
 
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')  # of what decode_image reads
 # What a segment of a JPEG begins with; its length follows.
 JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')
 

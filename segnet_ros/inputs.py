@@ -20,10 +20,10 @@ Finds all there is and gives each frame the name that its results go by. What a 
 it is read, sources.py knows; cameras are here, for they are no recording.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from glob import glob
+from itertools import chain, count
 import os
 from pathlib import Path
 import time
@@ -31,9 +31,8 @@ import time
 import cv2
 
 from segnet_ros.bags import is_bag
-from segnet_ros.frames import Frame
-from segnet_ros.sources import FRAME_ID, Frames, image_files, IMAGE_SUFFIXES, OnError, \
-    open_frames, SAMPLE
+from segnet_ros.frames import Frame, IMAGE_SUFFIXES
+from segnet_ros.sources import FRAME_ID, Frames, image_files, OnError, open_frames, SAMPLE
 
 CAMERA = 'camera'
 
@@ -71,7 +70,8 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     Return every image and recording that the arguments mean, each once, under names that differ.
 
     A name is the file's stem. Where two would be the same, all keep their folders below the one
-    that holds them all; where that is not enough (x.png beside x.jpg), their endings too.
+    that holds them all; where that is not enough (x.png beside x.jpg), their endings too, and at
+    last numbers.
 
     :param inputs: images, folders of images, patterns such as 'data/**/*.png', videos, rosbag2s,
         'sample', 'sample:SEED', 'camera:N'. Write './sample' for a file or folder of that name.
@@ -86,7 +86,7 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
         below = [Path(os.path.relpath(path, common)) for path in paths]
         names = [path.with_suffix('').as_posix() for path in below]
         if _collide(names):
-            names = [path.as_posix().replace('.', '_') for path in below]
+            names = _numbered([path.as_posix().replace('.', '_') for path in below])
     return [Input(source, name) for source, name in zip(sources, names, strict=True)]
 
 
@@ -138,7 +138,19 @@ def _files(path: Path) -> list[str]:
 
 
 def _collide(names: list[str]) -> bool:
-    return max(Counter(names).values(), default=0) > 1
+    """Tell whether two names are the same, or one is a folder of another's results."""
+    apart = {*names}
+    return len(apart) < len(names) or any(
+        parent.as_posix() in apart for name in names for parent in Path(name).parents)
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Return the names with _2, _3 and so on at those that have been there before."""
+    found: list[str] = []
+    for name in names:
+        tries = chain([name], (f'{name}_{number}' for number in count(2)))
+        found.append(next(tried for tried in tries if tried not in found))
+    return found
 
 
 def _open_camera(source: str, fps: float) -> Frames:

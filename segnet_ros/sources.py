@@ -27,15 +27,15 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from segnet_ros.annotations import find_annotation, read_annotation
 from segnet_ros.bags import decode_message, image_topic, is_bag, open_bag, \
     read_messages
-from segnet_ros.frames import decode_image, Frame
+from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES
 from segnet_ros.labels import LabelSet, load_label_set
-from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 FRAME_ID = 'camera'  # of recordings that name no coordinate frame
-SAMPLE, SAMPLE_FRAMES = 'sample', 150
+SAMPLE = 'sample'
 WHOLE = 0.95  # share of what a video announces with which it counts as whole
 
 # Called with the error of a frame that cannot be read; the frame is then left out.
@@ -122,6 +122,8 @@ def open_labels(source: str | Path, label_set: LabelSet
     the folder beside it that has its name (without an ending) and 'annot': images are matched by
     their stems, the frames of a bag or video one by one in the order of the files' names. What is
     returned gives None for a frame that has no annotation, and ValueError for a damaged one.
+
+    :raises ValueError: where there is such a folder, and nothing in it belongs to any frame.
     """
     seed = sample_seed(source)
     if seed is not None:
@@ -134,14 +136,17 @@ def open_labels(source: str | Path, label_set: LabelSet
     if not annotations.is_dir():
         return None
     if is_bag(path) or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
-        files = sorted(annotations.glob('*.png'))
+        files: list[Path | None] = [
+            p for p in sorted(annotations.iterdir()) if p.suffix.lower() == '.png']
     else:
-        files = [annotations / (image.stem + '.png') for image in image_files(path)]
+        files = [find_annotation(annotations, image.stem) for image in image_files(path)]
+    if not any(files):
+        raise ValueError(f'{annotations} holds no PNG of class ids with the name of an image in '
+                         f'{path}; rename what it holds, or the folder if it is another')
 
     def read(index: int) -> np.ndarray | None:
-        if index >= len(files) or not files[index].is_file():
-            return None
-        return _read_annotation(files[index], label_set)
+        file = files[index] if index < len(files) else None
+        return None if file is None else read_annotation(file, label_set)
     return read
 
 
@@ -264,16 +269,6 @@ def _bag_frames(path: Path, topic: str, on_error: OnError) -> Iterator[Frame]:
             on_error(ValueError(f'{path}: {error}'))
             continue
         yield Frame(index, stamp_ns, frame_id, _name(index), image)
-
-
-def _read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
-    annotation = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if annotation is None or annotation.ndim != 2 or annotation.dtype != np.uint8:
-        raise ValueError(f'{path} is no PNG of class ids: it needs one channel of 8 bits')
-    try:
-        return label_set.from_file_ids(annotation)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
 
 
 def _stamp(index: int, rate: float) -> int:

@@ -21,12 +21,13 @@ from labelled_folder import write_split
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
-from segnet_ros.training.balance import fit_bias
+from segnet_ros.training.balance import Balance, fit_bias
 from segnet_ros.training.config import load_config, TrainConfig
 from segnet_ros.training.evaluate import evaluate
 from segnet_ros.training.module import SegmentationModule
@@ -92,8 +93,8 @@ def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp
     assert main(['balance', '--weights', str(weights), '--data', str(data), '--split', 'val:a',
                  '--split', 'val:b', '--output', str(output), '--device', 'cpu']) == 0
     printed = capsys.readouterr().out
-    recipe = load_config(None, {'class_bias': dict(
-        part.split(': ') for part in printed.partition('{')[2].partition('}')[0].split(', '))})
+    line = next(line for line in printed.splitlines() if line.startswith('class_bias'))
+    recipe = load_config(None, yaml.safe_load(line))
     assert list(recipe.class_bias) == list(CAMVID.class_names)
     assert min(recipe.class_bias, key=recipe.class_bias.get) == 'pole'
     before, after = (evaluate(w, data, 'val', device='cpu').result for w in (weights, output))
@@ -154,3 +155,12 @@ def test_bias_of_no_class_is_told():
     with pytest.raises(ValueError, match="class_bias names 'lamp', which is no class of "
                                          r"'camvid11' \(sky, .*set class_bias to {} or"):
         SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
+
+
+def test_what_is_printed_is_yaml_whatever_the_classes_are_called(monkeypatch, capsys):
+    bias = {'car: parked': 0.123, 'no': -1.0, '{': 0.5, **{f'class {i}': 0.25 for i in range(50)}}
+    monkeypatch.setattr('segnet_ros.training.balance.balance',
+                        lambda *_: Balance(bias, {'val': (0.5, 0.6)}))
+    assert main(['balance', '--weights', 'w', '--data', 'd']) == 0
+    [line] = [part for part in capsys.readouterr().out.splitlines() if 'class_bias' in part]
+    assert yaml.safe_load(line) == {'class_bias': {**bias, 'car: parked': 0.12}}

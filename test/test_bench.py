@@ -182,6 +182,14 @@ def test_no_picture_is_promised_without_what_draws_it(monkeypatch, capsys, tmp_p
     assert 'pip install matplotlib' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('what', [['--only', 'start'], ['--soak', '3']])
+def test_no_picture_is_promised_of_what_is_not_drawn(monkeypatch, capsys, tmp_path, what):
+    for name in ('_measure', '_soak'):
+        monkeypatch.setattr(bench, name, lambda *_: pytest.fail('measured in vain'))
+    assert cli.main(['bench', '--plot', str(tmp_path / 'bench.png'), *what]) == 1
+    assert '--plot draws network, segment' in capsys.readouterr().err
+
+
 def test_headline_is_taken_from_where_it_was_measured():
     results = {
         'network': {'widths': {'1': {'speedup': 3.3, 'int8_speedup': 5.1, 'openvino_ratio': 1.1},

@@ -252,3 +252,15 @@ def refused(path, *words):
     assert str(path) in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize('made_by, split, seen', [
+    ({'split': 'train'}, 'val', False), ({'split': 'train'}, 'train', True),
+    ({'split': 'train+val'}, 'val', True), ({'split': 'train'}, 'val+train:0006R0', True),
+    ({'split': 'train', 'hold_out': '0006R0'}, 'train:0006R0', False),
+    ({'split': 'train', 'hold_out': '0006R0'}, 'train:0001TP', True),
+    ({'split': 'train', 'hold_out': '0006R0'}, 'train', True),
+    ({'split': 'train:0001TP', 'hold_out': ''}, 'train:0001TP', True),
+    ({'split': 'train', 'init': 'others'}, 'val', True), ({}, 'val', False)])
+def test_weights_know_which_splits_they_may_have_seen(made_by, split, seen):
+    assert replace(INFO, made_by=made_by).may_have_seen(split) is seen

@@ -27,14 +27,14 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, save_checkpoint
-from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.evaluate import evaluate, predictor, score_frames
-from segnet_ros.training.plots import confusion_figure, frames_figure
+from segnet_ros.training.plots import confusion_figure, frames_figure, save_plots
 
 torch.set_num_threads(1)
 SIZE = (96, 128)
@@ -283,7 +283,7 @@ def test_label_set_of_the_annotations(weights, data, tmp_path):
 @pytest.mark.parametrize('changes, words', [
     ({'--weights': 'nothing_there'}, "no file 'nothing_there'"),
     ({'--weights': __file__}, 'not a whole .safetensors file'),
-    ({'--data': '/no/where'}, 'no PNG or JPEG images in /no/where/val'),
+    ({'--data': '/no/where'}, 'in /no/where/val; --data needs'),
     ({'--split': 'test'}, 'needs a folder with test/'),
 ])
 def test_command_tells_what_is_wrong(weights, data, capsys, changes, words):
@@ -302,3 +302,33 @@ def test_size_must_be_height_x_width(weights, data, capsys, size):
 def test_missing_weights_are_a_checkpoint_error(data):
     with pytest.raises(CheckpointError):
         evaluate(os.devnull + 'x', data)
+
+
+def test_plots_take_any_name_and_many_classes(tmp_path, weights, data, evaluation):
+    names = ('a$_$b', *(f'class {number}' for number in range(150)))
+    labels = LabelSet('many', names, tuple((n, n, n) for n in range(len(names))))
+    matrix = np.eye(len(names), dtype=int).tolist()
+    frames = [(path.with_name('$x_$' + path.name), mask) for path, mask in evaluation.frames]
+    for (path, _), (renamed, _) in zip(evaluation.frames, frames, strict=True):
+        renamed.write_bytes(path.read_bytes())
+    many = replace(evaluation, label_set=labels, frames=frames, result={
+        **evaluation.result, 'confusion_matrix': matrix, 'class_names': list(names)})
+    try:
+        for path in save_plots(many, tmp_path):
+            assert path.stat().st_size > 1000
+        figure = frames_figure(many)
+        figure.canvas.draw()
+        assert min(axes.get_window_extent().height for axes in figure.axes) > 100
+    finally:
+        for renamed, _ in frames:
+            renamed.unlink()
+
+
+def test_frames_that_were_trained_on_are_told(weights, data, tmp_path, caplog):
+    network, info = load_checkpoint(weights)
+    for split in ('train', 'train+val'):
+        save_checkpoint(tmp_path / 'w.safetensors', network, replace(info, made_by={
+            'split': split}))
+        evaluate(tmp_path / 'w.safetensors', data, 'val', device='cpu')
+        assert ("frames of 'val' may be among those that these weights were trained on"
+                in caplog.text) == (split != 'train')

@@ -23,7 +23,8 @@ from torchmetrics.classification import (
     BinaryCalibrationError, MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex)
 
 from segnet_ros.labels import VOID
-from segnet_ros.training.metrics import boundary_f1, calibration_error, scores, without_nan
+from segnet_ros.training.metrics import (
+    boundary_f1, calibration_error, confusion_matrix, scores, without_nan)
 
 # Worked by hand. Class 0 has 7 labelled pixels, 5 of them found; class 1 has 6, 4 found; 3 void.
 TRUTH = np.array([[0, 0, 1, 1],
@@ -202,3 +203,17 @@ def test_calibration_agrees_with_torchmetrics():
 def test_without_nan():
     assert without_nan({'a': float('nan'), 'b': {'c': 0.5, 'd': float('nan')}, 'e': [1]}) == {
         'a': None, 'b': {'c': 0.5, 'd': None}, 'e': [1]}
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_confusion_agrees_with_torchmetrics(seed):
+    rng = np.random.default_rng(seed)
+    truth, prediction = rng.integers(0, 5, (2, 30, 40)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.1] = VOID
+    found = confusion_matrix(truth, prediction, 5)
+    assert found.dtype == np.int64
+    assert (found == confusion_of(truth, prediction, 5)).all()
+    # Where nothing was predicted nothing is counted.
+    prediction[:10] = VOID
+    assert (confusion_matrix(truth, prediction, 5)
+            == confusion_of(truth[10:], prediction[10:], 5)).all()

@@ -291,6 +291,12 @@ def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive
     assert '3 is not in the video' in capsys.readouterr().err
 
 
+def test_a_limit_below_one_is_refused(folder, tmp_path, weights, capsys):
+    assert main(['predict', str(folder), '-o', str(tmp_path / 'out'), '--weights', weights,
+                 '--limit', '0']) == 1
+    assert '--limit 0: give 1 at least' in capsys.readouterr().err
+
+
 def names(*arguments):
     return [item.name for item in find_inputs(map(str, arguments))]
 
@@ -306,6 +312,13 @@ def test_names(tmp_path, drive):
     assert names(tmp_path / 'a', tmp_path / 'a' / '*.png') == ['x']
     save(tmp_path, {'a/x.jpg': image})
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
+    save(tmp_path / 'd', {'a.b.png': image, 'a_b.png': image, 'a_b.jpg': image})
+    assert names(tmp_path / 'd') == ['a_b_png', 'a_b_jpg', 'a_b_png_2']
+    # A recording's results are in a folder of its name: no picture's may be in the same.
+    save(tmp_path / 'q', {'clip/000000.png': image, 'other/000000.png': image})
+    (tmp_path / 'q' / 'clip.mp4').touch()
+    found = names(tmp_path / 'q' / 'clip', tmp_path / 'q' / 'other', tmp_path / 'q' / 'clip.mp4')
+    assert found == ['clip/000000_png', 'other/000000_png', 'clip_mp4']
     shutil.copytree(tmp_path / 'a', tmp_path / '[a]')
     assert names(tmp_path / '[a]' / 'x.png') == ['x']
 

@@ -291,3 +291,14 @@ def test_labels_of_the_sample_drive():
     labels = open_labels('sample:4', load_label_set('camvid11'))
     np.testing.assert_array_equal(labels(7), SampleDrive(4).frame(7)[1])
     assert labels(150) is None
+
+
+def test_labels_in_capitals_are_found_and_those_of_nothing_told(folder):
+    camvid = load_label_set('camvid11')
+    annotations = folder.with_name('driveannot')
+    annotations.mkdir()
+    cv2.imwrite(str(annotations / 'other.png'), np.zeros((30, 41), np.uint8))
+    with pytest.raises(ValueError, match='driveannot holds no PNG.* with the name of an image'):
+        open_labels(folder, camvid)
+    (annotations / 'other.png').rename(annotations / 'c.PNG')
+    assert open_labels(folder, camvid)(2).shape == (30, 41)

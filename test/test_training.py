@@ -29,7 +29,7 @@ from types import SimpleNamespace
 
 import cv2
 from labelled_folder import write_split
-from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -39,7 +39,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
-from segnet_ros.training import callbacks, muon, train as train_module
+from segnet_ros.training import callbacks, corruptions, muon, train as train_module
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.callbacks import average_weights, MetricsFile
 from segnet_ros.training.config import load_config, Phase, TrainConfig
@@ -121,6 +121,17 @@ def test_images_may_be_jpeg(scratch):
     assert (image.name, annotation.name) == ('0001_0.JPG', '0001_0.png')
 
 
+def test_images_may_be_whatever_can_be_read(scratch):
+    first, second, *_ = sorted((scratch / 'train').iterdir())
+    for path, suffix in ((first, '.webp'), (second, '.BMP')):
+        cv2.imwrite(str(path.with_suffix(suffix.lower())), cv2.imread(str(path)))
+        path.with_suffix(suffix.lower()).rename(path.with_suffix(suffix))
+        path.unlink()
+    paths = frame_paths(scratch, 'train')
+    assert [path.suffix for path, _ in paths[:3]] == ['.webp', '.BMP', '.png'] and len(paths) == 8
+    assert read_frame(*paths[0], CAMVID)[0].shape == (*SIZE, 3)
+
+
 def test_masks_may_end_in_capitals(scratch):
     path = scratch / 'trainannot' / '0001_0.png'
     path.rename(path.with_suffix('.PNG'))
@@ -196,13 +207,13 @@ def spoil_depth(folder):
 
 
 @pytest.mark.parametrize('spoil, words', [
-    (spoil_nothing_there, 'no PNG or JPEG images'),
+    (spoil_nothing_there, r'no images \(.png, .*\) in '),
     (spoil_annotation_missing, 'is missing'),
     (spoil_image, 'the 10 bytes are not a whole image'),
     (spoil_half_of_a_jpeg, 'are not a whole image'),
     (spoil_annotation, 'not an image that OpenCV can read'),
     (spoil_ids, r'ids \[12\]'),
-    (spoil_size, r'\(10, 10\) uint8.*\(64, 96\)'),
+    (spoil_size, r'is \(10, 10\); .*size of its image, \(64, 96\)'),
     (spoil_colours, r'holds colours, \(64, 96, 3\); .*one channel.*palette'),
     (spoil_depth, r'uint16'),
 ])
@@ -241,6 +252,15 @@ def test_class_that_no_mask_shows_is_told(scratch, caplog):
         cv2.imwrite(str(path), np.where(mask > 3, 3, mask).astype(np.uint8))
     TrainingData(recipe(scratch))
     assert re.search('no pixel of pavement, tree, .*, bicyclist in any', caplog.text)
+
+
+def test_class_that_no_mask_to_score_on_shows_is_told(scratch, caplog):
+    for path in (scratch / 'valannot').iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 3, 11, mask))
+    TrainingData(recipe(scratch))
+    assert re.search('no pixel of .*road.* in any validation mask', caplog.text)
+    assert not re.search('road.* in any training mask', caplog.text)
 
 
 def test_frames_that_are_scored_and_trained_on_are_told(data, caplog):
@@ -318,6 +338,45 @@ def test_jitter_changes_colours():
     assert np.array_equal(recolor(image, 0.0, np.random.default_rng(3)), image)
 
 
+def test_jitter_is_what_its_words_say():
+    """Saturation, then contrast, then brightness and white balance, one by one in floats."""
+    image = np.random.default_rng(0).integers(60, 190, (16, 24, 3), np.uint8)
+    rng = np.random.default_rng(3)
+    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    balance = rng.uniform(0.95, 1.05, 3)
+    expected = image.astype(float)
+    grey = expected @ [[0.299], [0.587], [0.114]]
+    expected = grey + saturation * (expected - grey)
+    mean = image[::8, ::8].mean()
+    expected = (mean + contrast * (expected - mean)) * brightness * balance
+    found = recolor(image, 0.2, np.random.default_rng(3))
+    assert np.abs(found - expected.clip(0, 255)).max() <= 1
+
+
+@pytest.mark.parametrize('way', [
+    corruptions._any_blur, corruptions._any_jpeg, corruptions._any_haze, corruptions._any_dark,
+    corruptions.jpeg_20, corruptions.rain])
+def test_spoilt_pictures_keep_the_order_of_their_colours(way):
+    image = np.full((48, 64, 3), (200, 120, 30), np.uint8)
+    label_map = np.zeros((48, 64), np.uint8)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        found = way(image, rng) if way.__name__.startswith('_') else way(image, label_map, rng)[0]
+        red, green, blue = found.reshape(-1, 3).mean(0)
+        assert red > green + 5 and green > blue + 5
+
+
+def test_night_is_blue_and_rain_falls_in_bright_streaks():
+    image, label_map = np.full((96, 128, 3), 90, np.uint8), np.zeros((96, 128), np.uint8)
+    red, _, blue = corruptions.night(image, label_map, np.random.default_rng(0))[0].reshape(
+        -1, 3).mean(0)
+    assert blue > 1.1 * red
+    rainy, _ = corruptions.rain(image, label_map, np.random.default_rng(0))
+    wet = rainy[..., 0] > 95
+    assert 0.01 < wet.mean() < 0.5 and rainy.max() < 226
+    assert np.abs(rainy[~wet].astype(int) - 90).max() <= 5
+
+
 def test_degraded_pictures_are_dark_blurred_hazy_or_compressed():
     image, _ = checkerboard()
     image = cv2.GaussianBlur(image, (0, 0), 1) // 2 + 60
@@ -376,6 +435,25 @@ def test_rare_things_of_near_frames_are_pasted_in_place():
     assert 2 < seen < 20, 'now the frame with the rare thing, now itself'
     plain = TrainingFrames(frames, shares, replace(config, paste=0.0))
     assert not (plain[0, 0][1] == 8).any()
+
+
+def test_what_is_pasted_was_cropped_like_what_it_is_pasted_on():
+    """Scaled, moved and flipped as one: a pole must stand where the crop's ground is."""
+    rare = np.full((64, 96), 8, np.uint8)
+    common = np.zeros((64, 96), np.uint8)
+    common[:, 70:], rare[:, 70:] = 3, 9  # what would lie elsewhere in a crop of its own
+    frames = [(np.repeat(m[..., None] * 20, 3, 2), m) for m in (common, rare)]
+    shares = np.ones(11)
+    shares[8] = 0.0
+    config = TrainConfig(phases=(Phase(40, (48, 64), (0.6, 1.6)),), jitter=0.0, paste=1.0)
+    seen = 0
+    for epoch in range(40):
+        plain = TrainingFrames(frames, shares, replace(config, paste=0.0))[epoch, 0][1]
+        pasted = TrainingFrames(frames, shares, config)[epoch, 0][1]
+        if not torch.equal(plain, pasted):
+            seen += 1
+            assert torch.equal(pasted == 8, plain == 0)
+    assert seen > 5
 
 
 def test_real_and_rendered_frames_are_not_mixed_when_pasting(data, monkeypatch):
@@ -495,6 +573,15 @@ def test_without_phases_crops_are_whole_frames():
     ('split: 3', "'split' cannot be 3: it must be text"),
     ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
     ('val_every: 0', "'val_every' must be 1 at least, not 0"),
+    ('degrade: 35', "'degrade' must be from 0 to 1, not 35"),
+    ('sample_drive_frames: -2', "'sample_drive_frames' must be 0 at least, not -2"),
+    ('weight_decay: -1', "'weight_decay' must be 0 at least, not -1"),
+    ('lr: .nan', "'lr' must be 0 at least, not nan"),
+    ('ema_decay: 998', "'ema_decay' must be from 0 to 1"),
+    ('input_size: [0, 96]', "'input_size' must be 8 at least, not 0"),
+    ('phases: [{epochs: 1, crop: [32, 0], scale: [1, 1]}]', "'crop' must be 8 at least, not 0"),
+    ('phases: [{epochs: 1, crop: [32, 32], scale: [0, 1]}]', "'scale' must be above 0"),
+    ('phases: [{epochs: 1, crop: [32, 32], scale: [2, 1]}]', "'scale' must be above 0, the least"),
     ('{architecture: pspnet, batch_size: 1}', "'batch_size' must be 2 at least for pspnet"),
     ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be 1 at least"),
     ('[lr]', 'needs a mapping'),
@@ -570,7 +657,7 @@ class KilledInEpoch2(EpochOrder):
     """Is cut off when the third epoch begins."""
 
     def __iter__(self):
-        if self._epoch == 2:
+        if self.epoch == 2:
             raise Killed
         return super().__iter__()
 
@@ -634,6 +721,33 @@ def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeyp
     assert list(losses(tmp_path)) == [0, 1, 2]
 
 
+def test_ctrl_c_ends_a_run_with_its_own_code_and_says_how_to_go_on(data, tmp_path, monkeypatch,
+                                                                   caplog):
+    config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(module, *_):
+        if module.current_epoch == 1:
+            raise KeyboardInterrupt
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentationModule, 'on_train_batch_end', interrupt, raising=False)
+            with pytest.raises(SystemExit) as stop:
+                train(config, tmp_path, 'cpu')
+    finally:
+        signal.signal(signal.SIGINT, before)  # lightning has it ignored
+    assert stop.value.code == 130 and 'SIGINT; the same command goes on' in caplog.text
+    train(config, tmp_path, 'cpu')
+    assert list(losses(tmp_path)) == [0, 1, 2]
+
+
+def test_another_exit_is_let_through(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(SegmentationModule, 'on_fit_start', lambda _: sys.exit(7), raising=False)
+    with pytest.raises(SystemExit) as stop:
+        train(recipe(data), tmp_path, 'cpu')
+    assert stop.value.code == 7
+
+
 def test_two_runs_do_not_meet(data, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, '-c', 'import fcntl, sys\nfile = open(sys.argv[1], "w")\n'
@@ -679,14 +793,23 @@ def test_order_depends_on_seed_and_epoch_alone():
 
 
 def test_each_process_is_dealt_its_share_of_every_epoch():
-    order = EpochOrder(6, seed=0, epoch=0)
-    shares = [DistributedSamplerWrapper(order, num_replicas=2, rank=rank) for rank in (0, 1)]
-    for epoch in (0, 1, 2):
-        items = []
-        for share in shares:
-            share.set_epoch(epoch)
-            items += list(share)
-        assert sorted(items) == [(epoch, index) for index in range(6)]
+    for length, dealt in ((6, 6), (7, 8)):
+        shares = [EpochOrder(length, seed=0, epoch=0, processes=2, rank=rank) for rank in (0, 1)]
+        for epoch in (0, 1, 2):
+            items = []
+            for rank, share in enumerate(shares):
+                share.set_epoch(epoch)
+                mine = list(share)
+                # A run that goes on there is dealt the same, before lightning sets an epoch.
+                assert mine == list(EpochOrder(length, 0, epoch, 2, rank))
+                assert len(mine) == len(share) == dealt // 2
+                items += mine
+            assert {*items} == {(epoch, index) for index in range(length)}
+
+
+def test_lightning_leaves_the_order_as_it_is():
+    """It wraps any other sampler where there are several processes, and shuffles once more."""
+    assert isinstance(EpochOrder(6, 0, 0), torch.utils.data.DistributedSampler)
 
 
 def test_going_on_with_another_recipe_is_refused(data, tmp_path):
@@ -716,10 +839,23 @@ def test_going_on_with_other_classes_is_refused_wherever_their_file_is(data, tmp
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_weights_before(data, tmp_path):
-    config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),), muon_lr=float('nan'))
+    config = recipe(data, phases=(Phase(1, (32, 64), (0.8, 1.2)),), muon_lr=float('inf'))
     with pytest.raises(ValueError, match='epoch 1: the run has diverged.*smaller lr'):
         train(config, tmp_path, 'cpu')
     assert not (tmp_path / 'weights.safetensors').exists()
+
+
+def test_a_run_that_diverges_ends_before_its_last_good_state_is_written_over(data, tmp_path,
+                                                                             monkeypatch):
+    config = recipe(data, phases=(Phase(5, (32, 64), (0.8, 1.2)),), val_every=5)
+    with monkeypatch.context() as patch:
+        step = SegmentationModule.training_step
+        patch.setattr(SegmentationModule, 'training_step', lambda module, batch, index: step(
+            module, (batch[0] * (math.nan if module.current_epoch == 2 else 1), batch[1]), index))
+        with pytest.raises(ValueError, match='epoch 3: the run has diverged, its loss is not'):
+            train(config, tmp_path, 'cpu')
+    train(config, tmp_path, 'cpu')
+    assert all(map(math.isfinite, losses(tmp_path).values()))
 
 
 def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
@@ -952,6 +1088,43 @@ def test_muon_takes_the_convolutions_and_adamw_the_rest(data, architecture, conv
     assert all(n.endswith('conv.weight') for n in muon) and len(muon) == convolutions
     assert {n.split('.')[-2] for n in norms} == {'bn'} and groups[2]['weight_decay'] == 0
     assert {n.split('.')[0] for n in heads} == {'aux_heads', 'network'}
+
+
+def test_the_recipe_s_numbers_reach_the_run(data, tmp_path, monkeypatch):
+    config = recipe(data, gradient_clip=0.7, ema_decay=0.4, weight_decay=0.03,
+                    class_weight_offset=1.2, val_every=2)
+    fitted = []
+    monkeypatch.setattr(lightning.Trainer, 'fit', lambda trainer, module, *_, **__: fitted.append(
+        (trainer, module)))
+    train(config, tmp_path, 'cpu')
+    [(trainer, module)] = fitted
+    assert trainer.gradient_clip_val == 0.7 and trainer.check_val_every_n_epoch == 2
+    [averaging] = [c for c in trainer.callbacks if hasattr(c, '_average_model')]
+    old = [torch.zeros(1)]
+    averaging._kwargs['multi_avg_fn'](old, [torch.ones(1)], torch.tensor(10_000))
+    assert old[0].item() == pytest.approx(1 - 0.4)
+    shares = TrainingData(config).shares
+    torch.testing.assert_close(module.class_weights, class_weights(shares, 1.2))
+    assert len({round(w, 4) for w in module.class_weights.tolist()}) > 5
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    groups = module.configure_optimizers()['optimizer'].param_groups
+    assert [group['weight_decay'] for group in groups] == [0.03, 0.03, 0]
+
+
+def test_auxiliary_losses_weigh_what_the_recipe_says(data):
+    batch = (torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8),
+             torch.randint(0, 11, (2, 32, 32), dtype=torch.uint8))
+    losses = []
+    for weight in (0.25, 0.5, 1.0):
+        torch.manual_seed(0)
+        module = module_of_a_run(recipe(data, aux_weight=weight), 10)
+        module.log = lambda *_, **__: None
+        losses.append(module.training_step(batch, 0).item())
+    first, second, third = losses
+    assert first < second < third
+    assert third - second == pytest.approx(2 * (second - first), rel=1e-3)
+    # Heads that know nothing lose about as much as the logits, a mean over all of them.
+    assert (third - second) / 0.5 == pytest.approx(first, rel=0.5)
 
 
 @pytest.mark.parametrize(('final_lr', 'half_way'), [(0.0, 0.5), (0.2, 0.6), (1.0, 1.0)])

@@ -25,7 +25,7 @@ COLUMNS = 3
 
 def save_plot(results: dict, path: str | Path):
     """Draw what was measured, a panel for each section, into a PNG."""
-    panels = [(name, draw) for name, draw in _PANELS.items() if name in results]
+    panels = [(name, draw) for name, draw in PANELS.items() if name in results]
     rows = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(5.6 * COLUMNS, 0.5 + 4 * rows), layout='constrained')
     for place, (name, draw) in enumerate(panels, 1):
@@ -99,5 +99,5 @@ def _dds(axes: Axes, result: dict):
     axes.set_title('Raw frames that arrive at 30 Hz')
 
 
-_PANELS = {'network': _networks, 'segment': _segments, 'node': _node, 'cameras': _cameras,
-           'latency': _latency, 'dds': _dds}
+PANELS = {'network': _networks, 'segment': _segments, 'node': _node, 'cameras': _cameras,
+          'latency': _latency, 'dds': _dds}

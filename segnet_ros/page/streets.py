@@ -26,13 +26,12 @@ from typing import Protocol
 
 import numpy as np
 
+from segnet_ros.frames import IMAGE_SUFFIXES
 from segnet_ros.page.pictures import fit_picture, Picture, read_picture
-from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sources import IMAGE_SUFFIXES
+from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
 ANYWHERE = 'anywhere'
 DRIVE_SAMPLES = 6
-DRIVE_FRAMES = 150
 MISSING = np.full((120, 160, 3), 200, np.uint8)  # stands for a sample that cannot be read
 
 # A picture of the gallery: reads it, or raises ValueError.
@@ -59,7 +58,7 @@ class DriveStreets:
 
     def random_picture(self, country: str, rng: random.Random) -> Picture:
         """Return any frame of any drive."""
-        return _drive_picture(rng.randrange(100_000), rng.randrange(DRIVE_FRAMES))
+        return _drive_picture(rng.randrange(100_000), rng.randrange(SAMPLE_FRAMES))
 
 
 class FolderStreets:

@@ -27,6 +27,7 @@ from segnet_ros.sample_drive.paint import BUILDING, Canvas, SKY, TREE
 from segnet_ros.sample_drive.scene import Scene, SPEED
 from segnet_ros.sample_drive.view import View
 
+SAMPLE_FRAMES = 150  # of a drive where it stands for a recording: ten seconds
 FAR_GROUND = 22.0  # metres beyond which the ground's fine grain would only flicker
 NOISE_MARGIN = 32
 

@@ -15,7 +15,10 @@
 """`segnet balance`: parse, weigh the classes, print the recipe's line and what it brings."""
 
 import argparse
+import math
 from pathlib import Path
+
+import yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -37,7 +40,9 @@ def main(args: argparse.Namespace):
     found = balance(args.weights, args.data, args.split or ['val'], args.device, args.output)
     for split, (before, after) in found.miou.items():
         print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
-    print('class_bias: {'
-          + ', '.join(f'{name}: {bias:.2f}' for name, bias in found.class_bias.items()) + '}')
+    rounded = {name: round(bias, 2) for name, bias in found.class_bias.items()}
+    # Whatever the classes are called, YAML that a recipe takes.
+    print('class_bias: ' + yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False,
+                                          width=math.inf).strip())
     if args.output:
         print(f'weights: {args.output}')

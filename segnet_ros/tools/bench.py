@@ -49,10 +49,12 @@ def main(args: argparse.Namespace) -> int:
     if args.plot:
         # Before all is measured: the picture cannot be drawn afterwards.
         try:
-            from segnet_ros.bench.plot import save_plot
+            from segnet_ros.bench.plot import PANELS, save_plot
         except ModuleNotFoundError as error:
             raise ValueError(f'--plot: {error}; pip install matplotlib, or leave --plot out') \
                 from error
+        if args.soak or not {*PANELS} & {*args.only}:
+            raise ValueError(f'--plot draws {", ".join(PANELS)}, and none of them is measured')
     enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan

@@ -63,6 +63,8 @@ def main(args: argparse.Namespace) -> int:
     if not (args.out or args.video or args.statistics):
         raise ValueError('nothing to write; give -o FOLDER, --video FILE.mp4 or '
                          '--statistics FILE.csv')
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f'--limit {args.limit}: give 1 at least')
     from tqdm import tqdm
 
     from segnet_ros.prediction import predict, Results

@@ -21,7 +21,7 @@ from segnet_ros.labels import VOID
 from segnet_ros.training.config import Phase
 
 # What lies outside of the frame: mid grey in the image, void in the label map.
-_OUTSIDE = (124, 116, 104)
+OUTSIDE = (124, 116, 104)
 
 
 def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
@@ -37,7 +37,7 @@ def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
     scale = np.exp(rng.uniform(*np.log(phase.scale)))
     matrix = _crop_matrix(label_map.shape, phase.crop, scale, rng)
     image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                           borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
+                           borderMode=cv2.BORDER_CONSTANT, borderValue=OUTSIDE)
     label_map = cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
                                borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
     return image, label_map

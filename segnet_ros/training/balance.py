@@ -34,7 +34,7 @@ from segnet_ros.labels import VOID
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.training.dataset import frame_paths, read_frame
-from segnet_ros.training.evaluate import logits_function
+from segnet_ros.training.evaluate import logits_function, tell_of_seen
 from segnet_ros.training.metrics import mean_of_known, scores
 
 # About so many pixels of each split are looked at, evenly spread.
@@ -73,6 +73,8 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     """
     path = find_weights(str(weights))
     network, info = load_checkpoint(path)
+    for split in splits:
+        tell_of_seen(info, split)
     chosen = choose_device(device)
     prepared = prepare(network, chosen, choose_precision('auto', chosen))
     pixels = {split: _read_pixels(prepared, info, data, split) for split in splits}

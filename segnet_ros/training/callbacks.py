@@ -70,12 +70,15 @@ class ExportWeights(lightning.Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
+    def on_train_epoch_end(self, trainer, module):
+        """Stop a run that has diverged before its state is written over the last good one."""
+        if not trainer.callback_metrics['loss'].isfinite():
+            raise _diverged(trainer, 'loss is')
+
     def on_validation_epoch_end(self, trainer, module):
         """Log the scores and save the weights; ValueError where they are no numbers any more."""
         if not all(parameter.isfinite().all() for parameter in module.network.parameters()):
-            raise ValueError(
-                f'epoch {trainer.current_epoch + 1}: the run has diverged, its weights are not '
-                'finite; start another with smaller lr and muon_lr')
+            raise _diverged(trainer, 'weights are')
         result = scores(module.confusion.compute().cpu().numpy())
         module.confusion.reset()
         per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),
@@ -88,6 +91,11 @@ class ExportWeights(lightning.Callback):
                 'val': {**result, 'per_class_iou': per_class},
                 'epoch': trainer.current_epoch + 1}))
             save_checkpoint(self._path, module.network, info)
+
+
+def _diverged(trainer, what: str) -> ValueError:
+    return ValueError(f'epoch {trainer.current_epoch + 1}: the run has diverged, its {what} not '
+                      'finite; start another with smaller lr and muon_lr')
 
 
 class DrawCurves(lightning.Callback):

@@ -15,6 +15,7 @@
 """The recipe of one training run: every number that training uses, read from YAML."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+import math
 from pathlib import Path
 
 import yaml
@@ -94,12 +95,18 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        """Refuse numbers of which there must be one at least."""
-        least = {'batch_size': self.batch_size, 'val_every': self.val_every}
-        least |= {'epochs': min((phase.epochs for phase in self.phases), default=1)}
-        for name, value in least.items():
-            if value < 1:
-                raise ValueError(f"training setting '{name}' must be 1 at least, not {value}")
+        """Refuse numbers that mean nothing."""
+        for name, (least, most) in _BOUNDS.items():
+            _check(name, getattr(self, name), least, most)
+        for side in self.input_size:
+            _check('input_size', side, 8)
+        for phase in self.phases:
+            _check('epochs', phase.epochs, 1)
+            for side in phase.crop:
+                _check('crop', side, 8)
+            if not 0 < phase.scale[0] <= phase.scale[1]:
+                raise ValueError("training setting 'scale' must be above 0, the least before the "
+                                 f'most, not {phase.scale}')
         if self.architecture == 'pspnet' and self.batch_size == 1:
             raise ValueError("training setting 'batch_size' must be 2 at least for pspnet: what "
                              'it averages over a whole frame cannot be normalised in one frame')
@@ -125,6 +132,21 @@ class TrainConfig:
     def to_dict(self) -> dict:
         """Return plain types, as load_config reads them."""
         return asdict(self)
+
+
+# The least and the most of numbers; those of phases and sizes are checked where they stand.
+_BOUNDS = {
+    **dict.fromkeys(('batch_size', 'val_every'), (1, math.inf)),
+    **dict.fromkeys(('sample_drive_frames', 'lr', 'muon_lr', 'weight_decay', 'warmup_steps',
+                     'gradient_clip', 'aux_weight'), (0, math.inf)),
+    **dict.fromkeys(('paste', 'rare_share', 'final_lr', 'ema_decay', 'jitter', 'degrade'), (0, 1)),
+}
+
+
+def _check(name: str, value: float, least: float, most: float = math.inf):
+    if not least <= value <= most:
+        limits = f'{least} at least' if most == math.inf else f'from {least} to {most}'
+        raise ValueError(f"training setting '{name}' must be {limits}, not {value}")
 
 
 def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from segnet_ros.labels import VOID
+from segnet_ros.training.augmentation import OUTSIDE
 
 Frame = tuple[np.ndarray, np.ndarray]
 
@@ -63,7 +64,7 @@ def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) 
     angle = 15 if rng.random() < 0.5 else -15
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     return (cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                           borderValue=(124, 116, 104)),
+                           borderValue=OUTSIDE),
             cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
                            borderValue=VOID))
 

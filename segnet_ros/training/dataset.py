@@ -20,18 +20,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler
 from tqdm import tqdm
 
-from segnet_ros.frames import decode_image
+from segnet_ros.annotations import find_annotation, read_annotation
+from segnet_ros.frames import decode_image, IMAGE_SUFFIXES
 from segnet_ros.labels import LabelSet, VOID
-from segnet_ros.sample_drive.drive import SampleDrive
+from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.corruptions import degrade
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 # How far off, in frames, the frame may stand whose rare things are pasted in.
 _NEAR = 20
 Frame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, label map (H, W) uint8
@@ -41,8 +41,8 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
     """
     Return the (image, annotation) files of a split, by name.
 
-    :param data: folder that holds SPLIT/ (images: PNG or JPEG) and SPLITannot/ (a PNG of the same
-        name for each).
+    :param data: folder that holds SPLIT/ (images of frames.IMAGE_SUFFIXES) and SPLITannot/ (a PNG
+        of the same name for each).
     :param split: one split, or several joined by '+', e.g. 'train+val'; of each, 'train:0006R0'
         takes the images whose names start so: one drive.
     :raises FileNotFoundError: where a folder is missing or empty, or an image has no annotation.
@@ -55,8 +55,8 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
         images = [p for p in sorted(folder.glob('*')) if p.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise FileNotFoundError(
-                f'no PNG or JPEG images in {folder}; --data needs a folder with {name}/ (images) '
-                f'and {name}annot/ (class ids)')
+                f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}; --data needs a folder with '
+                f'{name}/ (images) and {name}annot/ (class ids)')
         images = [path for path in images if path.name.startswith(prefix)]
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
@@ -67,11 +67,11 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _annotation_path(folder: Path, stem: str) -> Path:
-    for suffix in ('.png', '.PNG'):
-        if (path := folder / (stem + suffix)).is_file():
-            return path
-    raise FileNotFoundError(
-        f"{folder / (stem + '.png')} is missing: every image needs its annotation")
+    path = find_annotation(folder, stem)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder / (stem + '.png')} is missing: every image needs its annotation")
+    return path
 
 
 def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> Frame:
@@ -84,21 +84,11 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
         image = decode_image(image_path.read_bytes(), upright=True)
     except ValueError as error:
         raise ValueError(f'{image_path}: {error}') from error
-    annotation = cv2.imread(str(annotation_path), cv2.IMREAD_UNCHANGED)
-    if annotation is None:
-        raise ValueError(f'{annotation_path} is not an image that OpenCV can read')
-    if annotation.ndim == 3:
-        raise ValueError(f'{annotation_path} holds colours, {annotation.shape}; it must hold '
-                         'class ids in one channel (ids behind a palette: save the PNG as '
-                         'greyscale, with Pillow Image.fromarray(np.array(Image.open(path))))')
-    if annotation.shape != image.shape[:2] or annotation.dtype != np.uint8:
-        raise ValueError(f'{annotation_path} is {annotation.shape} {annotation.dtype}; it must '
-                         f'hold class ids, one channel of uint8 of the size of its image, '
-                         f'{image.shape[:2]}')
-    try:
-        return image, label_set.from_file_ids(annotation)
-    except ValueError as error:
-        raise ValueError(f'{annotation_path}: {error}') from error
+    label_map = read_annotation(annotation_path, label_set)
+    if label_map.shape != image.shape[:2]:
+        raise ValueError(f'{annotation_path} is {label_map.shape}; it must have the size of its '
+                         f'image, {image.shape[:2]}')
+    return image, label_map
 
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
@@ -181,35 +171,36 @@ class TrainingFrames(Dataset):
         else:
             height, width = self._frames[0][1].shape
             drive = SampleDrive(seed=int(rng.integers(2**31)), size=(height, width))
-            frame = drive.frame(int(rng.integers(150)))
+            frame = drive.frame(int(rng.integers(SAMPLE_FRAMES)))
         config = self._config
         return random_crop(*frame, config.phase(epoch),
                            np.random.default_rng((config.seed, epoch, place)))
 
 
-class EpochOrder(Sampler[tuple[int, int]]):
+class EpochOrder(DistributedSampler):
     """
     The (epoch, index) of an epoch's crops, in an order that depends only on seed and epoch.
 
     The workers that make the crops are told the epoch with each, so they can live as long as the
-    run: an epoch may take a GPU no more than three seconds. lightning calls set_epoch.
+    run: an epoch may take a GPU no more than three seconds. lightning calls set_epoch, and would
+    shuffle once more, by an epoch of its own, what is no DistributedSampler.
+
+    :param epoch: from 0, that comes first.
+    :param processes: that share the crops out among them; where they do not go up, some crops are
+        dealt twice.
+    :param rank: of this process.
     """
 
-    def __init__(self, length: int, seed: int, epoch: int):
-        self._length, self._seed, self._epoch = length, seed, epoch
-
-    def set_epoch(self, epoch: int):
-        """Set the epoch, from 0, that comes next."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of crops in an epoch."""
-        return self._length
+    def __init__(self, length: int, seed: int, epoch: int, processes: int = 1, rank: int = 0):
+        super().__init__(range(length), processes, rank, seed=seed)  # type: ignore[arg-type]
+        self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Go through the epoch."""
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._length)
-        return ((self._epoch, index) for index in order.tolist())
+        """Go through this process's part of the epoch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.dataset))  # type: ignore[arg-type]
+        mine = np.resize(order, self.total_size)[self.rank::self.num_replicas]
+        return ((self.epoch, index) for index in mine.tolist())
 
 
 class ScoringFrames(Dataset):

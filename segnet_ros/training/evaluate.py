@@ -23,12 +23,12 @@ read one at a time: a split may be of any length.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
-from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm import tqdm
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
@@ -39,7 +39,7 @@ from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.dataset import Frame, frame_paths, read_frame
 from segnet_ros.training.metrics import (
-    boundary_f1, calibration_error, mean_of_known, scores, without_nan)
+    boundary_f1, calibration_error, confusion_matrix, mean_of_known, scores, without_nan)
 
 # Image (H, W, 3) uint8 RGB in; label map and confidence out, both (H, W) uint8.
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -78,6 +78,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
     """
     network, info = load_checkpoint(find_weights(str(weights)))
+    tell_of_seen(info, split)
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
@@ -100,6 +101,13 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
             name: _main_scores(score_frames(predict, read(name), labels.class_names)[0])
             for name in CORRUPTIONS}
     return Evaluation(result, mious, frames, labels, predict)
+
+
+def tell_of_seen(info: ModelInfo, split: str):
+    """Warn where the weights may have been trained on the frames that are to judge them."""
+    if info.may_have_seen(split):
+        logging.warning("frames of '%s' may be among those that these weights were trained on: "
+                        'they say little of other frames', split)
 
 
 def _annotation_labels(info: ModelInfo, label_set: str | Path | None) -> LabelSet:
@@ -177,18 +185,17 @@ def score_frames(predict: Predict, frames: Iterable[Frame],
     :param frames: (image, label map) pairs; void pixels count nowhere.
     """
     count = len(class_names)
-    # Both label maps hold class ids by construction: torchmetrics need not look for others.
-    confusion = MulticlassConfusionMatrix(count, ignore_index=VOID, validate_args=False)
+    matrix = np.zeros((count, count), np.int64)
     levels = np.zeros((2, 256))  # pixels of each confidence, and those of them that are right
     mious, boundaries = [], []
     for image, truth in frames:
         label_map, confidence = predict(image)
-        of_frame = confusion(torch.from_numpy(label_map)[None], torch.from_numpy(truth)[None])
-        mious.append(scores(of_frame.numpy())['miou'])
+        of_frame = confusion_matrix(truth, label_map, count)
+        matrix += of_frame
+        mious.append(scores(of_frame)['miou'])
         boundaries.append(boundary_f1(truth, label_map, count))
         for row, mask in zip(levels, (truth != VOID, truth == label_map), strict=True):
             row += np.bincount(confidence[mask], minlength=256)
-    matrix = confusion.compute().numpy()
     if not matrix.any():
         raise ValueError('not one labelled pixel: all of every annotation is void')
     result = scores(matrix)

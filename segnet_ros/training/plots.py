@@ -24,6 +24,8 @@ from segnet_ros.labels import VOID
 from segnet_ros.training.dataset import read_frame
 from segnet_ros.training.evaluate import Evaluation
 
+LEGEND_COLUMNS = 6
+
 
 def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     """Write confusion_matrix.png and frames.png into the folder and return their paths."""
@@ -44,8 +46,8 @@ def confusion_figure(result: dict) -> Figure:
     figure = Figure(figsize=(side, side), layout='constrained')
     axes = figure.add_subplot()
     axes.imshow(percent, cmap='Blues', vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha='right')
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha='right', parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_xlabel('predicted')
     axes.set_ylabel('truth')
     axes.set_title(f'Percent of each true class, mIoU {100 * result["miou"]:.1f}')
@@ -64,7 +66,9 @@ def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
     best = order[:count]
     chosen = [('best', int(i)) for i in best]
     chosen += [('worst', int(i)) for i in order[::-1][:count] if i not in best]
-    figure = Figure(figsize=(10.5, 2.6 * len(chosen) + 0.8), layout='constrained')
+    legend_rows = -(-len(evaluation.label_set) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(10.5, 2.6 * len(chosen) + 0.4 + 0.2 * legend_rows),
+                    layout='constrained')
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     palette = evaluation.label_set.palette()
     for row, (which, index) in zip(grid, chosen, strict=True):
@@ -74,11 +78,14 @@ def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
         for axes, picture in zip(row, (image, palette[truth], palette[prediction]), strict=True):
             axes.imshow(picture)
             axes.set_axis_off()
-        row[0].set_title(f'{which}: {image_path.name}', fontsize=9)
+        row[0].set_title(f'{which}: {image_path.name}', fontsize=9, parse_math=False)
         row[1].set_title('truth', fontsize=9)
         row[2].set_title(f'prediction, mIoU {100 * evaluation.frame_mious[index]:.1f}',
                          fontsize=9)
     patches = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in zip(
         evaluation.label_set.class_names, evaluation.label_set.colors, strict=True)]
-    figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
+    legend = figure.legend(handles=patches, loc='outside lower center', ncols=LEGEND_COLUMNS,
+                           fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure

@@ -78,11 +78,13 @@ class TrainingData(lightning.LightningDataModule):
         size = config.input_size
         self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
         self.shares = class_shares(self.train_frames, len(self.label_set))
-        _check_classes(self.shares, self.label_set)
+        _check_classes(self.shares, self.label_set, 'training')
         if both := set(held) & set(paths):
             logging.warning('%d of the %d frames to score on are trained on too: the scores say '
                             'little of other frames', len(both), len(held))
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
+        _check_classes(class_shares(self.val_frames, len(self.label_set)), self.label_set,
+                       'validation')
 
     def train_dataloader(self) -> DataLoader:
         """Return the crops of one epoch after the other."""
@@ -93,7 +95,8 @@ class TrainingData(lightning.LightningDataModule):
             raise ValueError(
                 f'{len(frames)} training frames do not fill one step: batch_size is '
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
-        order = EpochOrder(len(frames), config.seed, self.first_epoch)
+        order = EpochOrder(len(frames), config.seed, self.first_epoch, trainer.world_size,
+                           trainer.global_rank)
         # One process makes crops as fast as two cores train; a GPU takes more.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
@@ -114,14 +117,14 @@ def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
                                 'those of the training frames whose names start so') from error
 
 
-def _check_classes(shares: np.ndarray, label_set: LabelSet):
-    """Tell of classes that no training frame shows; refuse to train on fewer than two."""
+def _check_classes(shares: np.ndarray, label_set: LabelSet, what: str):
+    """Tell of classes that no frame shows; refuse to train on fewer than two."""
     unseen = [name for name, share in zip(label_set.class_names, shares, strict=True) if not share]
     if not unseen:
         return
-    told = (f'no pixel of {", ".join(unseen)} in any training mask; masks hold class ids, 0 to '
+    told = (f'no pixel of {", ".join(unseen)} in any {what} mask; masks hold class ids, 0 to '
             f'{len(label_set) - 1}, and void {label_set.void_file_id}')
-    if len(label_set) - len(unseen) < 2:
+    if what == 'training' and len(label_set) - len(unseen) < 2:
         raise ValueError(f'{told}: with less than two classes there is nothing to learn')
     logging.warning('%s', told)
 
@@ -161,10 +164,14 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
         try:
             trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
                         weights_only=True)
-        except SIGTERMException as stop:  # which of itself exits with 0, as if all were done
-            logging.warning('stopped by SIGTERM; the same command goes on from the last whole '
-                            'epoch')
-            raise SystemExit(128 + signal.SIGTERM) from stop
+        except SystemExit as stop:  # lightning's own exit says nothing, and 0 after SIGTERM
+            interrupted = isinstance(stop.__context__, KeyboardInterrupt)
+            if not (interrupted or isinstance(stop, SIGTERMException)):
+                raise
+            number = signal.SIGINT if interrupted else signal.SIGTERM
+            logging.warning('stopped by %s; the same command goes on from the last whole epoch',
+                            number.name)
+            raise SystemExit(128 + number) from stop
     return weights
 
 

@@ -1,0 +1,50 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""True label maps as people draw them: PNG files of class ids, named like their images."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segnet_ros.labels import LabelSet
+
+
+def find_annotation(folder: Path, stem: str) -> Path | None:
+    """Return the annotation of the image with this stem; None where there is none."""
+    paths = (folder / (stem + suffix) for suffix in ('.png', '.PNG'))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
+    """
+    Return a true label map, (H, W) uint8 class ids, VOID where there is none.
+
+    :raises ValueError: naming the file that is no image, or does not hold ids of these classes.
+    """
+    annotation = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if annotation is None:
+        raise ValueError(f'{path} is not an image that OpenCV can read')
+    if annotation.ndim == 3:
+        raise ValueError(f'{path} holds colours, {annotation.shape}; it must hold class ids in '
+                         'one channel (ids behind a palette: save the PNG as greyscale, with '
+                         'Pillow Image.fromarray(np.array(Image.open(path))))')
+    if annotation.dtype != np.uint8:
+        raise ValueError(f'{path} is of {annotation.dtype}; it must hold class ids, one channel '
+                         'of uint8')
+    try:
+        return label_set.from_file_ids(annotation)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
