@@ -41,16 +41,18 @@ class Predictor:
     :param weights: a .safetensors file or a name in resource/.
     :param device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
     :param precision: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'.
+    :param sizes_kept: of images, of which the last so many need no new Segmenter.
     :raises CheckpointError, ValueError: saying why these cannot be used.
     """
 
     def __init__(self, weights: str | Path = DEFAULT_WEIGHTS, device: str = 'auto',
-                 precision: str = 'auto'):
+                 precision: str = 'auto', sizes_kept: int = SIZES_KEPT):
         self.weights = find_weights(str(weights))
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         network, self.info = load_checkpoint(self.weights)
         self._network = prepare(network, self.device, self.dtype)
+        self._sizes_kept = sizes_kept
         self._segmenters: OrderedDict[tuple[int, int], Segmenter] = OrderedDict()
 
     def segment(self, image: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> Segmentation:
@@ -63,12 +65,16 @@ class Predictor:
         :param image: (H, W, 3) uint8 RGB.
         :param outputs: which of segmenter.ALL_OUTPUTS to compute.
         """
+        return self.segmenter(image).segment(image, outputs)
+
+    def segmenter(self, image: np.ndarray) -> Segmenter:
+        """Return the Segmenter for images of this one's size."""
         height, width = image.shape[:2]
         segmenter = self._segmenters.pop((height, width), None)
         if segmenter is None:
             # First make room, so that memory never holds one more.
-            while len(self._segmenters) >= SIZES_KEPT:
+            while len(self._segmenters) >= self._sizes_kept:
                 self._segmenters.popitem(last=False)
             segmenter = Segmenter(self._network, self.info, (height, width))
         self._segmenters[height, width] = segmenter
-        return segmenter.segment(image, outputs)
+        return segmenter

@@ -37,7 +37,7 @@ from segnet_ros.labels import load_label_set
 from segnet_ros.page import layout
 from segnet_ros.page.clips import segment_clip
 from segnet_ros.page.layout import build_page, model_choices, serve
-from segnet_ros.page.models import KEPT_SIZES, Models, Result, shipped_weights
+from segnet_ros.page.models import Models, Result, shipped_weights, SIZES_KEPT
 from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
 from segnet_ros.page.result_view import render_result, seconds_text
 from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
@@ -184,7 +184,7 @@ def test_results_stay_valid_while_others_ask(models):
 def test_few_sizes_are_kept(models):
     for width in range(64, 64 + 8 * 7, 8):
         models.segment('tiny', street(48, width))
-    assert len(models._segmenters) == KEPT_SIZES
+    assert len(models._predictors['tiny']._segmenters) == SIZES_KEPT
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 8), (300, 40), (7, 9)])
@@ -226,13 +226,15 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 @pytest.mark.parametrize('verb, module, words', [
     ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
     ('predict', 'cv2', "pip install 'opencv-python-headless<5', or apt install python3-opencv"),
-    ('evaluate', 'torchmetrics.classification', "pip install 'segnet_ros[train]'")])
+    ('train', 'lightning', "pip install 'segnet_ros[train]'"),
+    ('evaluate', 'matplotlib.figure', "pip install 'segnet_ros[train]'")])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
-    for name in ('segnet_ros.page.layout', 'segnet_ros.training.evaluate',
-                 'segnet_ros.prediction'):
+    for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
+                 'segnet_ros.training.plots', 'segnet_ros.prediction'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    arguments = {'evaluate': ['--weights', 'w', '--data', 'd'], 'predict': ['i', '-o', 'o']}
+    arguments = {'evaluate': ['--weights', 'w', '--data', 'd', '--plots', 'p'],
+                 'train': ['--data', 'd', '--output', 'o'], 'predict': ['i', '-o', 'o']}
     assert main([verb, *arguments.get(verb, [])]) == 1
     error = capsys.readouterr().err
     assert f'segnet {verb}: {module} is not installed' in error and words in error

@@ -18,7 +18,6 @@ The networks that visitors choose from, safe to call from many threads at once.
 Knows nothing of the page.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 import threading
@@ -26,15 +25,12 @@ import time
 
 import numpy as np
 
-from segnet_ros.checkpoint import CheckpointError, find_weights, load_checkpoint, ModelInfo
+from segnet_ros.checkpoint import CheckpointError, ModelInfo
 from segnet_ros.labels import LabelSet
-from segnet_ros.networks.build import Network
+from segnet_ros.predictor import Predictor
 from segnet_ros.resources import DEFAULT_WEIGHTS, share_directory
-from segnet_ros.runtime import choose_device, choose_precision, prepare
-from segnet_ros.segmenter import Segmenter
 
-# A Segmenter serves one size of picture; visitors bring many.
-KEPT_SIZES = 4
+SIZES_KEPT = 2  # of pictures, for each network; visitors bring many
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,34 +70,33 @@ class Models:
     def __init__(self, weights: Sequence[str], device: str = 'auto'):
         if not weights:
             raise ValueError('there are no weights to show; name some with --weights')
-        self._device = choose_device(device)
-        dtype = choose_precision('auto', self._device)
-        self._networks: dict[str, tuple[Network, ModelInfo]] = {}
-        for path in map(find_weights, weights):
-            network, info = load_checkpoint(path)
+        self._predictors: dict[str, Predictor] = {}
+        for one in weights:
+            predictor = Predictor(one, device, sizes_kept=SIZES_KEPT)
+            path = predictor.weights
             name = path.stem
-            if name in self._networks:  # every run calls its weights so; its folder tells them
+            if name in self._predictors:  # every run calls its weights so; its folder tells them
                 name = f'{path.parent.name}/{name}'
-            if name in self._networks:
+            if name in self._predictors:
                 name = str(path)
-            self._networks[name] = prepare(network, self._device, dtype), info
-        self._segmenters: OrderedDict[tuple, Segmenter] = OrderedDict()
+            self._predictors[name] = predictor
         # One lock for all: they share the device, and a CUDA graph is captured undisturbed.
         self._lock = threading.Lock()
 
     @property
     def names(self) -> list[str]:
         """Return the models' names in the order given."""
-        return list(self._networks)
+        return list(self._predictors)
 
     def info(self, name: str) -> ModelInfo:
         """Return what the model's checkpoint says of it."""
-        return self._networks[name][1]
+        return self._predictors[name].info
 
     def segment(self, name: str, image: np.ndarray) -> Result:
         """Segment an image, (H, W, 3) uint8 RGB of any size."""
         with self._lock:
-            segmenter = self._segmenter(name, image.shape[:2])
+            predictor = self._predictors[name]
+            segmenter = predictor.segmenter(image)  # made where the size is new, which takes time
             start = time.perf_counter()
             seen = segmenter.segment(
                 image, ('label_map', 'confidence', 'color_mask', 'statistics'))
@@ -110,24 +105,12 @@ class Models:
             return Result(
                 image, np.array(seen.label_map), np.array(seen.confidence),
                 np.array(seen.color_mask), seen.statistics.fractions, seconds,
-                f'{name} on {self._device}', self.info(name).label_set)
+                f'{name} on {predictor.device}', predictor.info.label_set)
 
     def overlay(self, name: str, image: np.ndarray) -> np.ndarray:
         """Return only the colour mask blended over the image, (H, W, 3) uint8 RGB."""
         with self._lock:
-            segmenter = self._segmenter(name, image.shape[:2])
-            return np.array(segmenter.segment(image, ('overlay',)).overlay)
-
-    def _segmenter(self, name: str, size: tuple[int, ...]) -> Segmenter:
-        """Return the segmenter for a size, the one unused for longest making room."""
-        key = name, size
-        if key not in self._segmenters:
-            if len(self._segmenters) >= KEPT_SIZES:
-                self._segmenters.popitem(last=False)
-            height, width = size
-            self._segmenters[key] = Segmenter(*self._networks[name], (height, width))
-        self._segmenters.move_to_end(key)
-        return self._segmenters[key]
+            return np.array(self._predictors[name].segment(image, ('overlay',)).overlay)
 
 
 def shipped_weights() -> list[str]:

@@ -18,8 +18,11 @@ The node's parameters: one table that declares, describes, bounds and documents 
 config/segnet.yaml and the README's table say the same; a test holds the three together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import re
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
@@ -38,6 +41,7 @@ class ParameterSpec:
     :param bounds: (least, most) of a number.
     :param choices: the words that a text may be.
     :param read_only: is given at start or never.
+    :param check: raises ValueError for what else it cannot be.
     """
 
     name: str
@@ -47,6 +51,7 @@ class ParameterSpec:
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
+    check: Callable[[Any], object] | None = None
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the descriptor that `ros2 param describe` shows."""
@@ -62,119 +67,6 @@ class ParameterSpec:
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
         return descriptor
-
-
-PARAMETERS = (
-    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.',
-                  read_only=True),
-    ParameterSpec('weights', DEFAULT_WEIGHTS,
-                  'Weights: a name shipped with the package or the path of a .safetensors file.'),
-    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
-                                    'cuda or cuda:N.'),
-    ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
-                                       'bfloat16 on CPUs that compute in it. int8, for SegNet on '
-                                       'CPUs with VNNI, is the fastest there.',
-                  choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
-    ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
-                                          "(the camera's shape, as many pixels as trained) or "
-                                          'WIDTHxHEIGHT.'),
-    ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
-                                          'network or WIDTHxHEIGHT.'),
-    ParameterSpec('parallel_frames', 1, 'Frames in work at the same time. More give more frames a '
-                                        'second, each of them later: the threads of the CPU are '
-                                        'shared out among them.', bounds=(1, 16)),
-    ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
-                                        'empty name is one camera with plain topic names.'),
-    ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
-                                            'takes `image/compressed`.',
-                  choices=('raw', 'compressed')),
-    ParameterSpec('input_reliability', 'auto', 'Reliability asked of the camera; auto is reliable '
-                                               'where every publisher offers it, else best '
-                                               'effort.',
-                  choices=('auto', 'reliable', 'best_effort')),
-    ParameterSpec('max_frame_age', 0.0, 'Drop frames whose stamp is older than this, in seconds; '
-                                        '0 drops none.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('max_rate', 0.0, 'Process at most so many frames a second from each camera; 0 '
-                                   'is no limit.', live=True, bounds=(0.0, 1000.0)),
-    ParameterSpec('confidence_threshold', 0.0, 'Pixels that the network is less sure of than this '
-                                               'become void (255).',
-                  live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('overlay_alpha', 0.5, 'Share of the colour mask in the overlay; 0 shows the '
-                                        'camera, 1 the mask.', live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('jpeg_quality', 90, 'Quality of `overlay/compressed`.',
-                  live=True, bounds=(1, 100)),
-    ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0], 'Region for a second set of statistics: '
-                                                          'x, y, width, height as shares of the '
-                                                          'picture; the whole picture turns it '
-                                                          'off.', live=True),
-    ParameterSpec('no_image_warning_period', 5.0, 'Warn after so many seconds without a frame, '
-                                                  'once; 0 never warns.',
-                  live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
-                                             'none, else 0.1 at least.', bounds=(0.0, 60.0)),
-)
-
-# Declared for each class of the weights' label set when they are known, as PREFIX.CLASS.
-ALERT_PREFIX = 'alert_fractions'
-PALETTE_PREFIX = 'palette'
-
-
-def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
-    """Return the parameters that there are once for each class."""
-    alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
-                            f"Share of the picture above which {name}'s status is WARN; 1 never.",
-                            live=True, bounds=(0.0, 1.0)) for name in class_names]
-    palette = [ParameterSpec(f'{PALETTE_PREFIX}.{name}', list(color),
-                             f'Colour of {name}: red, green, blue, 0 to 255.', live=True)
-               for name, color in zip(class_names, colors, strict=True)]
-    return alerts + palette
-
-
-def declare(node, specs):
-    """Declare what is not declared yet, with description and range."""
-    for spec in specs:
-        if not node.has_parameter(spec.name):
-            node.declare_parameter(spec.name, spec.default, spec.descriptor())
-
-
-def has_default(node, spec: ParameterSpec) -> bool:
-    """Tell whether nobody has set a parameter to anything else."""
-    value = node.get_parameter(spec.name).value
-    return (list(value) if isinstance(spec.default, list) else value) == spec.default
-
-
-def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: bool) -> str:
-    """Return why a new value cannot be taken, or '' where it can."""
-    spec = specs.get(parameter.name)
-    if spec is None:
-        return ''
-    if configured and not spec.live:
-        return (f"'{spec.name}' is read when the node is configured; deactivate and clean up "
-                'the node, set it, then configure and activate again')
-    if spec.choices and parameter.value not in spec.choices:
-        return f"'{spec.name}' is one of {', '.join(spec.choices)}, not '{parameter.value}'"
-    if spec.name == 'diagnostics_period' and 0 < parameter.value < 0.1:
-        return f"'{spec.name}' is 0 or at least 0.1, not {parameter.value}"
-    try:
-        if spec.name in ('network_size', 'output_size'):
-            parse_size(parameter.value, ('auto',) if spec.name[0] == 'n' else ('input', 'network'))
-        elif spec.name == 'statistics_roi':
-            parse_roi(parameter.value)
-        elif spec.name.startswith(PALETTE_PREFIX + '.'):
-            parse_color(parameter.value)
-        elif spec.name == 'camera_names':
-            parse_camera_names(parameter.value)
-    except ValueError as error:
-        return f"'{spec.name}': {error}"
-    return ''
-
-
-def parameter_error(error: ParameterException) -> str:
-    """Return what rclpy says of a value that it refuses, and a hint where one fits."""
-    hint = ''
-    if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
-        hint = '; a parameter with a point in its default needs one, 10.0 instead of 10'
-    return str(error) + hint
 
 
 def parse_size(text: str, words: tuple[str, ...]) -> tuple[int, int] | None:
@@ -220,3 +112,119 @@ def parse_camera_names(names) -> list[str]:
     if '' in names and len(names) > 1:
         raise ValueError('an empty name stands for the only camera; name every one')
     return names
+
+
+def check_period(seconds: float):
+    """Raise ValueError for a period too short to be one."""
+    if 0 < seconds < 0.1:
+        raise ValueError(f'{seconds} is neither 0 nor 0.1 at least')
+
+
+PARAMETERS = (
+    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.',
+                  read_only=True),
+    ParameterSpec('weights', DEFAULT_WEIGHTS,
+                  'Weights: a name shipped with the package or the path of a .safetensors file.'),
+    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
+                                    'cuda or cuda:N.'),
+    ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
+                                       'bfloat16 on CPUs that compute in it. int8, for SegNet on '
+                                       'CPUs with VNNI, is the fastest there.',
+                  choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
+    ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
+                                          "(the camera's shape, as many pixels as trained) or "
+                                          'WIDTHxHEIGHT.',
+                  check=partial(parse_size, words=('auto',))),
+    ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
+                                          'network or WIDTHxHEIGHT.',
+                  check=partial(parse_size, words=('input', 'network'))),
+    ParameterSpec('parallel_frames', 1, 'Frames in work at the same time. More give more frames a '
+                                        'second, each of them later: the threads of the CPU are '
+                                        'shared out among them.', bounds=(1, 16)),
+    ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
+                                        'empty name is one camera with plain topic names.',
+                  check=parse_camera_names),
+    ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
+                                            'takes `image/compressed`.',
+                  choices=('raw', 'compressed')),
+    ParameterSpec('input_reliability', 'auto', 'Reliability asked of the camera; auto is reliable '
+                                               'where every publisher offers it, else best '
+                                               'effort.',
+                  choices=('auto', 'reliable', 'best_effort')),
+    ParameterSpec('max_frame_age', 0.0, 'Drop frames whose stamp is older than this, in seconds; '
+                                        '0 drops none.', live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('max_rate', 0.0, 'Process at most so many frames a second from each camera; 0 '
+                                   'is no limit.', live=True, bounds=(0.0, 1000.0)),
+    ParameterSpec('confidence_threshold', 0.0, 'Pixels that the network is less sure of than this '
+                                               'become void (255).',
+                  live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('overlay_alpha', 0.5, 'Share of the colour mask in the overlay; 0 shows the '
+                                        'camera, 1 the mask.', live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('jpeg_quality', 90, 'Quality of `overlay/compressed`.',
+                  live=True, bounds=(1, 100)),
+    ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0], 'Region for a second set of statistics: '
+                                                          'x, y, width, height as shares of the '
+                                                          'picture; the whole picture turns it '
+                                                          'off.', live=True, check=parse_roi),
+    ParameterSpec('no_image_warning_period', 5.0, 'Warn after so many seconds without a frame, '
+                                                  'once; 0 never warns.',
+                  live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
+                                             'none, else 0.1 at least.', bounds=(0.0, 60.0),
+                  check=check_period),
+)
+
+# Declared for each class of the weights' label set when they are known, as PREFIX.CLASS.
+ALERT_PREFIX = 'alert_fractions'
+PALETTE_PREFIX = 'palette'
+
+
+def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
+    """Return the parameters that there are once for each class."""
+    alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
+                            f"Share of the picture above which {name}'s status is WARN; 1 never.",
+                            live=True, bounds=(0.0, 1.0)) for name in class_names]
+    palette = [ParameterSpec(f'{PALETTE_PREFIX}.{name}', list(color),
+                             f'Colour of {name}: red, green, blue, 0 to 255.', live=True,
+                             check=parse_color)
+               for name, color in zip(class_names, colors, strict=True)]
+    return alerts + palette
+
+
+def declare(node, specs):
+    """Declare what is not declared yet, with description and range."""
+    for spec in specs:
+        if not node.has_parameter(spec.name):
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def has_default(node, spec: ParameterSpec) -> bool:
+    """Tell whether nobody has set a parameter to anything else."""
+    value = node.get_parameter(spec.name).value
+    return (list(value) if isinstance(spec.default, list) else value) == spec.default
+
+
+def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: bool) -> str:
+    """Return why a new value cannot be taken, or '' where it can."""
+    spec = specs.get(parameter.name)
+    if spec is None:
+        return ''
+    if configured and not spec.live:
+        return (f"'{spec.name}' is read when the node is configured; deactivate and clean up "
+                'the node, set it, then configure and activate again')
+    if spec.choices and parameter.value not in spec.choices:
+        return f"'{spec.name}' is one of {', '.join(spec.choices)}, not '{parameter.value}'"
+    try:
+        if spec.check is not None:
+            spec.check(parameter.value)
+    except ValueError as error:
+        return f"'{spec.name}': {error}"
+    return ''
+
+
+def parameter_error(error: ParameterException) -> str:
+    """Return what rclpy says of a value that it refuses, and a hint where one fits."""
+    hint = ''
+    if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
+        hint = '; a parameter with a point in its default needs one, 10.0 instead of 10'
+    return str(error) + hint

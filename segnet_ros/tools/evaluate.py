@@ -50,6 +50,8 @@ def parse_size(text: str) -> tuple[int, int]:
 def main(args: argparse.Namespace):
     """Evaluate and print; write what was asked for."""
     from segnet_ros.training.evaluate import evaluate
+    if args.plots:  # before all is scored: without matplotlib there are none
+        from segnet_ros.training.plots import save_plots
     evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
                           args.robustness, args.device, args.precision)
     print_scores(evaluation.result)
@@ -58,7 +60,6 @@ def main(args: argparse.Namespace):
         args.json.write_text(json.dumps(evaluation.result, indent=1) + '\n')
         print(f'scores: {args.json}')
     if args.plots:
-        from segnet_ros.training.plots import save_plots
         for path in save_plots(evaluation, args.plots):
             print(f'picture: {path}')
 
