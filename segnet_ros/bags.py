@@ -228,19 +228,22 @@ def _topic(name: str, connections: list[Connection]) -> BagTopic:
     return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
 
 
-def _header(frame: Frame) -> Any:
-    seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
+def make_header(stamp_ns: int, frame_id: str) -> Any:
+    """Return a std_msgs/Header."""
+    seconds, nanoseconds = divmod(stamp_ns, 10**9)
     stamp = TYPES.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
-    return TYPES.types['std_msgs/msg/Header'](stamp, frame.frame_id)
+    return TYPES.types['std_msgs/msg/Header'](stamp, frame_id)
 
 
 def _raw_message(frame: Frame) -> Any:
     height, width = frame.image.shape[:2]
-    return TYPES.types[IMAGE](_header(frame), height, width, 'rgb8', 0, 3 * width,
+    header = make_header(frame.stamp_ns, frame.frame_id)
+    return TYPES.types[IMAGE](header, height, width, 'rgb8', 0, 3 * width,
                               np.ascontiguousarray(frame.image).reshape(-1))
 
 
 def _compressed_message(frame: Frame, codec: str) -> Any:
     bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
     data = cv2.imencode('.' + codec, bgr)[1].reshape(-1)
-    return TYPES.types[COMPRESSED](_header(frame), f'rgb8; {codec} compressed bgr8', data)
+    header = make_header(frame.stamp_ns, frame.frame_id)
+    return TYPES.types[COMPRESSED](header, f'rgb8; {codec} compressed bgr8', data)

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
     QosTime
-from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from rosbags.typesys import get_types_from_msg
 
-from segnet_ros.bags import IMAGE
+from segnet_ros.bags import IMAGE, make_header, TYPES
 from segnet_ros.labels import LabelSet
 from segnet_ros.segmentation import ClassStatistics, Segmentation
 from segnet_ros.split_bag import OutTopic
@@ -39,8 +39,7 @@ IMAGES = {'mask': ('label_map', 'mono8'), 'color_mask': ('color_mask', 'rgb8'),
           'overlay': ('overlay', 'rgb8'), 'confidence': ('confidence', 'mono8')}
 RESULTS = (*IMAGES, 'statistics')
 
-_TYPES = get_typestore(Stores.ROS2_JAZZY)  # vision_msgs is not in it
-_TYPES.register({
+TYPES.register({  # it has no vision_msgs
     **get_types_from_msg('uint16 class_id\nstring class_name', 'vision_msgs/msg/VisionClass'),
     **get_types_from_msg('std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
                          'float32 threshold', LABEL_INFO)})
@@ -77,7 +76,7 @@ class CameraResults:
     def messages(self, stamp_ns: int, frame_id: str, segmentation: Segmentation,
                  first: bool) -> Iterator[tuple[str, memoryview]]:
         """Yield topic and CDR of each message of a frame; label_info with the first alone."""
-        header = _header(stamp_ns, frame_id)
+        header = make_header(stamp_ns, frame_id)
         if first and 'mask' in self._results:
             yield self._cdr('label_info', LABEL_INFO, header, self._class_map(), 0.0)
         for name in self._results:
@@ -93,22 +92,22 @@ class CameraResults:
                                 pixels[0].size, pixels.reshape(-1))
 
     def _topic(self, name: str, type_name: str, qos: list[Qos]) -> OutTopic:
-        definition, _ = _TYPES.generate_msgdef(type_name, ros_version=2)
+        definition, _ = TYPES.generate_msgdef(type_name, ros_version=2)
         return OutTopic(f'{self.prefix}/{name}', type_name, definition,
-                        _TYPES.hash_rihs01(type_name), qos)
+                        TYPES.hash_rihs01(type_name), qos)
 
     def _cdr(self, name: str, type_name: str, *fields) -> tuple[str, memoryview]:
-        message = _TYPES.types[type_name](*fields)
-        return f'{self.prefix}/{name}', _TYPES.serialize_cdr(message, type_name)
+        message = TYPES.types[type_name](*fields)
+        return f'{self.prefix}/{name}', TYPES.serialize_cdr(message, type_name)
 
     def _class_map(self) -> list:
-        make = _TYPES.types['vision_msgs/msg/VisionClass']
+        make = TYPES.types['vision_msgs/msg/VisionClass']
         return [make(class_id, name) for class_id, name in enumerate(self._label_set.class_names)]
 
     def _statuses(self, statistics: ClassStatistics) -> list:
         """Return what ros/statistics.py returns, without alerts."""
-        make: Any = _TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
-        pair = _TYPES.types['diagnostic_msgs/msg/KeyValue']
+        make: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
+        pair = TYPES.types['diagnostic_msgs/msg/KeyValue']
         title = self.prefix.lstrip('/')
         statuses = []
         for class_id, name in enumerate(self._label_set.class_names):
@@ -116,9 +115,3 @@ class CameraResults:
             message = f'{100 * statistics.fractions[class_id]:.2f} %'
             statuses.append(make(make.OK, f'{title}: {name}', message, title, values))
         return statuses
-
-
-def _header(stamp_ns: int, frame_id: str):
-    seconds, nanoseconds = divmod(stamp_ns, 10**9)
-    stamp = _TYPES.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
-    return _TYPES.types['std_msgs/msg/Header'](stamp, frame_id)
