@@ -331,6 +331,13 @@ def test_parameters_that_there_are_not_are_told(bench, capfd):
     assert 'alert_fractions.pedestrain, max_rat: this node has no such parameters' in heard
 
 
+def test_an_error_without_words_is_one_too(bench, monkeypatch):
+    node = bench.start_node(activate=False)
+    monkeypatch.setattr(node_module, 'find_weights', MagicMock(side_effect=ValueError))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.transition_error == 'configure failed: '
+
+
 def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monkeypatch):
     node = bench.start_node(activate=False)
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -402,6 +409,19 @@ def test_a_frame_that_was_overtaken_is_dropped(bench):
     assert [m.header.stamp.sec for m in bench.heard['mask']] == [2]
 
 
+def test_a_deactivation_that_hangs_gives_up_and_keeps_what_the_worker_has(bench):
+    node = bench.start_node()
+    woken = threading.Event()
+    node._workers.append(threading.Thread(target=woken.wait, daemon=True))
+    node._workers[-1].start()
+    node._stop(0.1)
+    assert 'a worker hangs: it did not end in 0 s' in node.failure
+    node._release()
+    assert node._cameras and node._network is not None
+    woken.set()
+    node.failure = None
+
+
 def test_an_error_while_deactivating_gives_everything_back(bench):
     node = bench.start_node()
     camera = node._cameras[0]
@@ -416,6 +436,7 @@ def test_an_error_while_deactivating_gives_everything_back(bench):
     assert node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
     assert node._network is None and not node._cameras and not node._workers
+    assert node.transition_error == 'deactivate failed: RuntimeError: a cable came loose'
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
@@ -558,8 +579,10 @@ def test_a_node_that_is_not_active_tells_of_it_under_its_cameras_names(bench, mo
     def told():
         """Return what was told last, where it is of both cameras."""
         bench.heard['/diagnostics'].clear()
-        bench.spin_until(lambda: len(bench.heard['/diagnostics']) > 2)
-        front, rear = bench.heard['/diagnostics'][-1].status
+        bench.spin_until(lambda: len(bench.heard['/diagnostics']) > 5)
+        _, *others = bench.heard['/diagnostics']  # the first may have been under way
+        front, rear = others[0].status
+        assert {status.message for msg in others for status in msg.status} == {front.message}
         assert (front.name, rear.name) == ('segmentation/segnet: front',
                                            'segmentation/segnet: rear')
         assert front.message == rear.message

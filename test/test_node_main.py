@@ -98,7 +98,7 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd,
 
 
 def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_path, ended):
-    monkeypatch.setattr(node_module, 'STOP_SECONDS', 0.2)
+    monkeypatch.setattr(node_module, 'END_SECONDS', 0.2)
     woken = threading.Event()
 
     class Hanging(node_module.SegNetNode):

@@ -37,7 +37,8 @@ def transition(undo: str = ''):
         def wrapper(self, state):
             try:
                 method(self)
-                self.transition_error = ''
+                if method.__name__ != 'on_error':  # which follows one that is to be told
+                    self.transition_error = ''
                 return TransitionCallbackReturn.SUCCESS
             except ParameterException as error:
                 reason = parameter_error(error)
@@ -47,7 +48,7 @@ def transition(undo: str = ''):
                 reason = '\n' + traceback.format_exc()
             name = method.__name__[3:]
             self.get_logger().error(f'{name} failed: {reason}')
-            self.transition_error = f'{name} failed: {reason.splitlines()[-1]}'
+            self.transition_error = f'{name} failed: {(reason.splitlines() or [""])[-1]}'
             if not undo:
                 return TransitionCallbackReturn.ERROR
             getattr(self, undo)()

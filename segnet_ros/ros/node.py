@@ -52,10 +52,10 @@ from segnet_ros.segmenter import fit_input_size, Segmenter
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
 SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
 IDLE_PERIOD = 1.0  # seconds between messages on /diagnostics while the node is not active
-# Seconds that a worker has to end. `ros2 launch` kills ten seconds after its SIGINT, and Fast DDS
-# leaves a killed process's shared memory behind.
-STOP_SECONDS = 8.0
-HUNG_SECONDS = 30.0  # without an end to any frame, after which a GPU is taken for hung
+HUNG_SECONDS = 30.0  # without an end to any frame, after which a worker or a GPU hangs
+# What a worker has at the process's end. `ros2 launch` kills ten seconds after its SIGINT, and
+# Fast DDS leaves a killed process's shared memory behind.
+END_SECONDS = 8.0
 
 
 class SegNetNode(LifecycleNode):
@@ -165,7 +165,7 @@ class SegNetNode(LifecycleNode):
         """Come back to unconfigured with nothing held."""
         self._release()
 
-    def _stop(self):
+    def _stop(self, patience: float = HUNG_SECONDS):
         for timer in self._timers_running:
             self.destroy_timer(timer)
         self._timers_running = []
@@ -174,15 +174,15 @@ class SegNetNode(LifecycleNode):
         if self._workers:
             for camera in self._frames.close():
                 camera.monitor.count('dropped')
-            end = time.monotonic() + STOP_SECONDS
+            end = time.monotonic() + patience
             for thread in self._workers:
                 thread.join(max(0.0, end - time.monotonic()))
             if any(thread.is_alive() for thread in self._workers):
-                self.give_up(f'a worker hangs: it did not end in {STOP_SECONDS:.0f} s')
+                self.give_up(f'a worker hangs: it did not end in {patience:.0f} s')
             self._workers = []
 
-    def _release(self):
-        self._stop()
+    def _release(self, patience: float = HUNG_SECONDS):
+        self._stop(patience)
         if self.failure:
             return  # a worker that hangs has it all still, and CUDA cannot take its own back
         for camera in self._cameras:
@@ -302,7 +302,7 @@ class SegNetNode(LifecycleNode):
     def destroy_node(self):
         """Stop the worker and give everything back before the node goes."""
         try:
-            self._release()
+            self._release(END_SECONDS)
         finally:
             super().destroy_node()
 
