@@ -33,7 +33,7 @@ from segnet_ros.networks.build import Network
 from segnet_ros.segmentation import ClassStatistics, region_window, Segmentation
 
 OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
-ALL_OUTPUTS = (*OUTPUTS, 'region_statistics')
+ALL_OUTPUTS = (*OUTPUTS, 'region_statistics')  # the last one few want: no graph has it
 _ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
 
 
@@ -244,8 +244,10 @@ class Segmenter:
             self._overlay()
 
     def copy_back(self, outputs: tuple[str, ...]):
-        """Enqueue the copies of the outputs from the CUDA device."""
+        """Enqueue the copies of the outputs from the CUDA device, and what the graph left out."""
         for name in outputs:
+            if name not in OUTPUTS:
+                self._count(name)
             self._hosts[name].copy_(self._outputs[name], non_blocking=True)
 
     def results(self, outputs: tuple[str, ...]) -> Segmentation:
@@ -255,7 +257,7 @@ class Segmenter:
             for name in outputs}
         return Segmentation(**found)
 
-    def _stages(self, outputs: tuple[str, ...] = ALL_OUTPUTS) -> torch.Tensor:
+    def _stages(self, outputs: tuple[str, ...] = OUTPUTS) -> torch.Tensor:
         logits = self._network(self.preprocess().permute(2, 0, 1)[None])
         self.postprocess(logits[0], outputs)
         return logits

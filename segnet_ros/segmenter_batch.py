@@ -21,7 +21,7 @@ import torch
 
 from segnet_ros.cuda_graph import CudaGraph
 from segnet_ros.segmentation import Segmentation
-from segnet_ros.segmenter import ALL_OUTPUTS, Segmenter
+from segnet_ros.segmenter import OUTPUTS, Segmenter
 
 
 class SegmenterBatch:
@@ -44,7 +44,7 @@ class SegmenterBatch:
         with torch.inference_mode():
             self._input = torch.zeros((len(segmenters), *first.network_size, 3),
                                       dtype=first.dtype, device=first.device)
-            everything = [ALL_OUTPUTS] * len(segmenters)
+            everything = [OUTPUTS] * len(segmenters)
             self._graph = (CudaGraph(lambda: self._stages(everything), first.device)
                            if first.device.type == 'cuda' else None)
             if self._graph is None:
