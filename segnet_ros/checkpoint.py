@@ -73,19 +73,18 @@ class ModelInfo:
 
         None as well for what went on from other weights: those may have been.
         """
-        held_out = self.made_by.get('hold_out') and not self.made_by.get('init')
-        if not held_out and self.may_have_seen(self.made_by.get('val_split', '')):
+        if self.made_by.get('init'):
+            return None
+        if not self.made_by.get('hold_out') and self.has_seen(self.made_by.get('val_split', '')):
             return None
         return self.scores.get('val', {}).get('miou')
 
-    def may_have_seen(self, split: str) -> bool:
+    def has_seen(self, split: str) -> bool:
         """
-        Tell whether frames of a split may be among those trained on, by the splits' names.
+        Tell whether frames of a split of the data are among those trained on, by its name.
 
         :param split: as training's frame_paths takes it, such as 'train:0006R0+val'.
         """
-        if self.made_by.get('init'):
-            return True
         trained = {part.partition(':')[0] for part in self.made_by.get('split', '').split('+')}
         hold_out = self.made_by.get('hold_out', '')
         asked = (part.partition(':') for part in split.split('+') if part)

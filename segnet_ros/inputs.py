@@ -146,11 +146,11 @@ def _collide(names: list[str]) -> bool:
 
 def _numbered(names: list[str]) -> list[str]:
     """Return the names with _2, _3 and so on at those that have been there before."""
-    found: list[str] = []
+    found: dict[str, None] = {}  # in order
     for name in names:
         tries = chain([name], (f'{name}_{number}' for number in count(2)))
-        found.append(next(tried for tried in tries if tried not in found))
-    return found
+        found[next(tried for tried in tries if tried not in found)] = None
+    return list(found)
 
 
 def _open_camera(source: str, fps: float) -> Frames:

@@ -132,9 +132,10 @@ class Segmenter:
                                                         strict=True))
         self._rows = torch.from_numpy(rows).to(self.device)
         self._columns = torch.from_numpy(columns).to(self.device)
-        self._counters = {
-            name: ClassCounter(self._num_classes, rows, columns, self.network_size, self.device)
-            for name in ('statistics', 'region_statistics')}
+        maps = self._num_classes, rows, columns, self.network_size, self.device
+        whole = ClassCounter(*maps)
+        self._counters = {'statistics': whole,
+                          'region_statistics': ClassCounter(*maps, beside=whole)}
 
     def _allocate_outputs(self):
         height, width = self.network_size

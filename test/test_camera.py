@@ -192,6 +192,23 @@ def test_a_missing_camera_is_warned_of_once_each_time(scene):
     assert len(scene.warnings) == 2
 
 
+def test_a_limit_that_is_raised_brings_no_images(scene):
+    scene.settings.no_image_warning_period = 5.0
+    scene.start().watch(6.0)
+    scene.settings.no_image_warning_period = 60.0
+    scene.watch(1.0)
+    assert len(scene.warnings) == 1 and not scene.told
+
+
+def test_where_a_frame_went_wrong_is_told_with_the_first_that_is_told(scene):
+    told = []
+    scene.camera._node.get_logger().error = told.append
+    for seconds, trouble in ((0.0, 'a'), (0.5, 'b'), (1.0, 'b'), (1.0, 'b'), (1.0, 'a')):
+        scene.now += seconds
+        scene.camera.tell(trouble, f'where {trouble}')
+    assert told == ['camera: a\nwhere a', 'camera: b\nwhere b', 'camera: b', 'camera: a\nwhere a']
+
+
 def test_a_warning_period_of_0_never_warns(scene):
     scene.start()
     for _ in range(3):
@@ -254,9 +271,11 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
     camera.outputs.subscribed = lambda topic: topic == 'mask/camera_info'
     frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
     camera._on_camera_info(CameraInfo(width=64, height=36))
-    for _ in range(3):
+    for width in (32, 64, 32, 64):  # of two drivers, perhaps
+        camera._on_camera_info(CameraInfo(width=width, height=36))
         camera.publish(frame, None, scene.now, scene.settings)
         assert camera.outputs.publish.call_args[0][3] is None
+    scene.warnings.pop(0)
     assert scene.warnings == ['mask/camera_info cannot be published from /camera_info: it is for '
                               '64x36, which has another shape than the images, 64x48']
 
@@ -265,10 +284,11 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
 def test_a_calibration_that_never_comes_is_told_to_who_wants_it(scene, subscribed):
     scene.settings.no_image_warning_period = 5.0
     scene.start().camera.outputs.subscribed.return_value = subscribed
+    scene.now += 4.0  # the camera comes later, with its images first
     for _ in range(8):
         scene.send(scene.now)
         scene.watch(1.0)
-        if scene.now <= 1005:
+        if scene.now <= 1009:
             assert not scene.warnings
     assert scene.warnings == [
         'mask/camera_info cannot be published from /camera_info: none comes'] * subscribed
@@ -280,7 +300,7 @@ def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
         scene.now += 0.1
         camera._say_sizes((48, 64), (48, 64), (48, 64))
     assert len(scene.told) == 3
-    assert camera.monitor._resizes == 25
+    assert len(camera.monitor._resizes) == 25
 
 
 def test_a_region_is_not_computed_for_who_wants_the_fractions_alone(scene, monkeypatch):

@@ -326,9 +326,11 @@ def test_plots_take_any_name_and_many_classes(tmp_path, weights, data, evaluatio
 
 def test_frames_that_were_trained_on_are_told(weights, data, tmp_path, caplog):
     network, info = load_checkpoint(weights)
-    for split in ('train', 'train+val'):
-        save_checkpoint(tmp_path / 'w.safetensors', network, replace(info, made_by={
-            'split': split}))
+    for made_by, told in (({'split': 'train', 'data': str(data)}, False),
+                          ({'split': 'train+val', 'data': 'other'}, False),
+                          ({'split': 'train', 'data': 'other', 'init': 'camvid'}, False),
+                          ({'split': 'train+val', 'data': f'/elsewhere/{data.name}'}, True)):
+        save_checkpoint(tmp_path / 'w.safetensors', network, replace(info, made_by=made_by))
         evaluate(tmp_path / 'w.safetensors', data, 'val', device='cpu')
         assert ("frames of 'val' may be among those that these weights were trained on"
-                in caplog.text) == (split != 'train')
+                in caplog.text) == told

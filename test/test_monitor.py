@@ -186,26 +186,41 @@ def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outco
     assert values_of(monitor.status('camera', {}))[outcome] == '2'  # that count is of all time
 
 
-def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all():
+@pytest.mark.parametrize('others, level', [
+    ([], DiagnosticStatus.ERROR), (['unwatched'], DiagnosticStatus.WARN),
+    (['paused'], DiagnosticStatus.WARN), (['dropped'], DiagnosticStatus.ERROR)])
+def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level):
     monitor = StreamMonitor()
-    for _ in range(3):
+    for outcome in ['stale'] * 3 + others:
         monitor.received()
-        monitor.count('stale')
-    level, message = verdict(monitor)
-    assert level == DiagnosticStatus.ERROR
-    assert message == "3 frames older than max_frame_age, and no other: see the cameras' clocks"
+        monitor.count(outcome)
+    found, message = verdict(monitor, paused='paused' in others)
+    if 'paused' in others:
+        return
+    assert found == level and message.startswith('3 frames older than max_frame_age')
+    assert message.endswith("no other: see the cameras' clocks") == (
+        level == DiagnosticStatus.ERROR)
+
+
+def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.count('stale')
+    assert verdict(monitor) == (DiagnosticStatus.WARN, '1 frames older than max_frame_age')
 
 
 def test_two_cameras_on_one_topic_are_told(clock):
     monitor = StreamMonitor()
     monitor.received()
-    for times, level in ((2, DiagnosticStatus.OK), (3, DiagnosticStatus.WARN),
-                         (0, DiagnosticStatus.OK)):
-        for _ in range(times):
-            monitor.resized()
+    for later, level in ((0, DiagnosticStatus.OK), (1, DiagnosticStatus.OK),
+                         (2, DiagnosticStatus.OK), (3, DiagnosticStatus.WARN),
+                         (9, DiagnosticStatus.OK)):
+        clock.now += later
+        monitor.received()
+        monitor.resized()
         found, message = verdict(monitor)
         assert found == level
-        assert ('the size of frames changed 3 times' in message) == (times == 3)
+        assert ('the size of frames changed 4 times in 10 s' in message) == (later == 3)
 
 
 def test_seconds_that_frames_wait_without_an_end(clock):

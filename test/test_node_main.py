@@ -14,10 +14,14 @@
 
 """The ways in which the node's process ends by itself; test_end_to_end.py has those by signals."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
+from ros_domain import free_domain
 from small_network import write_small_checkpoint
 
 from segnet_ros.ros import node as node_module
@@ -117,3 +121,34 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
         woken.set()
     assert ended == [1]
     assert 'a worker hangs' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('trouble', ['hangs', 'is lost'])
+def test_a_process_that_gives_up_leaves_no_shared_memory_behind(tmp_path, trouble):
+    """It ends at once, and each start anew would take another 70 MB."""
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    program = f"""
+import os, signal, threading
+from segnet_ros.ros import node as node_module
+node_module.END_SECONDS = 0.2
+class Node(node_module.SegNetNode):
+    def on_activate(self, state):
+        result = super().on_activate(state)
+        with open('/proc/self/maps') as maps:
+            print(*{{l.split()[-1] for l in maps if '/dev/shm/fastrtps' in l}}, flush=True)
+        if '{trouble}' == 'hangs':
+            self._workers.append(threading.Thread(target=threading.Event().wait, daemon=True))
+            self._workers[-1].start()
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.lose_device(RuntimeError('CUDA error'))
+        return result
+node_module.SegNetNode = Node
+node_module.main(['--ros-args', '-p', 'weights:={weights}', '-p', 'device:=cpu'])
+"""
+    done = subprocess.run([sys.executable, '-c', program], text=True, capture_output=True,
+                          env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, timeout=60)
+    assert done.returncode == 1 and 'the process ends' in done.stderr, done.stderr
+    files = done.stdout.split()
+    assert any('fastrtps_port' not in file for file in files), 'Fast DDS has none of its own'
+    assert not [file for file in files if os.path.exists(file) and 'port' not in file]

@@ -858,6 +858,21 @@ def test_a_run_that_diverges_ends_before_its_last_good_state_is_written_over(dat
     assert all(map(math.isfinite, losses(tmp_path).values()))
 
 
+def test_a_last_step_that_diverges_is_not_kept_either(data, tmp_path, monkeypatch):
+    """Its loss is finite still, what it made of the weights is not."""
+    config = recipe(data, phases=(Phase(5, (32, 64), (0.8, 1.2)),), val_every=5)
+
+    def spoil(module, outputs, batch, index):
+        if (module.current_epoch, index) == (2, 1):
+            module.network.classifier.bias.data.fill_(math.nan)
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, 'on_train_batch_end', spoil, raising=False)
+        with pytest.raises(ValueError, match='epoch 3: the run has diverged, its weights are not'):
+            train(config, tmp_path, 'cpu')
+    train(config, tmp_path, 'cpu')
+    assert all(map(math.isfinite, losses(tmp_path).values()))
+
+
 def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
     config = recipe(data)
     older = {name: value for name, value in config.to_dict().items() if name != 'class_bias'}

@@ -84,15 +84,16 @@ class Camera:
         self._reliability: ReliabilityPolicy | None = None
         self._silent_since: float | None = None  # where a warning was given
         self._tell_again = self._say_again = 0.0
-        self._told_of_info = ''
+        self._told = ''
+        self._told_of_info: set[str] = set()
 
     def start(self, frames: NewestFrames):
         """Subscribe; frames go to the worker's store."""
         self._frames = frames
         self._reliability = self._silent_since = None
         self._camera_info = None  # another camera may be there now
-        self._told_of_info = ''
-        self._started = time.monotonic()
+        self._told_of_info.clear()
+        self._first_image: float | None = None
         self.monitor.started()
         self._info_subscription = self._node.create_subscription(
             CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
@@ -166,12 +167,13 @@ class Camera:
         silent = self.monitor.silent_seconds()
         limit = settings.no_image_warning_period
         if not limit or silent < limit:
-            if self._silent_since is not None and limit:
+            since, self._silent_since = self._silent_since, None
+            # The limit may have been raised meanwhile.
+            if since is not None and (seconds := time.monotonic() - silent - since) > 0.1:
                 self._node.get_logger().info(
-                    f'images again on {self._publishers()[0]}, after '
-                    f'{time.monotonic() - silent - self._silent_since:.1f} s')
-            self._silent_since = None
-            if limit and self._camera_info is None and time.monotonic() > self._started + limit:
+                    f'images again on {self._publishers()[0]}, after {seconds:.1f} s')
+            begun = self._first_image
+            if limit and self._camera_info is None and begun and time.monotonic() > begun + limit:
                 self._tell_of_info('none comes')
         elif self._silent_since is None:
             self._silent_since = time.monotonic() - silent
@@ -202,8 +204,8 @@ class Camera:
 
     def _tell_of_info(self, trouble: str):
         """Warn those who subscribed to mask/camera_info, once, why nothing is published there."""
-        if trouble != self._told_of_info and self.outputs.subscribed('mask/camera_info'):
-            self._told_of_info = trouble
+        if trouble not in self._told_of_info and self.outputs.subscribed('mask/camera_info'):
+            self._told_of_info.add(trouble)
             name = self._prefix + 'camera_info'
             self._node.get_logger().warn(
                 f'{self._prefix}mask/camera_info cannot be published from '
@@ -212,6 +214,7 @@ class Camera:
     def _on_image(self, msg: Image | CompressedImage):
         """Leave the frame for the worker; the newest wins."""
         now = time.monotonic()
+        self._first_image = self._first_image or now
         self.monitor.received()
         max_rate = self._node.settings.max_rate
         if max_rate:
@@ -253,12 +256,18 @@ class Camera:
             return None
         return DecodedFrame(msg.header, image, wanted, [received, begun, time.monotonic()])
 
-    def tell(self, trouble: str):
-        """Log what is wrong with a frame, at most once a second; other cameras have their own."""
+    def tell(self, trouble: str, where: str = ''):
+        """
+        Log what is wrong with a frame, at most once a second; other cameras have their own.
+
+        :param where: told too, unless this trouble was the last one told.
+        """
         now = time.monotonic()
         if now >= self._tell_again:
             self._tell_again = now + 1.0
-            self._node.get_logger().error(f'{self.name or "camera"}: {trouble}')
+            new, self._told = trouble != self._told, trouble
+            lines = [f'{self.name or "camera"}: {trouble}', *([where] if where and new else [])]
+            self._node.get_logger().error('\n'.join(lines))
 
     def lend_segmenter(self, frame: DecodedFrame,
                        settings: Settings) -> AbstractContextManager[Segmenter]:

@@ -24,6 +24,7 @@ import numpy as np
 STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
 WINDOW = 300  # frames that percentiles look back on
 RATE_SECONDS = 5.0  # that rates look back on
+RESIZES, RESIZE_SECONDS = 3, 10.0  # a camera that starts anew changes its size once
 STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
 # What a frame can come to. Received frames are the sum of the others and of those under way.
@@ -50,7 +51,7 @@ class StreamMonitor:
         self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
         self._ages: deque = deque(maxlen=WINDOW)
-        self._resizes = self._resizes_seen = 0
+        self._resizes: deque = deque(maxlen=WINDOW)
 
     def received(self):
         """Count a frame that came in."""
@@ -82,7 +83,7 @@ class StreamMonitor:
     def resized(self):
         """Note that frames have another size than before."""
         with self._lock:
-            self._resizes += 1
+            self._resizes.append(time.monotonic())
 
     def processed(self, marks: list[float], age: float):
         """
@@ -131,7 +132,7 @@ class StreamMonitor:
             now = time.monotonic()
             news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
             self._seen = Counter(self.counts)
-            resized, self._resizes_seen = self._resizes - self._resizes_seen, self._resizes
+            resized = sum(now - t < RESIZE_SECONDS for t in self._resizes)
             values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
@@ -182,12 +183,15 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if news['stale']:
         told = f"{news['stale']} frames older than max_frame_age"
-        if news['processed']:
+        # One alone may be the first, which waited until its segmenter was built.
+        others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
+        if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told
         return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
-    if resized > 2:  # a camera that starts anew with another size is one
-        return DiagnosticStatus.WARN, (f'the size of frames changed {resized} times: does more '
-                                       'than one camera publish here?')
+    if resized > RESIZES:
+        return DiagnosticStatus.WARN, (f'the size of frames changed {resized} times in '
+                                       f'{RESIZE_SECONDS:.0f} s: does more than one camera '
+                                       'publish here?')
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
     if news['dropped']:

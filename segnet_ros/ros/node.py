@@ -53,8 +53,8 @@ WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
 SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
 IDLE_PERIOD = 1.0  # seconds between messages on /diagnostics while the node is not active
 HUNG_SECONDS = 30.0  # without an end to any frame, after which a worker or a GPU hangs
-# What a worker has at the process's end. `ros2 launch` kills ten seconds after its SIGINT, and
-# Fast DDS leaves a killed process's shared memory behind.
+# That a worker has once the process is to end. `ros2 launch` kills ten seconds after its SIGINT,
+# and Fast DDS leaves a killed process's shared memory behind.
 END_SECONDS = 8.0
 
 
@@ -74,6 +74,7 @@ class SegNetNode(LifecycleNode):
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
+        self.ending = threading.Event()  # set when the process is to end: then workers must hurry
         self.failure: str | None = None  # why the process must end, once it must
         self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
@@ -117,7 +118,6 @@ class SegNetNode(LifecycleNode):
             self._cameras.append(Camera(self, name, label_set, self._build_segmenter))
         if LabelInfo is None:
             self.get_logger().warn('vision_msgs is not installed: no label_info is published')
-        self.enabled = True
         self._configured = True
         self.get_logger().info(
             f'{self._info.architecture} of width {self._info.width} with '
@@ -152,8 +152,9 @@ class SegNetNode(LifecycleNode):
 
     @transition()
     def on_cleanup(self):
-        """Give the network, the buffers and the topics back."""
+        """Give the network, the buffers and the topics back; a pause ends too."""
         self._release()
+        self.enabled = True
 
     @transition()
     def on_shutdown(self):
@@ -165,7 +166,7 @@ class SegNetNode(LifecycleNode):
         """Come back to unconfigured with nothing held."""
         self._release()
 
-    def _stop(self, patience: float = HUNG_SECONDS):
+    def _stop(self):
         for timer in self._timers_running:
             self.destroy_timer(timer)
         self._timers_running = []
@@ -174,15 +175,19 @@ class SegNetNode(LifecycleNode):
         if self._workers:
             for camera in self._frames.close():
                 camera.monitor.count('dropped')
-            end = time.monotonic() + patience
+            begun = time.monotonic()
+            end = begun + HUNG_SECONDS
             for thread in self._workers:
-                thread.join(max(0.0, end - time.monotonic()))
+                while thread.is_alive() and time.monotonic() < end:
+                    thread.join(SIGNAL_PERIOD)
+                    if self.ending.is_set():
+                        end = min(end, time.monotonic() + END_SECONDS)
             if any(thread.is_alive() for thread in self._workers):
-                self.give_up(f'a worker hangs: it did not end in {patience:.0f} s')
+                self.give_up(f'a worker hangs: it did not end in {time.monotonic() - begun:.0f} s')
             self._workers = []
 
-    def _release(self, patience: float = HUNG_SECONDS):
-        self._stop(patience)
+    def _release(self):
+        self._stop()
         if self.failure:
             return  # a worker that hangs has it all still, and CUDA cannot take its own back
         for camera in self._cameras:
@@ -301,10 +306,14 @@ class SegNetNode(LifecycleNode):
 
     def destroy_node(self):
         """Stop the worker and give everything back before the node goes."""
+        self.ending.set()
         try:
-            self._release(END_SECONDS)
+            self._release()
         finally:
             super().destroy_node()
+            # It holds the node's handle, and so Fast DDS's shared memory, until it is collected:
+            # in a process that ends at once, never.
+            self._state_machine.destroy_when_not_in_use()
 
 
 def _memory(device: torch.device) -> str:
@@ -329,6 +338,7 @@ def main(args=None) -> int:
     node = None
     try:
         node = SegNetNode()
+        node.ending = stop
         if node.get_parameter('autostart').value:
             for trigger in (node.trigger_configure, node.trigger_activate):
                 if stop.is_set():
@@ -358,10 +368,10 @@ def _end(node: SegNetNode | None):
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
-    if node is not None and node.failure:
-        # Without Python's and CUDA's own end, which may crash or hang where a worker does.
-        sys.stderr.flush()
-        os._exit(1)
+        if node is not None and node.failure:
+            # Without Python's and CUDA's own end, which may crash or hang where a worker does.
+            sys.stderr.flush()
+            os._exit(1)
 
 
 if __name__ == '__main__':

@@ -104,10 +104,8 @@ class Worker:
             yield
         except Exception as error:  # noqa: BLE001
             for camera in cameras:
-                again = repr(error) == camera.monitor.last_error
                 camera.monitor.count('failed', repr(error))
-                camera.tell(f'frame dropped: {error!r}' if again else
-                            f'frame dropped:\n{traceback.format_exc()}')
+                camera.tell(f'frame dropped: {error!r}', traceback.format_exc())
             # CUDA's errors stay, but for want of memory. Only younger torch has a class for them.
             if 'CUDA error' in str(error) and 'out of memory' not in str(error):
                 self._node.lose_device(error)

@@ -74,7 +74,7 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     path = find_weights(str(weights))
     network, info = load_checkpoint(path)
     for split in splits:
-        tell_of_seen(info, split)
+        tell_of_seen(info, data, split)
     chosen = choose_device(device)
     prepared = prepare(network, chosen, choose_precision('auto', chosen))
     pixels = {split: _read_pixels(prepared, info, data, split) for split in splits}

@@ -74,11 +74,11 @@ class ExportWeights(lightning.Callback):
         """Stop a run that has diverged before its state is written over the last good one."""
         if not trainer.callback_metrics['loss'].isfinite():
             raise _diverged(trainer, 'loss is')
+        self._check_weights(trainer, module)
 
     def on_validation_epoch_end(self, trainer, module):
         """Log the scores and save the weights; ValueError where they are no numbers any more."""
-        if not all(parameter.isfinite().all() for parameter in module.network.parameters()):
-            raise _diverged(trainer, 'weights are')
+        self._check_weights(trainer, module)
         result = scores(module.confusion.compute().cpu().numpy())
         module.confusion.reset()
         per_class = dict(zip(self._info.label_set.class_names, result.pop('per_class_iou'),
@@ -91,6 +91,11 @@ class ExportWeights(lightning.Callback):
                 'val': {**result, 'per_class_iou': per_class},
                 'epoch': trainer.current_epoch + 1}))
             save_checkpoint(self._path, module.network, info)
+
+    @staticmethod
+    def _check_weights(trainer, module):
+        if not all(parameter.isfinite().all() for parameter in module.network.parameters()):
+            raise _diverged(trainer, 'weights are')
 
 
 def _diverged(trainer, what: str) -> ValueError:

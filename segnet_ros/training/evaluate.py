@@ -78,7 +78,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
     """
     network, info = load_checkpoint(find_weights(str(weights)))
-    tell_of_seen(info, split)
+    tell_of_seen(info, data, split)
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
@@ -103,9 +103,9 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     return Evaluation(result, mious, frames, labels, predict)
 
 
-def tell_of_seen(info: ModelInfo, split: str):
-    """Warn where the weights may have been trained on the frames that are to judge them."""
-    if info.may_have_seen(split):
+def tell_of_seen(info: ModelInfo, data: str | Path, split: str):
+    """Warn where the weights seem to have been trained on the frames that are to judge them."""
+    if Path(info.made_by.get('data', '')).name == Path(data).name and info.has_seen(split):
         logging.warning("frames of '%s' may be among those that these weights were trained on: "
                         'they say little of other frames', split)
 
