@@ -103,7 +103,7 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd,
 
 def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_path, ended):
     monkeypatch.setattr(node_module, 'END_SECONDS', 0.2)
-    woken = threading.Event()
+    woken, hurried = threading.Event(), []
 
     class Hanging(node_module.SegNetNode):
 
@@ -112,6 +112,7 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
             self._workers.append(threading.Thread(target=woken.wait, daemon=True))
             self._workers[-1].start()
             signal.raise_signal(signal.SIGTERM)
+            hurried.append(self.ending.is_set())
             return result
     monkeypatch.setattr(node_module, 'SegNetNode', Hanging)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
@@ -119,7 +120,7 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
         node_module.main(['--ros-args', '-p', f'weights:={weights}'])
     finally:
         woken.set()
-    assert ended == [1]
+    assert ended == [1] and hurried == [True]
     assert 'a worker hangs' in capfd.readouterr().err
 
 
