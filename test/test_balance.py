@@ -164,3 +164,13 @@ def test_what_is_printed_is_yaml_whatever_the_classes_are_called(monkeypatch, ca
     assert main(['balance', '--weights', 'w', '--data', 'd']) == 0
     [line] = [part for part in capsys.readouterr().out.splitlines() if 'class_bias' in part]
     assert yaml.safe_load(line) == {'class_bias': {**bias, 'car: parked': 0.12}}
+
+
+def test_frames_that_were_trained_on_are_told(data, weights, tmp_path, caplog):
+    network, info = load_checkpoint(weights)
+    for split, told in (('train', False), ('train+val', True)):
+        save_checkpoint(tmp_path / 'w.safetensors', network, replace(
+            info, made_by={'split': split, 'data': str(data)}))
+        assert main(['balance', '--weights', str(tmp_path / 'w.safetensors'), '--data', str(data),
+                     '--device', 'cpu']) == 0
+        assert ("frames of 'val' may be among those" in caplog.text) == told
