@@ -84,7 +84,7 @@ class Segmentation:
 
 def class_statistics(rows: np.ndarray, columns: np.ndarray, confidence_sums: np.ndarray,
                      row_weights: np.ndarray, column_weights: np.ndarray,
-                     place: tuple[int, int] = (0, 0)) -> ClassStatistics:
+                     place: tuple[int, int]) -> ClassStatistics:
     """
     Return the statistics of the output label map from the profiles of the network's label map.
 

@@ -303,13 +303,12 @@ def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
     assert len(camera.monitor._resizes) == 25
 
 
-def test_a_region_is_not_computed_for_who_wants_the_fractions_alone(scene, monkeypatch):
+@pytest.mark.parametrize('roi', [None, (0.0, 0.5, 1.0, 0.5)])
+def test_a_region_is_asked_for_where_there_is_one(scene, monkeypatch, roi):
     monkeypatch.setattr(camera_module, 'image_from_message', lambda msg: IMAGE)
-    scene.settings.roi = (0.0, 0.5, 1.0, 0.5)
+    scene.settings.roi = roi
     outputs = scene.start().camera.outputs
-    outputs.wanted.return_value = ('statistics',)
-    for topic, wanted in (('class_fractions', ('statistics',)),
-                          ('statistics', ('statistics', 'region_statistics'))):
-        outputs.subscribed = lambda name, topic=topic: name == topic
-        frame = scene.camera.decode(frame_of(1000), scene.now, scene.settings)
-        assert frame.wanted == wanted
+    outputs.wanted.return_value = ('statistics', 'region_statistics')
+    frame = scene.camera.decode(frame_of(1000), scene.now, scene.settings)
+    outputs.wanted.assert_called_once_with(roi is not None)
+    assert frame.wanted == ('statistics', 'region_statistics')

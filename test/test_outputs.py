@@ -140,6 +140,17 @@ def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, tro
 
 
 @pytest.mark.parametrize(('topic', 'wanted'), [
+    ('class_fractions', ('statistics',)), ('statistics', ('region_statistics', 'statistics')),
+    ('mask', ('label_map',))])
+def test_a_region_is_not_computed_for_who_wants_the_fractions_alone(topics, topic, wanted):
+    outputs, publishers = topics
+    for name, publisher in publishers.items():
+        publisher.subscribers = int(name == topic)
+    assert outputs.wanted(region=True) == wanted
+    assert outputs.wanted() == tuple(name for name in wanted if name != 'region_statistics')
+
+
+@pytest.mark.parametrize(('topic', 'wanted'), [
     ('mask', ('label_map',)), ('mask/compressed', ('label_map',)),
     ('mask/camera_info', ('label_map',)), ('confidence', ('confidence',)),
     ('color_mask', ('color_mask',)), ('color_mask/compressed', ('color_mask',)),

@@ -243,11 +243,9 @@ class Camera:
         begun = time.monotonic()
         if self._is_stale(msg.header, settings):
             return self.monitor.count('stale')
-        wanted = self.outputs.wanted()
+        wanted = self.outputs.wanted(settings.roi is not None)
         if not wanted:
             return self.monitor.count('unwatched')
-        if settings.roi is not None and self.outputs.subscribed('statistics'):
-            wanted = (*wanted, 'region_statistics')
         try:
             image = image_from_message(msg)
         except ImageConversionError as error:

@@ -105,13 +105,19 @@ class Outputs:
         """Tell whether somebody listens to a topic, named without the camera."""
         return self._publishers[name].get_subscription_count() > 0
 
-    def wanted(self) -> tuple[str, ...]:
-        """Return what the segmenter must compute for those who listen now; () for nobody."""
+    def wanted(self, region: bool = False) -> tuple[str, ...]:
+        """
+        Return what the segmenter must compute for those who listen now; () for nobody.
+
+        :param region: whether there is one to count beside the whole picture.
+        """
         arrays = {topic.array for name, topic in IMAGE_TOPICS.items()
                   if self.subscribed(name)
                   or (topic.codec and self.subscribed(name + '/compressed'))}
         if self.subscribed('statistics') or self.subscribed('class_fractions'):
             arrays.add('statistics')
+        if region and self.subscribed('statistics'):
+            arrays.add('region_statistics')
         if self.subscribed('mask/camera_info'):
             arrays.add('label_map')
         return tuple(sorted(arrays))

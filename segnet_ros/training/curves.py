@@ -17,6 +17,7 @@
 import csv
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +33,7 @@ def save_curves(metrics: Path, label_set: LabelSet) -> Path:
     return path
 
 
+@rc_context({'text.parse_math': False})  # a name is a name, whatever it has of dollars
 def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
     """Draw the loss above; mIoU and each class's IoU, in the class's colour, below."""
     with metrics.open(newline='') as file:
@@ -56,10 +58,8 @@ def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
         axes.set_facecolor('0.9')  # a class may be white
         axes.grid(color='white')
     # Given, since matplotlib leaves names like _background_ out by itself.
-    legend = figure.legend(below.lines, [*label_set.class_names, 'mean'],
-                           loc='outside right upper', fontsize=9, ncols=columns)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a name is a name, whatever it has of dollars
+    figure.legend(below.lines, [*label_set.class_names, 'mean'], loc='outside right upper',
+                  fontsize=9, ncols=columns)
     return figure
 
 

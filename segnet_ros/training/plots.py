@@ -16,6 +16,7 @@
 
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 import numpy as np
@@ -38,6 +39,7 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     return paths
 
 
+@rc_context({'text.parse_math': False})  # a name is a name, whatever it has of dollars
 def confusion_figure(result: dict) -> Figure:
     """Draw the confusion matrix in percent of each true class's pixels."""
     matrix, names = np.array(result['confusion_matrix'], float), result['class_names']
@@ -46,8 +48,8 @@ def confusion_figure(result: dict) -> Figure:
     figure = Figure(figsize=(side, side), layout='constrained')
     axes = figure.add_subplot()
     axes.imshow(percent, cmap='Blues', vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha='right', parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha='right')
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('predicted')
     axes.set_ylabel('truth')
     axes.set_title(f'Percent of each true class, mIoU {100 * result["miou"]:.1f}')
@@ -58,6 +60,7 @@ def confusion_figure(result: dict) -> Figure:
     return figure
 
 
+@rc_context({'text.parse_math': False})
 def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
     """Draw input, truth and prediction of the best and the worst frames by their own mIoU."""
     scored = np.flatnonzero(~np.isnan(evaluation.frame_mious))
@@ -78,14 +81,11 @@ def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
         for axes, picture in zip(row, (image, palette[truth], palette[prediction]), strict=True):
             axes.imshow(picture)
             axes.set_axis_off()
-        row[0].set_title(f'{which}: {image_path.name}', fontsize=9, parse_math=False)
+        row[0].set_title(f'{which}: {image_path.name}', fontsize=9)
         row[1].set_title('truth', fontsize=9)
         row[2].set_title(f'prediction, mIoU {100 * evaluation.frame_mious[index]:.1f}',
                          fontsize=9)
     patches = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in zip(
         evaluation.label_set.class_names, evaluation.label_set.colors, strict=True)]
-    legend = figure.legend(handles=patches, loc='outside lower center', ncols=LEGEND_COLUMNS,
-                           fontsize=8)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    figure.legend(handles=patches, loc='outside lower center', ncols=LEGEND_COLUMNS, fontsize=8)
     return figure
