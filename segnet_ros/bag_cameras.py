@@ -46,6 +46,7 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
     """
     images = {t.name: t for t in bag_topics(source)
               if t.type_name in (IMAGE, COMPRESSED) and t.count}
+    names = dict.fromkeys(names)
     wrong = [name for name in names if name not in images]
     chosen = [images[name] for name in names if name in images]
     unread = []

@@ -21,6 +21,7 @@ Each bag is one task, so that its frames stay in order and a killed run goes on 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 import logging
 import os
 from pathlib import Path
@@ -30,7 +31,7 @@ import torch
 
 from segnet_ros.bag_segmentation import BagOptions, BagOutcome, segment_bag
 from segnet_ros.bags import is_bag
-from segnet_ros.checkpoint import CheckpointError
+from segnet_ros.checkpoint import CheckpointError, find_weights
 from segnet_ros.predictor import Predictor
 
 
@@ -73,8 +74,12 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
     Return a job for each bag of a folder, in the order of names, to a bag of that name in `out`.
 
     :raises ValueError: where there are none, or two would have one name.
+    :raises CheckpointError: where there are no such weights.
     """
+    if Path(folder).resolve() == Path(out).resolve():
+        raise ValueError(f'{out}: the new bags need another folder than the old')
     bags = [bag.absolute() for bag in _bags(Path(folder))]
+    find_weights(model['weights'])
     # The workers of a cluster have working folders of their own.
     if (weights := Path(model['weights']).expanduser()).is_file():
         model = {**model, 'weights': str(weights.absolute())}
@@ -101,16 +106,24 @@ def segment_bags(jobs: list[BagJob], workers: int = 1) -> Iterator[BagReport]:
 
 
 def run_job(job: BagJob, threads: int | None = None) -> BagReport:
-    """Segment one bag; errors that its user can mend are in the report."""
+    """Segment one bag; errors are in the report."""
     errors: list[str] = []
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        outcome = segment_bag(job.source, job.out, Predictor(**job.model), job.options,
+        outcome = segment_bag(job.source, job.out, _predictor(**job.model), job.options,
                               lambda error: errors.append(str(error)))
     except (CheckpointError, ValueError, OSError) as error:
         return BagReport(job, None, [*errors, str(error)])
+    except Exception as error:  # noqa: BLE001 such as a GPU's memory; other bags may fit
+        return BagReport(job, None, [*errors, f'{job.source}: {type(error).__name__}: {error}'])
     return BagReport(job, outcome, errors)
+
+
+@lru_cache(maxsize=1)
+def _predictor(**model) -> Predictor:
+    """Return the same network for bag after bag."""
+    return Predictor(**model)
 
 
 def _bags(folder: Path) -> list[Path]:
@@ -122,6 +135,8 @@ def _through_ray(jobs: list[BagJob], workers: int) -> Iterator[BagReport]:
     try:
         have = ray.cluster_resources()
         cpus, gpus = (have.get(kind, 0) / workers for kind in ('CPU', 'GPU'))
+        # No task runs on two machines.
+        cpus = min(cpus, max(node['Resources'].get('CPU', 0) for node in ray.nodes()))
         threads = max(1, int(cpus))
         # Ray hides the GPUs from a task that asks for none.
         task = ray.remote(num_cpus=min(threads, cpus), num_gpus=min(1, gpus))(run_job)

@@ -82,23 +82,25 @@ class BagOutcome:
 
     :param frames: images segmented, those of an earlier, killed run among them.
     :param left_out: images that could not be read; their originals are copied all the same.
-    :param resumed: so many of both were done by an earlier run.
+    :param resumed: so many of these were segmented by an earlier run.
     :param cameras_left_out: topics none of whose images could be read, for their encoding.
+    :param damaged: whether the bag held less than it should, or damage ended it.
     """
 
     frames: int
     left_out: int
     resumed: int
-    cameras_left_out: int = 0
+    cameras_left_out: int
+    damaged: bool
 
     @property
     def is_whole(self) -> bool:
         """Tell whether nothing was left out, by this run or an earlier one."""
-        return not self.left_out and not self.cameras_left_out
+        return not (self.left_out or self.cameras_left_out or self.damaged)
 
 
 def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
-                options: BagOptions | None = None, on_error: OnError | None = None,
+                options: BagOptions | None = None, on_error: OnError = lambda error: None,
                 progress: bool = False) -> BagOutcome:
     """
     Segment every image of a bag into a new bag; go on where a killed run has ended.
@@ -113,15 +115,17 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
     """
     options = options or BagOptions()
     made_by = recipe(source, predictor, options)
-    chosen, unread = camera_topics(source, options.topics)
-    for error in unread:
-        if on_error is not None:
-            on_error(error)
     before = read_entry(out)
     if before.get('recipe') == made_by:
         done = before['state']
-        return BagOutcome(done['frames'], done['left_out'], done['frames'] + done['left_out'],
-                          len(unread))
+        unread = done.get('cameras_left_out', [])
+        for text in unread:
+            on_error(ValueError(text))
+        return BagOutcome(done['frames'], done['left_out'], done['frames'], len(unread),
+                          done.get('damaged', False))
+    chosen, errors = camera_topics(source, options.topics)
+    for error in errors:
+        on_error(error)
     cameras = {topic: CameraResults(prefix, options.results, predictor.info.label_set)
                for topic, prefix in result_prefixes([t.name for t in chosen]).items()}
     copied = [] if options.results_only else copied_topics(source)
@@ -132,10 +136,10 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
             ThreadPoolExecutor(DECODERS) as pool, \
             tqdm(total=sum(t.count for t in chosen), desc=Path(source).name, unit='frame',
                  disable=not progress) as bar:
-        run = _Run(bag, cameras, predictor, on_error)
-        resumed = run.frames + run.left_out
-        bar.update(resumed)
-        messages = islice(read_messages(source, read), run.messages, None)
+        run = _Run(source, bag, cameras, predictor, list(map(str, errors)), on_error)
+        resumed = run.frames
+        bar.update(run.frames + run.left_out)
+        messages = islice(run.until_damage(read_messages(source, read)), run.messages, None)
         for message, decoded in _decode_ahead(messages, cameras, pool):
             if not options.results_only:
                 bag.write(message.topic, message.record_ns, message.cdr)
@@ -149,16 +153,17 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
         if not run.frames:
             raise ValueError(f'{source}: not one image could be read')
         bag.complete()
-    return BagOutcome(run.frames, run.left_out, resumed, len(unread))
+    return BagOutcome(run.frames, run.left_out, resumed, len(errors), run.damaged)
 
 
 class _Run:
     """How far a run has come, a resumed one from where it ended; segments image by image."""
 
-    def __init__(self, bag: SplitBag, cameras: dict[str, CameraResults], predictor: Predictor,
-                 on_error: OnError | None):
-        self._bag, self._cameras, self._predictor = bag, cameras, predictor
-        self._on_error = on_error
+    def __init__(self, source: str | Path, bag: SplitBag, cameras: dict[str, CameraResults],
+                 predictor: Predictor, cameras_left_out: list[str], on_error: OnError):
+        self._source, self._bag, self._cameras, self._predictor = source, bag, cameras, predictor
+        self._cameras_left_out, self._on_error = cameras_left_out, on_error
+        self.damaged = False  # that is met again by a run that goes on
         self.messages: int = bag.state.get('messages', 0)
         self.frames: int = bag.state.get('frames', 0)
         self.left_out: int = bag.state.get('left_out', 0)
@@ -167,15 +172,23 @@ class _Run:
     @property
     def state(self) -> dict:
         return {'messages': self.messages, 'frames': self.frames, 'left_out': self.left_out,
-                'begun': list(self._begun)}
+                'begun': list(self._begun), 'cameras_left_out': self._cameras_left_out,
+                'damaged': self.damaged}
+
+    def until_damage(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
+        """Yield what can be read; what waits to be segmented is not lost with the rest."""
+        try:
+            yield from messages
+        except ValueError as error:
+            self.damaged = True
+            self._on_error(error)
 
     def segment(self, message: RawMessage, decoded: 'Future[Decoded]'):
         try:
             stamp_ns, frame_id, image = decoded.result()
         except ValueError as error:
             self.left_out += 1
-            if self._on_error is not None:
-                self._on_error(error)
+            self._on_error(ValueError(f'{self._source}: {error}'))
             return
         camera = self._cameras[message.topic]
         segmentation = self._predictor.segment(image, camera.arrays)

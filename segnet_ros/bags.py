@@ -26,7 +26,6 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.interfaces import Connection, Qos, QosReliability
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -34,7 +33,8 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
 from segnet_ros.encodings import unpack_compressed, unpack_image
-from segnet_ros.frames import Frame
+from segnet_ros.frames import encode_image, Frame
+from segnet_ros.whole_file import errors_named
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STORAGES = ('mcap', 'sqlite3')
@@ -95,7 +95,7 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
 
     A folder whose metadata.yaml is missing, as after a crash, is read by its one file.
 
-    :raises ValueError: where the bag is damaged or of an unknown kind.
+    :raises ValueError: where the bag is damaged, of an unknown kind, or cannot be read whole.
     :raises FileNotFoundError: where there is none.
     """
     path = Path(path)
@@ -106,14 +106,18 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
             raise ValueError(f'{path}: no metadata.yaml and {len(files)} bag files; '
                              'make it with `ros2 bag reindex`, or name one file')
         file = files[0]
+    _check_database(file)
     try:
         with Reader(file) as reader:
+            _reconcile(reader)
             yield reader
-    except (FileNotFoundError, ValueError):
-        raise
     except Exception as error:
+        if isinstance(error, (FileNotFoundError, ValueError)) and not isinstance(
+                error, UnicodeDecodeError):
+            raise
         # rosbags lets through what its storage libraries raise over a damaged file.
-        raise ValueError(f'{path} cannot be read as a rosbag2: {error}') from error
+        raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may mend '
+                         'a damaged .mcap') from error
 
 
 def bag_topics(path: str | Path) -> list[BagTopic]:
@@ -132,20 +136,33 @@ def bag_period_ns(path: str | Path) -> int:
 
 
 def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
-    """Yield a bag's messages, of all topics or of those named, in the order of record times."""
+    """
+    Yield a bag's messages, of all topics or of those named, in the order of record times.
+
+    :raises ValueError: where damage ends the bag and, after the last message, where its metadata
+        tell of more.
+    """
     wanted = None if topics is None else set(topics)
     with open_bag(path) as reader:
         connections = [c for c in reader.connections if wanted is None or c.topic in wanted]
-        if connections:
-            for connection, record_ns, cdr in reader.messages(connections):
-                yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
+        missing = {c.topic: 0 for c in connections}
+        for connection in connections:
+            missing[connection.topic] += connection.msgcount
+        for connection, record_ns, cdr in reader.messages(connections) if connections else ():
+            missing[connection.topic] -= 1
+            yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
+    lost = [f'{count} of {topic}' for topic, count in missing.items() if count > 0]
+    if lost:
+        raise ValueError(f'{path}: its metadata tell of more messages than its files hold: '
+                         f'{", ".join(lost)}; where that is wrong, `ros2 bag reindex` it')
 
 
-def image_topic(path: str | Path, topic: str | None = None, option: str = '') -> BagTopic:
+def image_topic(path: str | Path, topic: str | None = None,
+                option: str = '--topic') -> BagTopic:
     """
     Return the bag's image topic: the one that is named, else the only one that has messages.
 
-    :param option: of the command line, by which a user names one; for the error alone.
+    :param option: by which a user names one, of the command line; for the error alone.
     :raises ValueError: naming the image topics that there are.
     """
     images = [t for t in bag_topics(path) if t.type_name in (IMAGE, COMPRESSED) and t.count]
@@ -158,8 +175,7 @@ def image_topic(path: str | Path, topic: str | None = None, option: str = '') ->
                          f'{IMAGE} or {COMPRESSED}')
     if topic is not None:
         raise ValueError(f"{path} has no image topic '{topic}'; it has {names}")
-    choose = f'choose one with {option}' if option else 'one is to be chosen'
-    raise ValueError(f'{path} has several image topics; {choose}: {names}')
+    raise ValueError(f'{path} has several image topics; choose one with {option}: {names}')
 
 
 def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
@@ -187,7 +203,7 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
     """
     Write frames as a new rosbag2 folder; return how many there were.
 
-    Record times are the frames' stamps. For progress, hand over tqdm(frames).
+    Record times are the frames' own, else their stamps. For progress, hand over tqdm(frames).
 
     :param out: folder to make; where writing fails, it is removed again.
     :param storage: 'mcap' or 'sqlite3'.
@@ -201,15 +217,18 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
             raise ValueError(f"'{value}' is not one of {', '.join(known)}")
     if out.exists():
         raise ValueError(f'{out} is there already; remove it or choose another name')
+    check_storage_path(out, storage)
     raw = image_format == 'raw'
     type_name = IMAGE if raw else COMPRESSED
     count = 0
     try:
-        with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        with errors_named(out), Writer(out, version=9, storage_plugin=StoragePlugin[
+                storage.upper()]) as writer:
             connection = writer.add_connection(topic, type_name, typestore=TYPES)
             for frame in frames:
                 msg = _raw_message(frame) if raw else _compressed_message(frame, image_format)
-                writer.write(connection, frame.stamp_ns, TYPES.serialize_cdr(msg, type_name))
+                record_ns = frame.stamp_ns if frame.record_ns is None else frame.record_ns
+                writer.write(connection, record_ns, TYPES.serialize_cdr(msg, type_name))
                 count += 1
         if not count:
             raise ValueError(f'{out} was not written: the source holds no frame')
@@ -217,6 +236,37 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
         shutil.rmtree(out, ignore_errors=True)
         raise
     return count
+
+
+def check_storage_path(path: str | Path, storage: str):
+    """Raise ValueError where rosbags would take a part of a path for an option of sqlite3's."""
+    if storage == 'sqlite3' and (found := sorted({*'#?%'} & {*str(path)})):
+        raise ValueError(f"{path}: sqlite3 takes no path with {' '.join(found)} in it; rename it, "
+                         'or use mcap')
+
+
+def _check_database(path: Path):
+    """Raise ValueError where an sqlite3 bag cannot be read whole."""
+    for file in [path] if path.suffix == '.db3' else sorted(path.glob('*.db3*')):
+        check_storage_path(file, 'sqlite3')
+        for ahead in (file.with_name(file.name + suffix) for suffix in ('-wal', '-journal')):
+            if ahead.is_file() and ahead.stat().st_size:
+                raise ValueError(f'{ahead} holds messages that are not in the bag yet, as after a '
+                                 f"crash; put them there with: sqlite3 {file} 'PRAGMA "
+                                 "wal_checkpoint(TRUNCATE)'")
+
+
+def _reconcile(reader: Reader):
+    """
+    Have the files' topics offer what metadata.yaml says that they offer.
+
+    rosbags leaves out, in silence, all messages of a topic of which the two tell different
+    things, as where a tool that wrote one of them knew nothing of quality of service.
+    """
+    told = {(c.topic, c.msgtype): c.ext for c in reader.connections}
+    for storage in getattr(reader.storage, 'storages', ()):
+        storage.connections = [c._replace(ext=told.get((c.topic, c.msgtype), c.ext))
+                               for c in storage.connections]
 
 
 def _storage_files(folder: Path) -> list[Path]:
@@ -243,7 +293,6 @@ def _raw_message(frame: Frame) -> Any:
 
 
 def _compressed_message(frame: Frame, codec: str) -> Any:
-    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    data = cv2.imencode('.' + codec, bgr)[1].reshape(-1)
+    data = np.frombuffer(encode_image(frame.image, codec), np.uint8)
     header = make_header(frame.stamp_ns, frame.frame_id)
     return TYPES.types[COMPRESSED](header, f'rgb8; {codec} compressed bgr8', data)

@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segnet_ros.frames import encode_image
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.legend import draw_legend
 from segnet_ros.training.metrics import confusion_matrix, scores
@@ -161,8 +162,7 @@ class DriveReport:
         side[:legend.shape[0]] = legend
         sheet = np.vstack([sheet, np.full((side.shape[0] - sheet.shape[0], sheet.shape[1], 3), 255,
                                           np.uint8)])
-        picture = cv2.cvtColor(np.hstack([sheet, side]), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(self._folder / SHEET), picture)
+        (self._folder / SHEET).write_bytes(encode_image(np.hstack([sheet, side]), 'png'))
 
 
 def _cell(image: np.ndarray, color_mask: np.ndarray) -> np.ndarray:

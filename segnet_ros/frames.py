@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Frame, the one form in which recorded images travel, and reading encoded images.
+Frame, the one form in which recorded images travel; decoding and encoding of images.
 
 Knows nothing of folders, videos, bags or ROS.
 """
@@ -40,6 +40,7 @@ class Frame:
     :param frame_id: the camera's coordinate frame.
     :param name: short and unique in its recording: an image file's stem, else the index.
     :param image: (H, W, 3) uint8 RGB.
+    :param record_ns: when a bag has recorded it; None for what is from no bag.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Frame:
     frame_id: str
     name: str
     image: np.ndarray
+    record_ns: int | None = None
 
 
 def decode_image(data: bytes | np.ndarray, upright: bool = False,
@@ -72,6 +74,23 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
     if image is None:
         raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read')
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+
+
+def encode_image(image: np.ndarray, codec: str, jpeg_quality: int = 95) -> bytes:
+    """
+    Return an image encoded.
+
+    :param image: uint8, (H, W) grey or (H, W, 3) RGB.
+    :param codec: 'png', which keeps every value (masks), or 'jpeg', which does not.
+    :param jpeg_quality: 1 to 100; png has none.
+    :raises ValueError: where it is too large for the codec.
+    """
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == 'jpeg' else []
+    done, data = cv2.imencode(f'.{codec}', pixels, options)
+    if not done:
+        raise ValueError(f'{image.shape[1]}x{image.shape[0]} pixels are too many for a {codec}')
+    return data.tobytes()
 
 
 def is_whole_image(data: bytes) -> bool:

@@ -28,18 +28,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
-from segnet_ros.frames import Frame
+from segnet_ros.frames import encode_image, Frame
 from segnet_ros.inputs import find_inputs, Input, read_inputs
 from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.sources import OnError
 from segnet_ros.video import stack, VideoWriter
-from segnet_ros.whole_file import whole_file
+from segnet_ros.whole_file import errors_named, whole_file
 
 # What can be written as pictures: the segmenter's array, and the ending of its files.
 PICTURES = {'mask': ('label_map', '.png'), 'color_mask': ('color_mask', '.png'),
@@ -83,7 +82,7 @@ class Outcome:
 
 
 def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: float = 15.0,
-            limit: int | None = None, on_error: OnError | None = None,
+            limit: int | None = None, on_error: OnError = lambda error: None,
             progress: bool = False, topic: str | None = None) -> Outcome:
     """
     Segment all frames of all inputs, in order, and write the results.
@@ -105,8 +104,7 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
 
     def leave_out(error: ValueError):
         left_out.append(str(error))
-        if on_error is not None:
-            on_error(error)
+        on_error(error)
 
     arrays = results.arrays()
     ends = [KeyboardInterrupt] if any(item.is_camera for item in found) else []
@@ -202,22 +200,14 @@ class _Writer:
 
 
 def _write_picture(path: Path, array: np.ndarray):
-    if array.ndim == 3:
-        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    with whole_file(path) as part, _named(path):
-        part.write_bytes(cv2.imencode(path.suffix, array)[1])
+    codec = 'jpeg' if path.suffix == '.jpg' else 'png'
+    with errors_named(path), whole_file(path) as part:
+        part.write_bytes(encode_image(array, codec))
 
 
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
-    with _named(path), path.open('w', newline='') as file:
+    # A file may be called by bytes that are no text.
+    with errors_named(path), path.open('w', newline='', encoding='utf-8',
+                                       errors='surrogateescape') as file:
         yield csv.writer(file)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Have an OSError name the file; that of a full disk does not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

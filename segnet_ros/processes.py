@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Run a command beside, and see it gone in the end."""
+"""Signals of this process, and commands that run beside it and are gone in the end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,16 @@ import signal
 import subprocess
 
 END_TIMEOUT = 10.0  # seconds
+
+
+def take_signals_as_interrupts():
+    """
+    Have SIGTERM end this process as Ctrl-C does, so that its files are closed well.
+
+    And SIGINT too, which a shell has what it starts with & ignore.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
@@ -36,3 +46,9 @@ def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def check_alive(node: subprocess.Popen):
+    """Raise ValueError where the node's process has ended."""
+    if node.poll() is not None:
+        raise ValueError(f'the node ended with code {node.returncode}; see its message above')

@@ -20,7 +20,9 @@ grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -28,17 +30,18 @@ import cv2
 import numpy as np
 
 from segnet_ros.annotations import find_annotation, read_annotation
-from segnet_ros.bags import decode_message, image_topic, is_bag, open_bag, \
-    read_messages
+from segnet_ros.bags import decode_message, image_topic, is_bag, read_messages
 from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES
 from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
 FRAME_ID = 'camera'  # of recordings that name no coordinate frame
 SAMPLE = 'sample'
+RATE_FRAMES = 31  # of a bag, by whose times it has its rate
 WHOLE = 0.95  # share of what a video announces with which it counts as whole
 
-# Called with the error of a frame that cannot be read; the frame is then left out.
+# Called with the error of a frame that cannot be read, which is then left out, and of a video that
+# is cut off.
 OnError = Callable[[ValueError], None]
 
 
@@ -47,7 +50,7 @@ class Frames:
     """
     The frames of a source; every iteration starts from the first.
 
-    :param rate: frames a second as recorded, on average.
+    :param rate: frames a second as recorded, on average; of a bag, in its first seconds.
     :param count: how many there are, unreadable ones among them; None where only reading to the
         end would tell. A video's count is what its file says.
     """
@@ -59,12 +62,6 @@ class Frames:
     def __iter__(self) -> Iterator[Frame]:
         """Yield Frame after Frame."""
         return self._read()
-
-    def __len__(self) -> int:
-        """Return `count`; TypeError where it is not known."""
-        if self.count is None:
-            raise TypeError('the number of frames is not known before the last one is read')
-        return self.count
 
 
 def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
@@ -78,8 +75,8 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     :param fps: the rate of images, and of a video or bag that does not tell its own.
     :param topic: which of a bag's image topics; needed only where there are several.
     :param on_error: called with the ValueError of a frame that cannot be read, which is then left
-        out, and at the end of a video that is cut off. Without it the error is raised and ends
-        the iteration.
+        out, and at the end of a video or bag that is cut off. Without it the error is raised and
+        ends the iteration.
     :raises FileNotFoundError: where there is no such file or folder.
     :raises ValueError: saying why the source cannot be used.
     """
@@ -218,13 +215,16 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
 
 def _timed(video: Video, rate: float) -> Iterator[Frame]:
     start_ns = stamp_ns = 0
+    step_ns = _stamp(1, rate)
     for index, (clock_ns, image) in enumerate(video.read()):
         if index == 0:
             start_ns = clock_ns
-        elif clock_ns - start_ns > stamp_ns:
-            stamp_ns = clock_ns - start_ns
-        else:  # a file without times, or with such as go back
-            stamp_ns += _stamp(1, rate)
+        else:
+            # Another step like the last where a file has no times or such as go back, and for
+            # the last few frames, to which OpenCV before 4.7 gives none (opencv/opencv#22141).
+            if clock_ns - start_ns > stamp_ns:
+                step_ns = clock_ns - start_ns - stamp_ns
+            stamp_ns += step_ns
         yield Frame(index, stamp_ns, FRAME_ID, _name(index), image)
 
 
@@ -254,21 +254,24 @@ class _OpenCVVideo:
 
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:
     chosen = image_topic(path, topic)
-    with open_bag(path) as reader:
-        seconds = (reader.duration - 1) / 1e9
-    # Other topics may run a little longer than the camera: good enough for a rate.
-    rate = (chosen.count - 1) / seconds if chosen.count > 1 and seconds > 0 else fps
-    return Frames(rate, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))
+    with suppress(ValueError):  # damage is told where the frames are read
+        times = [m.record_ns for m in islice(read_messages(path, [chosen.name]), RATE_FRAMES)]
+        if times[0] < times[-1]:
+            fps = (len(times) - 1) * 1e9 / (times[-1] - times[0])
+    return Frames(fps, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))
 
 
 def _bag_frames(path: Path, topic: str, on_error: OnError) -> Iterator[Frame]:
-    for index, message in enumerate(read_messages(path, [topic])):
-        try:
-            stamp_ns, frame_id, image = decode_message(message)
-        except ValueError as error:
-            on_error(ValueError(f'{path}: {error}'))
-            continue
-        yield Frame(index, stamp_ns, frame_id, _name(index), image)
+    try:
+        for index, message in enumerate(read_messages(path, [topic])):
+            try:
+                stamp_ns, frame_id, image = decode_message(message)
+            except ValueError as error:
+                on_error(ValueError(f'{path}: {error}'))
+                continue
+            yield Frame(index, stamp_ns, frame_id, _name(index), image, message.record_ns)
+    except ValueError as error:
+        on_error(error)  # damage ends a bag, as it ends a video
 
 
 def _stamp(index: int, rate: float) -> int:

@@ -32,7 +32,8 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 import yaml
 
-from segnet_ros.whole_file import whole_file
+from segnet_ros.bags import check_storage_path
+from segnet_ros.whole_file import errors_named, whole_file
 
 KEY = 'segnet_ros'  # of our entry in a bag's custom data
 ROOT = 'rosbag2_bagfile_information'
@@ -82,6 +83,7 @@ class SplitBag:
         """Take hold of the partial folder and find what is done."""
         if self.out.exists():
             raise ValueError(f'{self.out} is there already; remove it or choose another name')
+        check_storage_path(self.out, self._storage.name.lower())
         self.partial.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.partial, os.O_RDONLY)
         try:
@@ -100,24 +102,26 @@ class SplitBag:
 
     def write(self, topic: str, record_ns: int, cdr: bytes | memoryview):
         """Append a message to the file at hand."""
-        if self._writer is None:
-            self._writer = self._begin_file()
-        self._writer.write(self._connections[topic], record_ns, cdr)
+        with errors_named(self.partial):
+            if self._writer is None:
+                self._writer = self._begin_file()
+            self._writer.write(self._connections[topic], record_ns, cdr)
 
     def end_file(self, state: dict):
         """Make the file at hand whole; `state`, of plain values, says where its input ends."""
+        self.state = state
         if self._writer is None:
             return
         folder, name = self._writer.path, self._writer.path.name
-        self._writer.set_custom_data(KEY, self._custom(state))
-        self._writer.close()
+        with errors_named(self.partial):
+            self._writer.set_custom_data(KEY, self._custom(state))
+            self._writer.close()
         self._writer = None
         metadata = yaml.safe_load((folder / 'metadata.yaml').read_text())[ROOT]
         file = metadata['relative_file_paths'][0]
         (folder / file).rename(self.partial / file)
         (folder / 'metadata.yaml').rename(self.partial / (name + PART))
         self._done.append(metadata)
-        self.state = state
 
     def complete(self):
         """Join the files' metadata and give the folder its name."""
@@ -148,13 +152,11 @@ class SplitBag:
             pass  # NFS, which the machines of a cluster share, locks no folders
 
     def _find_done(self):
-        if self._metadata_file.exists():
-            files = [self._metadata_file]
-        else:
-            files = []
-            while (file := self.partial / (self._name(len(files)) + PART)).exists():
-                files.append(file)
-        self._done = [yaml.safe_load(file.read_text())[ROOT] for file in files]
+        whole = _read_metadata(self._metadata_file)
+        self._done = [whole] if whole else []
+        while not whole and (part := _read_metadata(
+                self.partial / (self._name(len(self._done)) + PART))):
+            self._done.append(part)
         if self._done:
             custom = _entry(self._done[-1])
             if custom.get('recipe') != self._recipe:
@@ -195,8 +197,16 @@ class SplitBag:
 
 def read_entry(bag: str | Path) -> dict:
     """Return 'recipe' and last 'state' of a complete bag; {} where SplitBag did not make it."""
-    file = Path(bag) / 'metadata.yaml'
-    return _entry(yaml.safe_load(file.read_text())[ROOT]) if file.is_file() else {}
+    metadata = _read_metadata(Path(bag) / 'metadata.yaml')
+    return _entry(metadata) if metadata else {}
+
+
+def _read_metadata(file: Path) -> dict | None:
+    """Return what a bag's metadata file holds; None where it is none, as after a power cut."""
+    try:
+        return yaml.safe_load(file.read_text())[ROOT]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        return None
 
 
 def _entry(metadata: dict) -> dict:

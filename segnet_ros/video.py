@@ -106,8 +106,8 @@ class VideoWriter:
         self._ticks = -1  # of the last one
         if self.path.suffix.lower() != '.mp4':
             raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
-        if not 0 < fps <= 1000:
-            raise ValueError(f'{fps} frames a second: the rate must be above 0, at most 1000')
+        if not 0.001 <= fps <= 1000:
+            raise ValueError(f'{fps} frames a second: the rate must be from 0.001 to 1000')
         self._rate = Fraction(fps).limit_denominator(1001)
         self._av = _import_av()
         if ENCODER not in self._av.codecs_available:
@@ -160,30 +160,31 @@ class VideoWriter:
         if self._container is None or self._stream is None:
             return
         stream, self._stream = self._stream, None
-        with self._file, self._container:
+        with self._file:
             self._container.mux(stream.encode())
 
     def _open(self, shape: tuple[int, ...]):
-        part = self._file.enter_context(whole_file(self.path))
-        # The index in front, so that a browser need not load all before it plays.
-        self._container = self._av.open(str(part), 'w', format='mp4',
-                                        options={'movflags': 'faststart'})
-        self._stream = self._container.add_stream(ENCODER, self._rate, options=QUALITY)
-        height, width = shape[:2]
-        self._stream.height, self._stream.width = height + height % 2, width + width % 2
-        self._stream.pix_fmt = 'yuv420p'
-        context = self._stream.codec_context
-        context.time_base = 1 / (self._rate * TICKS)
-        # Browsers guess what is not said, by the size. OpenCV reads BT.601 whatever is said.
-        context.colorspace, context.color_range = 6, 1  # BT.601, 16 to 235
-        context.color_primaries = context.color_trc = 1  # BT.709, near those of screens
-        self._shape = shape
+        with ExitStack() as file:
+            part = file.enter_context(whole_file(self.path))
+            # The index in front, so that a browser need not load all before it plays.
+            container = file.enter_context(self._av.open(
+                str(part), 'w', format='mp4', options={'movflags': 'faststart'}))
+            stream = container.add_stream(ENCODER, self._rate, options=QUALITY)
+            height, width = shape[:2]
+            stream.height, stream.width = height + height % 2, width + width % 2
+            stream.pix_fmt = 'yuv420p'
+            context = stream.codec_context
+            context.time_base = 1 / (self._rate * TICKS)
+            # Browsers guess what is not said, by the size. OpenCV reads BT.601 whatever is said.
+            context.colorspace, context.color_range = 6, 1  # BT.601, 16 to 235
+            context.color_primaries = context.color_trc = 1  # BT.709, near those of screens
+            self._file = file.pop_all()
+        self._container, self._stream, self._shape = container, stream, shape
 
 
 def _import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError("writing videos needs PyAV: pip install 'segnet_ros[video]', or "
-                         'apt install python3-av') from error
+        raise ValueError("videos need PyAV 12 at least: pip install 'av>=12'") from error
     return av

@@ -12,11 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files that are whole or not there: written beside their place, then put into it."""
+"""Files that are whole or not there, and errors of writing that name them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import errno
 from pathlib import Path
+import sqlite3
 
 
 @contextmanager
@@ -35,3 +37,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_named(path: str | Path) -> Iterator[None]:
+    """Have an OSError or an error of sqlite3 name the file; those of a full disk do not."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error

@@ -14,17 +14,22 @@
 
 """Check bags: what is written comes back, of both storages, and damage gets one clear error."""
 
+from dataclasses import replace
 import tracemalloc
 
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
+    QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
+import yaml
 
 from segnet_ros.bags import bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, \
     image_topic, is_bag, RawMessage, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
+from segnet_ros.sources import open_frames
 
 START = 1_700_000_000_999_999_999
 
@@ -177,7 +182,7 @@ def test_image_topic_is_chosen_or_asked_for(tmp_path):
     assert image_topic(tmp_path / 'one').name == '/b'
     assert image_topic(tmp_path / 'two', '/rear').name == '/rear'
     for bag, topic, words in (('none', None, 'holds no images'), ('one', '/c', "no .*'/c'.*/b"),
-                              ('two', None, 'one is to be chosen: /front .*, /rear ')):
+                              ('two', None, 'choose one with --topic: /front .*, /rear ')):
         with pytest.raises(ValueError, match=words):
             image_topic(tmp_path / bag, topic)
     with pytest.raises(ValueError, match='choose one with --camera: /front'):
@@ -231,3 +236,82 @@ def test_constant_memory(tmp_path, storage):
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
+
+
+def change_metadata(bag, change):
+    """Let a bag's metadata.yaml say something else than its files."""
+    path = bag / 'metadata.yaml'
+    metadata = yaml.safe_load(path.read_text())
+    change(metadata['rosbag2_bagfile_information']['topics_with_message_count'][0])
+    path.write_text(yaml.safe_dump(metadata))
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_messages_come_whatever_the_metadata_say_of_their_quality_of_service(tmp_path, storage):
+    """rosbags would leave them all out, in silence."""
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin[
+            storage.upper()]) as writer:
+        qos = Qos(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
+                  *[QosTime(9223372036, 854775807)] * 2, QosLiveliness.AUTOMATIC,
+                  QosTime(9223372036, 854775807), False)
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPES,
+                                           offered_qos_profiles=[qos])
+        msg = TYPES.types[IMAGE](header(), 1, 1, 'mono8', 0, 1, np.zeros(1, np.uint8))
+        for time in range(3):
+            writer.write(connection, time, TYPES.serialize_cdr(msg, IMAGE))
+    assert [topic.is_best_effort for topic in bag_topics(tmp_path / 'bag')] == [True]
+    change_metadata(tmp_path / 'bag',
+                    lambda topic: topic['topic_metadata'].update(offered_qos_profiles=[]))
+    assert [topic.qos for topic in bag_topics(tmp_path / 'bag')] == [[]]
+    assert [m.record_ns for m in read_messages(tmp_path / 'bag')] == [0, 1, 2]
+
+
+def test_messages_that_lack_are_told_after_the_others(tmp_path):
+    write_bag(recording(4), tmp_path / 'bag')
+    change_metadata(tmp_path / 'bag', lambda topic: topic.update(message_count=6))
+    times = []
+    with pytest.raises(ValueError, match='bag: its metadata tell of more .*: 2 of /image; '):
+        times.extend(message.record_ns for message in read_messages(tmp_path / 'bag'))
+    assert times == [frame.stamp_ns for frame in recording(4)]
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_what_a_database_has_not_taken_in_yet_is_not_lost_in_silence(tmp_path, whole):
+    write_bag(recording(2), tmp_path / 'bag', storage='sqlite3')
+    log = tmp_path / 'bag' / 'bag.db3-wal'
+    log.write_bytes(b'messages')
+    path = tmp_path / 'bag' if whole else tmp_path / 'bag' / 'bag.db3'
+    with pytest.raises(ValueError, match='bag.db3-wal holds messages that are not in the bag yet'):
+        bag_topics(path)
+    log.write_bytes(b'')  # as sqlite3 leaves it when it has
+    assert bag_topics(path)[0].count == 2
+
+
+@pytest.mark.parametrize('name', ['out #3', 'why?', 'data%20x'])
+def test_paths_that_sqlite3_would_read_otherwise_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match='sqlite3 takes no path with . in it; rename it'):
+        write_bag(recording(1), tmp_path / name, storage='sqlite3')
+    assert not list(tmp_path.iterdir())
+    write_bag(recording(1), tmp_path / name)
+    assert bag_topics(tmp_path / name)[0].count == 1
+    write_bag(recording(1), tmp_path / 'plain', storage='sqlite3')
+    (tmp_path / 'plain').rename(tmp_path / 'renamed #3')
+    with pytest.raises(ValueError, match='sqlite3 takes no path with # in it'):
+        bag_topics(tmp_path / 'renamed #3')
+
+
+def test_frames_of_a_bag_keep_its_times_in_another(tmp_path):
+    """A driver's stamps may all be 0."""
+    frames = [replace(frame, stamp_ns=0, record_ns=10**18 + index)
+              for index, frame in enumerate(recording(3))]
+    write_bag(frames, tmp_path / 'bag')
+    write_bag(open_frames(tmp_path / 'bag'), tmp_path / 'again')
+    assert [m.record_ns for m in read_messages(tmp_path / 'again')] == [
+        10**18, 10**18 + 1, 10**18 + 2]
+
+
+def test_metadata_that_are_no_text_are_told_with_their_bag(tmp_path):
+    write_bag(recording(1), tmp_path / 'bag')
+    (tmp_path / 'bag' / 'metadata.yaml').write_bytes(b'\xff\xfe')
+    with pytest.raises(ValueError, match='bag cannot be read as a rosbag2'):
+        bag_topics(tmp_path / 'bag')

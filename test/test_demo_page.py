@@ -226,6 +226,8 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 @pytest.mark.parametrize('verb, module, words', [
     ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
     ('predict', 'cv2', "pip install 'opencv-python-headless<5', or apt install python3-opencv"),
+    ('replay', 'rclpy', "source ROS 2's setup.bash"), ('drive', 'rclpy', 'source ROS 2'),
+    ('predict', 'rosbags', 'pip install rosbags'),
     ('train', 'lightning', "pip install 'segnet_ros[train]'"),
     ('evaluate', 'matplotlib.figure', "pip install 'segnet_ros[train]'")])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
@@ -234,7 +236,8 @@ def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = {'evaluate': ['--weights', 'w', '--data', 'd', '--plots', 'p'],
-                 'train': ['--data', 'd', '--output', 'o'], 'predict': ['i', '-o', 'o']}
+                 'train': ['--data', 'd', '--output', 'o'], 'predict': ['i', '-o', 'o'],
+                 'replay': ['i']}
     assert main([verb, *arguments.get(verb, [])]) == 1
     error = capsys.readouterr().err
     assert f'segnet {verb}: {module} is not installed' in error and words in error

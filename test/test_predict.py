@@ -16,8 +16,12 @@
 """Check that images, videos, bags and cameras become the files that were asked for."""
 
 import csv
+import os
 from pathlib import Path
 import shutil
+import subprocess
+import sys
+import time
 import tracemalloc
 
 import cv2
@@ -389,3 +393,26 @@ def test_segmenters_are_kept_for_the_last_sizes_only(weights, monkeypatch):
     assert made == sizes
     use(1)
     assert made == [*sizes, sizes[1]]
+
+
+def test_a_name_that_is_no_text_goes_into_the_table(tmp_path, weights):
+    os.mkdir(tmp_path / 'in')
+    write_picture = cv2.imencode('.png', np.zeros((32, 48, 3), np.uint8))[1].tobytes()
+    name = os.fsdecode(b'caf\xe9.png')
+    (tmp_path / 'in' / name).write_bytes(write_picture)
+    assert main(['predict', str(tmp_path / 'in'), '--statistics', str(tmp_path / 't.csv'),
+                 '--weights', str(weights), '--device', 'cpu']) == 0
+    assert b'caf\xe9,0.0' in (tmp_path / 't.csv').read_bytes()
+
+
+def test_a_signal_closes_the_video(tmp_path, weights):
+    """As `docker stop` sends it."""
+    command = [sys.executable, '-m', 'segnet_ros.tools.cli', 'predict', 'sample', '--video',
+               str(tmp_path / 'v.mp4'), '--weights', str(weights), '--device', 'cpu']
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / 'v.mp4.part').exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(timeout=60) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ['v.mp4']
+    assert len(list(open_frames(tmp_path / 'v.mp4'))) >= 1

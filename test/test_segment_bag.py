@@ -20,7 +20,9 @@ import errno
 import fcntl
 from itertools import islice
 from pathlib import Path
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -34,12 +36,12 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from small_network import write_small_checkpoint
 import torch
 
-from segnet_ros import bag_segmentation
+from segnet_ros import bag_folder, bag_segmentation
 from segnet_ros.bag_cameras import result_prefixes
 from segnet_ros.bag_folder import find_jobs, segment_bags
 from segnet_ros.bag_segmentation import BagOptions, segment_bag
-from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, RawMessage, \
-    read_messages, TYPES, write_bag
+from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, make_header, \
+    RawMessage, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
@@ -498,3 +500,135 @@ def test_what_lies_ahead_has_a_bound(monkeypatch):
     for number in range(1, 80):
         next(ahead)
         assert len(read) - number == 11
+
+
+def test_damage_ends_a_bag_and_what_was_read_is_kept(bag, tmp_path, weights, predictor, capsys):
+    metadata = bag / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('message_count: 7', 'message_count: 9'))
+    arguments = ['segment-bag', str(bag), str(tmp_path / 'out'), '--weights', str(weights),
+                 '--device', 'cpu', '--precision', 'float32']
+    assert main(arguments) == 3
+    said = capsys.readouterr()
+    assert '2 of /front/image_raw' in said.err
+    assert '7 images segmented, 0 could not be read, of a damaged bag' in said.out
+    assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
+    assert main(arguments) == 3  # it is no more whole for being done already
+    assert '7 of them by an earlier run, 0 could not be read, of a damaged' in (
+        capsys.readouterr().out)
+
+
+def test_a_camera_left_out_is_remembered(bag, tmp_path, predictor):
+    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        good = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
+        odd = writer.add_connection('/odd', IMAGE, typestore=TYPES)
+        for message in read_messages(bag):
+            writer.write(good, message.record_ns, message.cdr)
+        msg = TYPES.types[IMAGE](make_header(1, ''), 1, 1, 'lab8', 0, 3, np.zeros(3, np.uint8))
+        writer.write(odd, message.record_ns, TYPES.serialize_cdr(msg, IMAGE))
+    for _ in range(2):
+        outcome = segment_bag(tmp_path / 'two', tmp_path / 'out', predictor)
+        assert (outcome.frames, outcome.cameras_left_out, outcome.is_whole) == (7, 1, False)
+
+
+def test_images_left_out_at_the_end_are_remembered(bag, tmp_path, predictor):
+    _copy_with_damage(bag, tmp_path / 'damaged', at=6)
+    options = BagOptions(results_only=True, file_frames=3)
+    for resumed in (0, 6):
+        outcome = segment_bag(tmp_path / 'damaged', tmp_path / 'out', predictor, options)
+        assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, resumed)
+        assert not outcome.is_whole
+
+
+def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
+    options = BagOptions(topics=('/front/image_raw',) * 2)
+    assert segment_bag(bag, tmp_path / 'out', predictor, options).frames == 7
+    assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
+
+
+@pytest.mark.parametrize('content', [b'', b'\xff', b'[', b'{}'])
+def test_a_part_that_a_power_cut_left_empty_is_done_again(bag, tmp_path, predictor,
+                                                          content):
+    options = BagOptions(file_frames=3)
+
+    def fail(error):
+        raise Stop
+    _copy_with_damage(bag, tmp_path / 'damaged' / 'in', at=6)
+    with pytest.raises(Stop):
+        segment_bag(tmp_path / 'damaged' / 'in', tmp_path / 'cut' / 'out', predictor, options,
+                    fail)
+    part = tmp_path / 'cut' / 'out.partial' / 'out_1.part.yaml'
+    assert part.exists()
+    part.write_bytes(content)
+    outcome = segment_bag(tmp_path / 'damaged' / 'in', tmp_path / 'cut' / 'out', predictor,
+                          options)
+    assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 3)
+
+
+def test_a_full_disk_is_told_in_one_line(bag, tmp_path, weights, monkeypatch, capsys):
+    def full(*_):
+        raise sqlite3.OperationalError('database or disk is full')
+    monkeypatch.setattr('rosbags.rosbag2.writer.Writer.write', full)
+    for arguments in (['segment-bag', str(bag), str(tmp_path / 'out'), '--weights', str(weights),
+                       '--device', 'cpu'], ['record-bag', str(bag), str(tmp_path / 'out')]):
+        assert main([*arguments, '--storage', 'sqlite3']) == 1
+        assert f'{tmp_path}/out' in (told := capsys.readouterr().err.splitlines()[-1])
+        assert told.endswith(': database or disk is full')
+
+
+def test_one_bag_s_trouble_of_any_kind_is_not_the_others(folder, reference, tmp_path, weights,
+                                                         monkeypatch, capsys):
+    real = bag_folder.segment_bag
+
+    def segment(source, *arguments):
+        if source.name == 'b2':
+            raise RuntimeError('CUDA out of memory')
+        return real(source, *arguments)
+    monkeypatch.setattr(bag_folder, 'segment_bag', segment)
+    built = []
+    monkeypatch.setattr(bag_folder, 'Predictor',
+                        lambda **model: built.append(1) or Predictor(**model))
+    bag_folder._predictor.cache_clear()
+    shutil.copytree(folder / 'b0.x', folder / 'b2')
+    arguments = ['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', str(weights),
+                 '--device', 'cpu', '--precision', 'float32']
+    assert main(arguments) == 3
+    assert f'{folder}/b2: RuntimeError: CUDA out of memory' in capsys.readouterr().err
+    assert contents(tmp_path / 'out') == reference
+    assert len(built) == 1, 'one network for all'
+
+
+def test_a_folder_s_results_go_elsewhere_and_its_weights_are_looked_for_first(folder, tmp_path,
+                                                                              weights, capsys):
+    assert main(['segment-bag', str(folder), str(folder), '--weights', str(weights)]) == 1
+    assert 'need another folder than the old' in capsys.readouterr().err
+    assert main(['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', 'nosuch']) == 1
+    assert capsys.readouterr().err.count('nosuch') == 1
+
+
+def test_which_bag_an_image_was_of_is_told(bag, tmp_path, weights, capsys):
+    for name in ('one', 'two'):
+        _copy_with_damage(bag, tmp_path / 'bags' / name, at=3)
+    assert main(['segment-bag', str(tmp_path / 'bags'), str(tmp_path / 'out'), '--weights',
+                 str(weights), '--device', 'cpu']) == 3
+    told = capsys.readouterr().err
+    for name in ('one', 'two'):
+        assert f'left out: {tmp_path}/bags/{name}: /front/image_raw, message of time' in told
+
+
+def test_no_task_of_ray_asks_for_more_than_a_machine_has(monkeypatch, tmp_path, weights):
+    asked = {}
+
+    def remote(**resources):
+        asked.update(resources)
+        return lambda function: SimpleNamespace(remote=function)
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {'CPU': 24.0}, remote=remote, shutdown=lambda: None,
+        nodes=lambda: [{'Resources': {'CPU': 8.0}}, {'Resources': {'CPU': 16.0}}, {
+            'Resources': {}}], wait=lambda running: (running[:1], running[1:]), get=lambda x: x)
+    monkeypatch.setattr(bag_folder, '_start_ray', lambda: ray)
+    monkeypatch.setattr(bag_folder, 'run_job', lambda job, threads: threads)
+    assert list(segment_bags(['job'], workers=2)) == [12]
+    assert asked['num_cpus'] == 12
+    ray.nodes = lambda: [{'Resources': {'CPU': 8.0}}] * 3
+    assert list(segment_bags(['job'], workers=2)) == [8]
+    assert asked['num_cpus'] == 8

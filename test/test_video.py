@@ -162,8 +162,8 @@ def test_another_size_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'fps', 'message'), [
-    ('v.avi', 15, 'give it that ending'), ('v.mp4', 0, 'above 0'), ('v.mp4', -1, 'above 0'),
-    ('v.mp4', float('nan'), 'above 0')])
+    ('v.avi', 15, 'give it that ending'), ('v.mp4', 0, 'from 0.001'), ('v.mp4', -1, 'from 0.001'),
+    ('v.mp4', float('nan'), 'from 0.001'), ('v.mp4', 0.0001, 'from 0.001')])
 def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
     with pytest.raises(ValueError, match=message):
         VideoWriter(tmp_path / name, fps)
@@ -171,7 +171,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
 
 def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'av', None)
-    with pytest.raises(ValueError, match=r"pip install 'segnet_ros\[video\]'"):
+    with pytest.raises(ValueError, match="pip install 'av>=12'"):
         VideoWriter(tmp_path / 'v.mp4', 15)
 
 
@@ -186,4 +186,13 @@ def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path,
     monkeypatch.setattr(video_module, 'ENCODER', 'libx999')
     with pytest.raises(ValueError, match='has no libx999'):
         VideoWriter(tmp_path / 'v.mp4', 5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_begun_leaves_no_file_and_tells_its_own_error(tmp_path, monkeypatch):
+    """As PyAV 11, which is Ubuntu 24.04's and has no colours to set."""
+    monkeypatch.setattr('segnet_ros.video.QUALITY', {'crf': 'best'})
+    monkeypatch.setattr('segnet_ros.video.TICKS', 'many')
+    with pytest.raises(TypeError), VideoWriter(tmp_path / 'v.mp4', 10) as writer:
+        writer.write(picture(0, 48, 64))
     assert not list(tmp_path.iterdir())

@@ -26,10 +26,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segnet_ros.frames import decode_image
+from segnet_ros.frames import decode_image, encode_image
 
 MAX_SIDE = 1600  # pixels; the network looks at fewer, a screen shows no more
 MAX_PIXELS = 120_000_000  # of a file: 360 MB once decoded
+THUMBNAIL_HEIGHT = 160
+JPEG_QUALITY = 88
 MAX_ASPECT = 8  # the network needs some height and some width
 
 
@@ -87,10 +89,10 @@ def read_picture(path: str | Path) -> Picture:
     return fit_picture(image, path.name)
 
 
-def thumbnail(image: np.ndarray, height: int = 160) -> np.ndarray:
-    """Return the image scaled to a height, uint8 RGB."""
-    width = max(1, round(image.shape[1] * height / image.shape[0]))
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Return the image scaled to THUMBNAIL_HEIGHT, uint8 RGB."""
+    width = max(1, round(image.shape[1] * THUMBNAIL_HEIGHT / image.shape[0]))
+    return cv2.resize(image, (width, THUMBNAIL_HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 def data_uri(image: np.ndarray, kind: str) -> str:
@@ -100,8 +102,5 @@ def data_uri(image: np.ndarray, kind: str) -> str:
     :param image: (H, W, 3) uint8 RGB, or (H, W) uint8.
     :param kind: 'jpeg', or 'png', which is exact.
     """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 88] if kind == 'jpeg' else []
-    data = cv2.imencode('.' + kind, image, quality)[1]
-    return f'data:image/{kind};base64,' + base64.b64encode(data.tobytes()).decode()
+    data = encode_image(image, kind, JPEG_QUALITY)
+    return f'data:image/{kind};base64,' + base64.b64encode(data).decode()

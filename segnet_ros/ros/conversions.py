@@ -19,12 +19,12 @@ Knows messages; what their encodings mean, encodings.py knows. Knows nothing of 
 networks.
 """
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from segnet_ros.encodings import PACKED_8, SUPPORTED_ENCODINGS, unpack_compressed, unpack_image
+from segnet_ros.frames import encode_image
 
 
 def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
@@ -65,13 +65,9 @@ def compressed_message(image: np.ndarray, codec: str, header: Header,
     :param codec: 'png', which keeps every value (masks), or 'jpeg', which does not.
     :param jpeg_quality: 1 to 100; png has none.
     """
-    if image.ndim == 2:
-        source, stored, pixels = 'mono8', '', image
-    else:
-        source, stored, pixels = 'rgb8', 'bgr8', cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    source, stored = ('mono8', '') if image.ndim == 2 else ('rgb8', 'bgr8')
     msg = CompressedImage(header=header, format=f'{source}; {codec} compressed {stored}')
-    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == 'jpeg' else []
-    msg.data.frombytes(cv2.imencode(f'.{codec}', pixels, options)[1])
+    msg.data.frombytes(encode_image(image, codec, jpeg_quality))
     return msg
 
 

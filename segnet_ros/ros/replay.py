@@ -119,7 +119,7 @@ def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None 
             publisher = node.create_publisher(
                 _message_class(recorded.type_name), new if is_old else recorded.name,
                 _offered_qos(recorded))
-        except (ImportError, AttributeError, NoTypeSupportImportedException):
+        except (ImportError, AttributeError, ValueError, NoTypeSupportImportedException):
             node.get_logger().warning(
                 f'leaving out {recorded.name}: its type {recorded.type_name} is not installed')
             continue
@@ -131,8 +131,11 @@ def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None 
         raise ValueError(f'{path} has no topic whose message type is installed')
 
     def events() -> Iterator[Event]:
-        for message in read_messages(path, publishers):
-            yield message.record_ns, publishers[message.topic], message.cdr
+        try:
+            for message in read_messages(path, publishers):
+                yield message.record_ns, publishers[message.topic], message.cdr
+        except ValueError as error:  # what could be read is worth its while
+            node.get_logger().error(str(error))
 
     return Programme(events, list(publishers.values()), images, bag_period_ns(path))
 

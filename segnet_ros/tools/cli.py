@@ -35,6 +35,13 @@ VERBS = {
 
 # The extra of setup.py that brings what a verb needs and the node does not.
 EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'demo'}
+# How to get what no extra brings: OpenCV, since beside ROS's own it would be a second one
+# (setup.py), and what comes with ROS.
+PACKAGES = {
+    'cv2': "pip install 'opencv-python-headless<5', or apt install python3-opencv",
+    'rclpy': "source ROS 2's setup.bash",
+    'rosbags': 'pip install rosbags',
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,11 +70,9 @@ def _run(argv: list[str]) -> int:
         print(f'segnet {args.verb}: {_words(error)}', file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name != 'cv2' and args.verb not in EXTRAS:
+        if error.name not in PACKAGES and args.verb not in EXTRAS:
             raise
-        # No extra brings OpenCV: beside ROS's own it would be a second one (setup.py).
-        how = "pip install 'opencv-python-headless<5', or apt install python3-opencv" \
-            if error.name == 'cv2' else f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
+        how = PACKAGES.get(error.name or '') or f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
               f'brings it, elsewhere {how}', file=sys.stderr)
         return 1

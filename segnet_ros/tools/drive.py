@@ -18,13 +18,13 @@ import argparse
 import os
 from pathlib import Path
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 from segnet_ros.own_domain import add_domain_argument, enter_domain
+from segnet_ros.processes import check_alive, running, take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
 
 IMAGE_TOPIC = '/camera/image_raw'
@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Run the drive; print a short table and where the files are."""
-    # As replay does: either signal ends the drive as Ctrl-C does, so that the video is closed.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    take_signals_as_interrupts()
     enter_domain(args.domain)
     from segnet_ros.ros.large_images import use_large_image_profile
     use_large_image_profile()
@@ -69,29 +67,32 @@ def main(args: argparse.Namespace) -> int:
 def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     from tqdm import tqdm
 
-    from segnet_ros.bags import image_topic, is_bag, write_bag
+    from segnet_ros.bags import BagTopic, IMAGE, image_topic, is_bag, write_bag
     from segnet_ros.checkpoint import find_weights, read_info
     from segnet_ros.drive_report import DriveReport, FILES
     from segnet_ros.sources import open_frames, open_labels, sample_seed
     label_set = read_info(find_weights(args.weights)).label_set
-    source, rate = os.path.expanduser(args.source), args.rate or 1.0
+    source, rate = os.path.expanduser(args.source), args.rate
     if Path(source).resolve() in [(args.output / name).resolve() for name in FILES]:
         raise ValueError(f'{source} would be overwritten; give another folder with -o')
-    camera = image_topic(source, args.topic, '--topic') if is_bag(source) else None
-    topic = camera.name if camera else None
-    frames = open_frames(source, args.fps, topic)
+    camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # on which the player publishes all else
+    if is_bag(source):
+        camera = image_topic(source, args.topic, '--topic')
+    frames = open_frames(source, args.fps, camera.name)
     truths = open_labels(source, label_set)
     if sample_seed(source) is not None:
         # Rendered before it is played, so that the drive's times are the node's alone.
-        source, rate = str(scratch / 'sample_drive'), args.rate or 1 / 3
+        source = str(scratch / 'sample_drive')
+        rate = 1 / 3 if rate is None else rate
         bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
-        write_bag(bar, source, IMAGE_TOPIC)
-        camera = image_topic(source)
+        write_bag(bar, source, camera.name)
     indices = {}
     if truths is not None:
         indices = {f.stamp_ns: f.index for f in tqdm(
-            open_frames(source, args.fps, topic), 'reading', frames.count, unit='frame',
-            leave=False)}
+            # What cannot be read, the player names.
+            open_frames(source, args.fps, camera.name, on_error=lambda error: None), 'reading',
+            frames.count, unit='frame', leave=False)}
+    rate = 1.0 if rate is None else rate
     with DriveReport(args.output, frames.rate, label_set, rate) as report:
         def add(frame):
             index = indices.get(frame.stamp_ns)
@@ -111,14 +112,13 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
     come: of a best effort camera one that did not says nothing; sizes_equal: and its size;
     counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
 
-    :param camera: the BagTopic of a bag's images, None for all other sources.
+    :param camera: the BagTopic of the images.
     :param count: of the images in the source, as far as it says.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
     from tqdm import tqdm
 
-    from segnet_ros.processes import running
     from segnet_ros.ros.recorder import Recorder
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     progress = tqdm(total=count, desc='driving', unit='frame')
@@ -134,8 +134,8 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
             'counts': sum(frame.pixel_counts()) == mask.size})
         progress.update()
 
-    recorder = Recorder(_image_topic(camera), NAMESPACE, record, _is_compressed(camera),
-                        _may_lose(camera))
+    recorder = Recorder(camera.moved_to(IMAGE_TOPIC), NAMESPACE, record, camera.is_compressed,
+                        camera.is_best_effort)
     node_command, player_command = _commands(args, source, rate, camera)
     try:
         with running(node_command) as node:
@@ -156,40 +156,29 @@ def _run_processes(args, source: str, rate: float, camera, count: int | None, on
         'source': str(args.source), 'frames_published': _published(printed),
         'images_received': counts['image'], 'masks_received': counts['mask'],
         'stamps_equal': every['frame_id'] and (
-            _may_lose(camera) or not unmatched and len(matched) == counts['mask']),
+            camera.is_best_effort or not unmatched and len(matched) == counts['mask']),
         'sizes_equal': every['size'], 'counts_sum_to_pixels': every['counts'],
         'fps': round((len(matched) - 1) / span, 3) if span else 0.0,
     }
 
 
-def _is_compressed(camera) -> bool:
-    return camera is not None and camera.is_compressed
-
-
-def _image_topic(camera) -> str:
-    return camera.moved_to(IMAGE_TOPIC) if camera else IMAGE_TOPIC
-
-
-def _may_lose(camera) -> bool:
-    return camera is not None and camera.is_best_effort
-
-
 def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[str]]:
     """Return the command lines of node and player."""
-    compressed = _is_compressed(camera)
-    input_name = 'image/compressed' if compressed else 'image'
+    from segnet_ros.bags import is_bag
+    transport = 'compressed' if camera.is_compressed else 'raw'
+    input_name = 'image/compressed' if camera.is_compressed else 'image'
     node = [
         sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
-        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={_image_topic(camera)}',
+        '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
-        '-p', f'input_transport:={"compressed" if compressed else "raw"}',
+        '-p', f'input_transport:={transport}',
         # The drive has an end, and says itself where nothing came.
         '-p', 'no_image_warning_period:=0.0']
     player = [
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
-    if camera:
+    if is_bag(source):
         # Nothing else: what the bag recorded of a segmentation would pass for this one's.
         player += ['--from-topic', camera.name, '--topics', camera.name]
     return node, player
@@ -207,14 +196,9 @@ def _wait_for_results(recorder, node: subprocess.Popen):
     end = time.monotonic() + START_TIMEOUT
     while not recorder.finds_results():
         rclpy.spin_once(recorder, timeout_sec=0.1)
-        _check_alive(node)
+        check_alive(node)
         if time.monotonic() > end:
             raise ValueError(f'the node offers no results after {START_TIMEOUT:.0f} s')
-
-
-def _check_alive(node: subprocess.Popen):
-    if node.poll() is not None:
-        raise ValueError(f'the node ended with code {node.returncode}; see its message above')
 
 
 def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
@@ -222,7 +206,7 @@ def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
     import rclpy
     while True:
         rclpy.spin_once(recorder, timeout_sec=0.2)
-        _check_alive(node)
+        check_alive(node)
         if player.poll() is not None:
             if player.returncode:
                 raise ValueError(f'the player ended with code {player.returncode}')

@@ -19,6 +19,7 @@ import argparse
 from pathlib import Path
 import sys
 
+from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
 
 SOME_LEFT_OUT = 3  # 2 is what argparse ends with
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'--limit {args.limit}: give 1 at least')
     from tqdm import tqdm
 
+    take_signals_as_interrupts()
     from segnet_ros.prediction import predict, Results
     from segnet_ros.predictor import Predictor
     results = Results(args.out, tuple(args.write), args.video, args.below, args.statistics)

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 import sys
 
+from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.tools.predict import SOME_LEFT_OUT
 
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Write the bag, then say what it holds."""
+    take_signals_as_interrupts()
     from tqdm import tqdm
 
     from segnet_ros.bags import image_topic, is_bag, write_bag

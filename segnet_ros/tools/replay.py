@@ -15,8 +15,9 @@
 """`segnet replay`: publish a recording at the rate it was recorded at."""
 
 import argparse
-import signal
 import sys
+
+from segnet_ros.processes import take_signals_as_interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -46,10 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Replay, then say how it went; being interrupted is a good end too."""
-    # Both signals end the program as Ctrl-C does, wherever it is; rclpy's handlers would let a
-    # SIGTERM wait for the next message, and a shell has what it starts with & ignore SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    # rclpy's handlers would let a SIGTERM wait for the next message.
+    take_signals_as_interrupts()
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 

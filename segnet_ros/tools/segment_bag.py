@@ -94,5 +94,6 @@ def _segment_folder(args: argparse.Namespace, model: dict, options) -> int:
 
 def _describe(path: Path, outcome) -> str:
     resumed = f', {outcome.resumed} of them by an earlier run' if outcome.resumed else ''
+    damaged = ', of a damaged bag' if outcome.damaged else ''
     return (f'{path}: {outcome.frames} images segmented{resumed}, '
-            f'{outcome.left_out} could not be read')
+            f'{outcome.left_out} could not be read{damaged}')

@@ -22,6 +22,7 @@ generator, and returns both; the same generator state gives the same picture.
 import cv2
 import numpy as np
 
+from segnet_ros.frames import decode_image, encode_image
 from segnet_ros.labels import VOID
 from segnet_ros.training.augmentation import OUTSIDE
 
@@ -106,10 +107,7 @@ def _any_jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _compress(image: np.ndarray, quality: int) -> np.ndarray:
-    # OpenCV takes the channels for BGR: the wrong ones would be stored in less detail.
-    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
-                           [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return decode_image(encode_image(image, 'jpeg', quality))
 
 
 def _add_noise(values: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
