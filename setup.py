@@ -43,8 +43,8 @@ RAY = ['ray']
 
 TRAIN = ['lightning>=2.6.1', 'matplotlib>=3.7', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
 
-# H.264, which OpenCV's wheels cannot write.
-VIDEO = ['av']
+# H.264, which OpenCV's wheels cannot write; PyAV from 12 writes down which colours it has.
+VIDEO = ['av>=12']
 
 # PyAV from 14.2 tells which way is up.
 DEMO = ['av>=14.2', 'gradio>=6.31,<7', 'pillow']

@@ -22,7 +22,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from segnet_ros.ros.large_images import PROFILE_VARIABLES
+from segnet_ros.ros.large_images import OWN_SETTINGS, PROFILE_VARIABLES
 
 SHARE = FindPackageShare('segnet_ros')
 
@@ -96,6 +96,10 @@ def _start(context):
     if len(cameras) > 1 and '{camera}' not in values['image']:
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')
+    parameters = os.path.expanduser(values['parameters'])
+    if not os.path.isfile(parameters):  # of which launch_ros would but warn
+        raise ValueError(f'parameters:={parameters} is no file; without it the node would start '
+                         'with its defaults')
     environment = _environment(context, large_images)
 
     overrides = {
@@ -109,7 +113,7 @@ def _start(context):
         package='segnet_ros', executable='segnet_node', name='segnet',
         namespace=values['namespace'], output='screen', emulate_tty=True,
         respawn=respawn, respawn_delay=2.0,
-        parameters=[values['parameters'], *([overrides] if overrides else [])],
+        parameters=[parameters, *([overrides] if overrides else [])],
         remappings=[rule for camera in cameras or ['']
                     for rule in _input_remappings(camera, values['image'])],
         ros_arguments=['--log-level', values['log_level']], additional_env=environment)]
@@ -136,7 +140,11 @@ def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
           environment: dict[str, str]) -> Node:
     """Return RViz; its configuration names the default topics, so lead those to the real ones."""
     camera = cameras[0] if cameras else ''
-    outputs = '/'.join(['', *filter(None, (values['namespace'].strip('/'), camera))])
+    namespace = values['namespace']
+    if not namespace.startswith('/'):  # it is below that of a group (PushROSNamespace)
+        group = LaunchConfiguration('ros_namespace', default='').perform(context)
+        namespace = group.strip('/') + '/' + namespace
+    outputs = '/'.join(['', *filter(None, (namespace.strip('/'), camera))])
     return Node(
         package='rviz2', executable='rviz2', name='segnet_rviz',
         arguments=['-d', SHARE.perform(context) + '/config/segnet.rviz'],
@@ -148,7 +156,7 @@ def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
 
 
 def _environment(context, large_images: bool) -> dict[str, str]:
-    if any(name in os.environ for name in (*PROFILE_VARIABLES, TRANSPORTS_VARIABLE)):
+    if any(name in os.environ for name in OWN_SETTINGS):
         return {}
     if not large_images:
         return {TRANSPORTS_VARIABLE: 'DEFAULT'}

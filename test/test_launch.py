@@ -104,7 +104,8 @@ def text(value, context: dict[str, str]) -> str:
 
 def substitution(perform):
     """Return what stands in for a substitution: made of its arguments, it asks the context."""
-    return lambda *args: SimpleNamespace(perform=lambda context: perform(context, *args))
+    return lambda *args, **kwargs: SimpleNamespace(
+        perform=lambda context: perform(context, *args, **kwargs))
 
 
 ACTIONS = ('DeclareLaunchArgument', 'ExecuteProcess', 'IncludeLaunchDescription', 'OpaqueFunction')
@@ -112,7 +113,8 @@ STAND_INS = {
     'launch': {'LaunchDescription': list},
     'launch.actions': {kind: maker(kind) for kind in ACTIONS},
     'launch.substitutions': {
-        'LaunchConfiguration': substitution(lambda context, name: context[name]),
+        'LaunchConfiguration': substitution(
+            lambda context, name, default=None: context.get(name, default)),
         'PathJoinSubstitution': substitution(
             lambda context, parts: '/'.join(text(part, context) for part in parts))},
     'launch_ros': {},
@@ -224,9 +226,10 @@ def test_several_cameras_on_one_topic_are_refused(started):
 def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started):
     said = {'weights': 'mine', 'device': 'cpu', 'precision': 'int8',
             'input_transport': 'compressed'}
-    node, = started('segnet.launch.py', parameters='/own.yaml', autostart='False',
-                    use_sim_time='1', **said)
-    assert node.parameters == ['/own.yaml', {**said, 'autostart': False, 'use_sim_time': True}]
+    own = str(CONFIG / 'foxglove_layout.json')  # any file
+    node, = started('segnet.launch.py', parameters=own, autostart='False', use_sim_time='1',
+                    **said)
+    assert node.parameters == [own, {**said, 'autostart': False, 'use_sim_time': True}]
     node, = started('segnet.launch.py', autostart='True', use_sim_time='false')
     assert node.parameters[1:] == [{'autostart': True, 'use_sim_time': False}]
 
@@ -332,3 +335,21 @@ def test_demo_sends_masks_and_ends_well(ros2_launch, large_images):
         output, _ = launched.communicate(timeout=30)
     assert len(masks) >= 3 and masks[0].encoding == 'mono8', output
     assert 'process has died' not in output and 'Traceback' not in output, output
+
+
+def test_a_parameters_file_that_is_not_there_is_refused(started, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    with pytest.raises(ValueError, match=f'parameters:={tmp_path}/my.yaml is no file'):
+        started('segnet.launch.py', parameters='~/my.yaml')
+    (tmp_path / 'my.yaml').write_text('{}')
+    node, = started('segnet.launch.py', parameters='~/my.yaml')
+    assert node.parameters[0] == str(tmp_path / 'my.yaml')
+
+
+@pytest.mark.parametrize('namespace, outputs', [
+    ('segmentation', '/robot1/segmentation'), ('/segmentation', '/segmentation'),
+    ('', '/robot1')])
+def test_rviz_is_led_into_the_namespace_of_a_group(started, namespace, outputs):
+    _, rviz = started('segnet.launch.py', rviz='true', namespace=namespace,
+                      ros_namespace='/robot1')
+    assert dict(rviz.remappings)['/segmentation/overlay'] == outputs + '/overlay'

@@ -80,8 +80,7 @@ class Layer:
             return self.errors.append('Pointcloud and segmentation sizes are different')
         if len(mask.data) < mask.width * mask.height:
             return self.errors.append('segmentation arrays have wrong sizes')
-        if not self.cost_by_id:
-            return self.errors.append('Class map is empty')
+        assert self.cost_by_id, 'without a label_info before it this takes Nav2 down'
         # The layer reads pixel v * width + u of both, as they are.
         ids = np.frombuffer(mask.data, np.uint8)
         assert len(confidence.data) == len(ids)

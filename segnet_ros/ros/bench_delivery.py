@@ -33,8 +33,9 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from segnet_ros.processes import running
 from segnet_ros.ros.conversions import preallocated_image
-from segnet_ros.ros.large_images import PROFILE_VARIABLES, use_large_image_profile
+from segnet_ros.ros.large_images import OWN_SETTINGS, use_large_image_profile
 from segnet_ros.ros.replay import wait_for_subscribers
 
 RATE = 30.0  # frames a second of an ordinary camera
@@ -52,22 +53,17 @@ def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int)
     :param size: (height, width) of the frames, rgb8.
     """
     environment = {k: v for k, v in os.environ.items()
-                   if k not in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')}
+                   if k not in OWN_SETTINGS}
     command = [sys.executable, '-m', __name__, '--settings', settings,
                '--reliability', reliability, '--frames', str(frames),
                '--size', *map(str, size)]
-    receiver = subprocess.Popen([*command, 'receive'], env=environment, text=True,
-                                stdout=subprocess.PIPE)
-    try:
+    with running([*command, 'receive'], env=environment, stdout=subprocess.PIPE) as receiver:
         subprocess.run([*command, 'send'], env=environment, check=True,
                        timeout=60 + 4 * frames / RATE)
         time.sleep(SETTLE)
         receiver.send_signal(signal.SIGINT)
         # The last line: Fast DDS tells its errors on standard output too.
         ages = json.loads(receiver.communicate(timeout=20)[0].splitlines()[-1])
-    finally:
-        receiver.kill()
-        receiver.wait()
     return {'sent': frames, 'received': len(ages), 'share': len(ages) / frames,
             'age_ms': median(ages) * 1e3 if ages else None}
 

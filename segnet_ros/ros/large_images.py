@@ -25,6 +25,8 @@ from segnet_ros.resources import share_directory
 
 # Fast DDS 2 (Humble to Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+# Where one of these is set, the user has set Fast DDS up already.
+OWN_SETTINGS = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
 # What a process takes of the shared memory at its start: the profile's segment of 64 MiB, and
 # 3 MB for keeping the book (measured, Fast DDS 2.14).
 SHARED_MEMORY_FOLDER = '/dev/shm'
@@ -40,7 +42,7 @@ def use_large_image_profile():
     the platform has none.
     """
     profile = str(share_directory() / 'config' / 'fastdds_large_images.xml')
-    if not any(name in os.environ for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
+    if not any(name in os.environ for name in OWN_SETTINGS):
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
     # However it is spelt: by launch files and users through links, as colcon installs them.
     ours = [name for name in PROFILE_VARIABLES if name in os.environ
