@@ -85,11 +85,12 @@ class ModelInfo:
 
         :param split: as training's frame_paths takes it, such as 'train:0006R0+val'.
         """
-        trained = {part.partition(':')[0] for part in self.made_by.get('split', '').split('+')}
         hold_out = self.made_by.get('hold_out', '')
-        asked = (part.partition(':') for part in split.split('+') if part)
-        return any(name in trained and not (hold_out and prefix.startswith(hold_out))
-                   for name, _, prefix in asked)
+        trained, asked = ([part.partition(':') for part in parts.split('+') if part]
+                          for parts in (self.made_by.get('split', ''), split))
+        return any(name == of and (prefix.startswith(begin) or begin.startswith(prefix))
+                   and not (hold_out and prefix.startswith(hold_out))
+                   for name, _, prefix in asked for of, _, begin in trained)
 
     def to_json(self) -> str:
         """Return the text that from_json takes."""

@@ -51,7 +51,7 @@ def quantize(network: Network, dtype: torch.dtype) -> Network:
         raise ValueError(f"precision 'int8' is for SegNet, and this is {type(network).__name__}: "
                          'choose bfloat16 or float32')
     if not onednn_has_int8():
-        raise ValueError("precision 'int8': this CPU has no 8-bit products (VNNI), or torch "
+        raise ValueError("precision 'int8': this CPU has no AVX-512 VNNI, or torch "
                          f'{torch.__version__} no convolutions for them; choose float32')
     stages = [*network.encoder, *network.decoder]
     # What follows these is pooling or unpooling, but for the last, which the classifier follows.

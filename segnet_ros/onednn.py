@@ -45,7 +45,7 @@ def cpu_has(feature: str) -> bool:
 
 
 def onednn_has_int8() -> bool:
-    """Tell whether this CPU has 8-bit products (VNNI) and this torch oneDNN's convolution."""
+    """Tell whether this CPU has AVX-512 VNNI and this torch oneDNN's 8-bit convolution."""
     # Without VNNI the products are added in 16 bits, where large ones are cut off.
     return (onednn_is_available(torch.float32) and cpu_has('vnni')
             and hasattr(torch.ops.onednn, 'qconv2d_pointwise'))

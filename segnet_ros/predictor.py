@@ -60,7 +60,7 @@ class Predictor:
         Segment one image; the arrays returned are valid until the next call.
 
         A size that was not among the last few takes a new Segmenter, and so the time of one
-        more frame.
+        more frame (on CUDA of several).
 
         :param image: (H, W, 3) uint8 RGB.
         :param outputs: which of segmenter.ALL_OUTPUTS to compute.

@@ -261,6 +261,9 @@ def refused(path, *words):
     ({'split': 'train', 'hold_out': '0006R0'}, 'train:0001TP', True),
     ({'split': 'train', 'hold_out': '0006R0'}, 'train', True),
     ({'split': 'train:0001TP', 'hold_out': ''}, 'train:0001TP', True),
+    ({'split': 'train:0001TP+val'}, 'train:0006R0', False),
+    ({'split': 'train:0001TP'}, 'train:0001TP_0069', True),
+    ({'split': 'train:0001TP'}, 'train', True),
     ({}, 'val', False)])
 def test_weights_know_which_splits_they_have_seen(made_by, split, seen):
     assert replace(INFO, made_by=made_by).has_seen(split) is seen

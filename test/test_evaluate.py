@@ -240,7 +240,7 @@ def test_plots_are_written(weights, data, tmp_path):
 
 
 def test_plots_show_each_frame_once_best_first(evaluation, data):
-    figure = frames_figure(evaluation, count=3)
+    figure = frames_figure(evaluation)
     titles = [axes.get_title() for axes in figure.axes]
     order = [evaluation.frames[i][0].name for i in np.argsort(-evaluation.frame_mious)]
     assert titles[::3] == [*(f'best: {n}' for n in order[:3]), f'worst: {order[3]}']

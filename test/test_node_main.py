@@ -21,8 +21,10 @@ import sys
 import threading
 
 import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
 from ros_domain import free_domain
 from small_network import write_small_checkpoint
+import torch
 
 from segnet_ros.ros import node as node_module
 
@@ -99,6 +101,26 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd,
     assert ended == [1]
     told = capfd.readouterr().err
     assert told.count('cannot be used any more') == 1 and 'an illegal memory access' in told
+
+
+def test_a_gpu_that_is_lost_while_idle_is_found_when_it_is_given_back(monkeypatch, capfd, ended):
+    def lost(device):
+        raise RuntimeError(f'CUDA error on {device}')
+
+    monkeypatch.setattr(node_module.torch.cuda, 'synchronize', lost)
+    monkeypatch.setattr(node_module.torch.cuda, 'empty_cache', lambda: pytest.fail('of no use'))
+
+    class Idle(node_module.SegNetNode):
+
+        def __init__(self):
+            super().__init__()
+            self._device = torch.device('cuda', 1)
+            assert self.on_cleanup(None) == TransitionCallbackReturn.SUCCESS
+    monkeypatch.setattr(node_module, 'SegNetNode', Idle)
+    node_module.main(['--ros-args', '-p', 'autostart:=false'])
+    assert ended == [1]
+    assert 'cannot be used any more in this process (CUDA error on cuda:1)' in (
+        capfd.readouterr().err)
 
 
 def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_path, ended):

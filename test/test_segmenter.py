@@ -351,8 +351,10 @@ def test_device_and_precision_names():
 def check_batch(network, info, same):
     """Segment three frames together, twice; compare with each alone."""
     sizes = [(48, 64), (96, 128), (48, 64)]
-    batch = SegmenterBatch(*(Segmenter(network, info, size) for size in sizes))
-    alone = [Segmenter(network, info, size) for size in sizes]
+    together, alone = ([Segmenter(network, info, size) for size in sizes] for _ in range(2))
+    for segmenter in (*together, *alone):
+        segmenter.set_region((0.25, 0.5, 0.5, 0.5))
+    batch = SegmenterBatch(*together)
     outputs = [OUTPUTS, ('label_map', 'statistics', 'region_statistics'), ('overlay',)]
     for seed in range(2):
         images = [random_image(size, seed + i) for i, size in enumerate(sizes)]
@@ -364,9 +366,13 @@ def check_batch(network, info, same):
                 assert (array is None) == (name not in its_outputs)
                 if array is not None:
                     assert (array == getattr(expected, name)).mean() >= same
-            if 'statistics' in its_outputs:
-                difference = result.statistics.pixel_counts - expected.statistics.pixel_counts
-                assert np.abs(difference).sum() <= 2 * (1 - same) * image.size
+            for name in its_outputs:
+                if name.endswith('statistics'):
+                    found, wanted = (getattr(r, name) for r in (result, expected))
+                    difference = np.abs(found.pixel_counts - wanted.pixel_counts)
+                    assert difference.sum() <= 2 * (1 - same) * image.size
+                    assert found.pixel_counts.sum() + found.void_count == (
+                        wanted.pixel_counts.sum() + wanted.void_count)
 
 
 def test_a_batch_computes_what_its_frames_alone_give(info):
@@ -402,14 +408,22 @@ def test_the_graph_computes_what_the_cpu_computes(info, architecture, width):
     for segmenter in (on_gpu, on_cpu):
         segmenter.set_region(region)
     result, expected = (s.segment(image, ALL_OUTPUTS) for s in (on_gpu, on_cpu))
-    difference = (result.region_statistics.pixel_counts
-                  - expected.region_statistics.pixel_counts)
-    assert np.abs(difference).sum() < 0.01 * image.shape[0] * image.shape[1]
+    for name in ('statistics', 'region_statistics'):
+        difference = getattr(result, name).pixel_counts - getattr(expected, name).pixel_counts
+        assert np.abs(difference).sum() < 0.01 * image.shape[0] * image.shape[1]
     assert (result.label_map == expected.label_map).mean() > 0.995
+    same = result.label_map == expected.label_map
+    np.testing.assert_array_equal(result.color_mask[same], expected.color_mask[same])
+    assert np.abs(result.overlay[same].astype(int) - expected.overlay[same]).max() <= 1
     assert np.abs(result.confidence.astype(int) - expected.confidence).mean() < 1
     allocated = torch.cuda.memory_stats()['allocation.all.allocated']
     for seed in range(20):
-        on_gpu.segment(random_image(size, seed), ALL_OUTPUTS)
+        on_gpu.set_region((0, 0, 1, (seed + 1) / 20))
+        result = on_gpu.segment(random_image(size, seed), ALL_OUTPUTS)
+        counts = np.bincount(result.label_map[:round((seed + 1) / 20 * size[0])].ravel(),
+                             minlength=256)
+        np.testing.assert_array_equal(
+            result.region_statistics.pixel_counts, counts[:len(info.label_set)])
     assert torch.cuda.memory_stats()['allocation.all.allocated'] == allocated
 
 

@@ -114,10 +114,10 @@ def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lam
     return soak(lambda: segmenter.segment(image), frames, progress)
 
 
-def soak(step: Callable[[], object], frames: int, progress: Callable[[], object] = lambda: None,
-         margin: int = SOAK_MARGIN) -> dict:
+def soak(step: Callable[[], object], frames: int,
+         progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Run a step so many times; tell whether this process grew by more than `margin` bytes.
+    Run a step so many times; tell whether this process grew by more than SOAK_MARGIN bytes.
 
     The first tenth, at most 100, is not looked at: then allocators still fill their pools.
     """
@@ -133,4 +133,4 @@ def soak(step: Callable[[], object], frames: int, progress: Callable[[], object]
     gc.collect()
     end = resident_bytes()
     return {'frames': frames, 'start_mib': start / 2**20, 'end_mib': end / 2**20,
-            'margin_mib': margin / 2**20, 'passed': end - start <= margin}
+            'margin_mib': SOAK_MARGIN / 2**20, 'passed': end - start <= SOAK_MARGIN}

@@ -33,7 +33,7 @@ import rclpy
 from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, Size, size_name, street
 from segnet_ros.bench.timing import latency_summary, time_in_turns
-from segnet_ros.processes import running
+from segnet_ros.processes import check_alive, running
 from segnet_ros.ros.bench_delivery import deliver, RATE
 from segnet_ros.ros.bench_peer import Peer
 from segnet_ros.ros.large_images import use_large_image_profile
@@ -67,18 +67,13 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     try:
         with running(command) as process:
             peer = Peer(context, namespace, cameras, compressed, parallel_frames,
-                        lambda: _check_alive(process))
+                        lambda: check_alive(process))
             try:
                 yield peer
             finally:
                 peer.destroy()
     finally:
         rclpy.try_shutdown(context=context)
-
-
-def _check_alive(process: subprocess.Popen):
-    if process.poll() is not None:
-        raise ValueError(f'the node ended with code {process.returncode}; see its message above')
 
 
 def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
@@ -114,8 +109,7 @@ def _nodes_at(plan: Plan, peers: dict[str, Peer], size: Size, progress: Progress
     fps = {side: median(values) for side, values in rates.items()}
     return {'network_size': size_name(segmenter.network_size),
             **{f'{side}_fps': value for side, value in fps.items()},
-            **{f'{name}_per_network': fps[name] / fps['network'] for name in peers},
-            'lost': sum(peer.streams[0].lost for peer in peers.values())}
+            **{f'{name}_per_network': fps[name] / fps['network'] for name in peers}}
 
 
 def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:

@@ -144,9 +144,9 @@ class Peer:
         self._executor.shutdown()
         self.node.destroy_node()
 
-    def show(self, image: np.ndarray, cameras: int | None = None):
-        """Send this picture from now on, from the first `cameras`; wait until it is known."""
-        for stream in self.streams[:cameras]:
+    def show(self, image: np.ndarray):
+        """Send this picture from now on, from every camera; wait until it is known."""
+        for stream in self.streams:
             stream.show(image)
             for _ in range(FIRST_FRAMES):
                 self._send_one(stream)

@@ -41,7 +41,7 @@ class StreamMonitor:
     """
 
     def __init__(self):
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.counts = Counter()
         self._latencies = {stage: deque(maxlen=WINDOW) for stage in STAGES}
         self._arrivals: deque = deque(maxlen=WINDOW)
@@ -104,18 +104,13 @@ class StreamMonitor:
     def silent_seconds(self) -> float:
         """Return the seconds since the last frame came in, or since frames are expected."""
         with self._lock:
-            return self._silent(time.monotonic())
+            return time.monotonic() - max(self._started,
+                                          self._arrivals[-1] if self._arrivals else 0.0)
 
     def stuck_seconds(self) -> float:
         """Return the seconds that frames have waited without an end to any; 0 where none wait."""
         with self._lock:
-            return self._stuck(time.monotonic())
-
-    def _stuck(self, now: float) -> float:
-        return now - self._waiting_since if self._waiting_since else 0.0
-
-    def _silent(self, now: float) -> float:
-        return now - max(self._started, self._arrivals[-1] if self._arrivals else 0.0)
+            return time.monotonic() - self._waiting_since if self._waiting_since else 0.0
 
     def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
                paused: bool = False) -> DiagnosticStatus:
@@ -144,8 +139,8 @@ class StreamMonitor:
                     low, high = np.percentile(seconds, (50, 95))
                     values[key] = (
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
-            level, message = _verdict(news, self.last_error, 0 < silence < self._silent(now),
-                                      self._stuck(now), paused, bool(self._arrivals), resized)
+            level, message = _verdict(news, self.last_error, 0 < silence < self.silent_seconds(),
+                                      self.stuck_seconds(), paused, bool(self._arrivals), resized)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 

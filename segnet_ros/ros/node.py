@@ -188,6 +188,11 @@ class SegNetNode(LifecycleNode):
 
     def _release(self):
         self._stop()
+        if self._device is not None and self._device.type == 'cuda' and not self.failure:
+            try:  # a GPU can be lost while nobody asks anything of it
+                torch.cuda.synchronize(self._device)
+            except RuntimeError as error:
+                self.lose_device(error)
         if self.failure:
             return  # a worker that hangs has it all still, and CUDA cannot take its own back
         for camera in self._cameras:
@@ -229,6 +234,7 @@ class SegNetNode(LifecycleNode):
             spare, self._spare = self._spare, None
         if spare is not None and spare.camera_size == camera_size:
             return spare
+        del spare  # its buffers make room for the others
         network_size = (parse_size(self._value('network_size'), ('auto',))
                         or fit_input_size(self._info.input_size, camera_size))
         output = self._value('output_size')

@@ -129,7 +129,7 @@ PARAMETERS = (
                                     'cuda or cuda:N.'),
     ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
                                        'bfloat16 on CPUs that compute in it. int8, for SegNet on '
-                                       'CPUs with VNNI, is the fastest there.',
+                                       'CPUs with AVX-512 VNNI, is the fastest there.',
                   choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
     ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
                                           "(the camera's shape, as many pixels as trained) or "

@@ -88,7 +88,6 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     if output:
         network, info = load_checkpoint(path)
         add_bias(network, bias)
-        output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(output, network, replace(
             info, scores={}, made_by={**info.made_by, 'class_bias': class_bias}))
     return result

@@ -25,6 +25,7 @@ from segnet_ros.labels import VOID
 from segnet_ros.training.dataset import read_frame
 from segnet_ros.training.evaluate import Evaluation
 
+SHOWN = 3  # of the best frames, and of the worst
 LEGEND_COLUMNS = 6
 
 
@@ -61,14 +62,14 @@ def confusion_figure(result: dict) -> Figure:
 
 
 @rc_context({'text.parse_math': False})
-def frames_figure(evaluation: Evaluation, count: int = 3) -> Figure:
+def frames_figure(evaluation: Evaluation) -> Figure:
     """Draw input, truth and prediction of the best and the worst frames by their own mIoU."""
     scored = np.flatnonzero(~np.isnan(evaluation.frame_mious))
     order = scored[np.argsort(evaluation.frame_mious[scored])[::-1]]
     # The worst first among the worst; with few frames none is shown twice.
-    best = order[:count]
+    best = order[:SHOWN]
     chosen = [('best', int(i)) for i in best]
-    chosen += [('worst', int(i)) for i in order[::-1][:count] if i not in best]
+    chosen += [('worst', int(i)) for i in order[::-1][:SHOWN] if i not in best]
     legend_rows = -(-len(evaluation.label_set) // LEGEND_COLUMNS)
     figure = Figure(figsize=(10.5, 2.6 * len(chosen) + 0.4 + 0.2 * legend_rows),
                     layout='constrained')
