@@ -17,6 +17,7 @@
 import base64
 import contextlib
 import math
+import os
 from pathlib import Path
 import random
 import re
@@ -31,8 +32,10 @@ import numpy as np
 from PIL import Image
 import pytest
 import torch
+from uneven_video import write_uneven_video
 
 from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.page import layout
 from segnet_ros.page.clips import segment_clip
@@ -43,7 +46,7 @@ from segnet_ros.page.result_view import render_result, seconds_text
 from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
 from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.segmenter import Segmenter
-from segnet_ros.sources import open_frames
+from segnet_ros.sources import Frames, open_frames
 from segnet_ros.tools.cli import main
 from segnet_ros.video import VideoWriter
 
@@ -227,12 +230,13 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
     ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
     ('predict', 'cv2', "pip install 'opencv-python-headless<5', or apt install python3-opencv"),
     ('replay', 'rclpy', "source ROS 2's setup.bash"), ('drive', 'rclpy', 'source ROS 2'),
-    ('predict', 'rosbags', 'pip install rosbags'),
+    ('predict', 'rosbags.interfaces', 'pip install rosbags'),
     ('train', 'lightning', "pip install 'segnet_ros[train]'"),
     ('evaluate', 'matplotlib.figure', "pip install 'segnet_ros[train]'")])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
     for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
-                 'segnet_ros.training.plots', 'segnet_ros.prediction'):
+                 'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',
+                 'segnet_ros.sources', 'segnet_ros.bags'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = {'evaluate': ['--weights', 'w', '--data', 'd', '--plots', 'p'],
@@ -372,6 +376,31 @@ def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
         assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
 
 
+@pytest.mark.parametrize('suffix', ['mp4', 'mkv'])
+def test_a_clip_of_uneven_frames_keeps_its_times(tmp_path, suffix):
+    times = [33 * i for i in range(10)] + [400 + 200 * i for i in range(10)]
+    write_uneven_video(tmp_path / f'clip.{suffix}', times)
+    list(segment_clip(tmp_path / f'clip.{suffix}', tmp_path / 'out.mp4', lambda i: i, pytest.fail))
+    found = [frame.stamp_ns / 1e6 for frame in open_frames(tmp_path / 'out.mp4')]
+    assert np.abs(np.subtract(found, times)).max() < 10
+    said = []
+    list(segment_clip(tmp_path / f'clip.{suffix}', tmp_path / 'out.mp4', lambda i: i, said.append,
+                      max_seconds=1.1))
+    assert len(list(open_frames(tmp_path / 'out.mp4'))) == 14 and len(said) == 1
+
+
+def test_of_a_clip_that_changes_its_size_the_beginning_comes_back(tmp_path, clip, monkeypatch):
+    def changing(*_):
+        shapes = [(48, 64)] * 3 + [(64, 48)] * 2
+        return Frames(5, 5, lambda: (Frame(i, i * 200_000_000, '', str(i), street(*shape))
+                                     for i, shape in enumerate(shapes)))
+    monkeypatch.setattr('segnet_ros.page.clips.video_frames', changing)
+    said = []
+    list(segment_clip(clip, tmp_path / 'out.mp4', lambda image: image, said.append))
+    assert said == ['clip.mp4 changes its size: only the first 1 seconds were segmented.']
+    assert len(list(open_frames(tmp_path / 'out.mp4'))) == 3
+
+
 def test_whoever_goes_leaves_no_work_behind(tmp_path, clip):
     segmented = []
     steps = segment_clip(clip, tmp_path / 'out.mp4', lambda i: segmented.append(1) or i,
@@ -381,13 +410,48 @@ def test_whoever_goes_leaves_no_work_behind(tmp_path, clip):
     assert len(segmented) == 1
 
 
+def segment_of(models):
+    """Return what the page does with a clip, and the component that shows what comes of it."""
+    page = build_page(models, drive_samples(), {'drive': DriveStreets()})
+    [segment] = [f.fn for f in page.fns.values() if f.name == 'segment']
+    [video] = [block for block in page.blocks.values() if block.elem_id == 'segmented']
+    return segment, video
+
+
+def test_a_segmented_clip_is_deleted_when_it_is_old(models, clip, tmp_path, monkeypatch):
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
+    (tmp_path / 'cache').mkdir()
+    segment, video = segment_of(models)
+    *_, (target, _) = segment(models.names[0], str(clip), progress=lambda *_, **__: None)
+    assert target.exists() and str(target) in video.temp_files  # which gradio looks through
+
+
+def test_no_click_on_a_sample_is_dropped(models):
+    page = build_page(models, drive_samples(), {'drive': DriveStreets()})
+    [pick] = [f for f in page.fns.values() if f.name == 'pick']
+    assert pick.trigger_mode == 'multiple'
+
+
+def test_what_visitors_bring_lies_in_a_folder_that_goes_with_the_server(monkeypatch):
+    used = []
+
+    def serve(args):
+        used.append(Path(os.environ['GRADIO_TEMP_DIR']))
+        (used[0] / 'photo.jpg').write_bytes(b'faces')
+        raise KeyboardInterrupt
+    monkeypatch.setenv('GRADIO_TEMP_DIR', '')
+    monkeypatch.delenv('GRADIO_TEMP_DIR')
+    monkeypatch.setattr('segnet_ros.tools.demo._serve', serve)
+    assert main(['demo']) == 130
+    assert used[0].name.startswith('segnet_demo_') and not used[0].exists()
+
+
 @pytest.mark.parametrize('trouble', [ValueError('its size changes'), RuntimeError('no memory'),
                                      GeneratorExit()])
 def test_a_clip_that_fails_leaves_no_file_behind(models, clip, tmp_path, monkeypatch, trouble):
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
     (tmp_path / 'cache').mkdir()
-    page = build_page(models, drive_samples(), {'drive': DriveStreets()})
-    [segment] = [f.fn for f in page.fns.values() if f.name == 'segment']
+    segment, _ = segment_of(models)
 
     def failing(path, target, *args):
         target.write_bytes(b'half')

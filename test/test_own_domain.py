@@ -52,6 +52,6 @@ def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain)
         assert asked == domain
         raise EnteredError
     monkeypatch.setattr(verb, 'enter_domain', enter)
-    monkeypatch.setattr(drive.signal, 'signal', lambda *_: None)
+    monkeypatch.setattr(drive, 'take_signals_as_interrupts', lambda: None)
     with pytest.raises(EnteredError):
         main([verb.__name__.rpartition('.')[2], *arguments])

@@ -14,15 +14,14 @@
 
 """Check where frames come from: folders, single images, videos, bags and the sample drive."""
 
-from fractions import Fraction
 import tracemalloc
 from types import SimpleNamespace
 
-import av
 import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
+from uneven_video import write_uneven_video
 
 from segnet_ros.bags import IMAGE, make_header, TYPES, write_bag
 from segnet_ros.frames import decode_image, Frame, is_whole_image
@@ -140,19 +139,6 @@ def test_video_has_its_own_rate(video):
     assert [f.stamp_ns for f in found] == [i * 80_000_000 for i in range(5)]
     assert [f.name for f in found] == [f'{i:06d}' for i in range(5)]
     assert all(close(f.image, picture(i, 38, 50), 12) for i, f in enumerate(found))
-
-
-def write_uneven_video(path, milliseconds):
-    """Write a frame at each time, as phones do in the dark."""
-    with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
-        stream = container.add_stream('libx264', 30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for seed, time in enumerate(milliseconds):
-            frame = av.VideoFrame.from_ndarray(picture(seed, 48, 64), 'rgb24')
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame.reformat(format='yuv420p')))
-        container.mux(stream.encode())
 
 
 @pytest.mark.parametrize('suffix', ['mp4', 'mkv'])

@@ -47,7 +47,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
     source = Path(source)
 
     def words(error: ValueError) -> str:
-        return str(error).replace(str(source), source.name)
+        return str(error).replace(str(source), source.name).replace(str(target), target.name)
     try:
         clip = StrangersVideo(source)
         if clip.height * clip.width > MAX_PIXELS:
@@ -56,13 +56,19 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
         frames = video_frames(source, clip, UNTOLD_RATE, lambda error: warn(words(error)))
         limit = min(max_frames, max(1, round(frames.rate * max_seconds)))
         total = min(frames.count or limit, limit)
+        shape: tuple[int, ...] = ()
         with VideoWriter(target, frames.rate) as video:
             for frame in frames:
-                if frame.index >= limit:
-                    warn(f'Only the first {limit / frames.rate:.0f} seconds were segmented.')
+                seconds = frame.stamp_ns / 1e9
+                if frame.index >= max_frames or seconds >= max_seconds:
+                    warn(f'Only the first {seconds:.0f} seconds were segmented.')
+                    return
+                if frame.image.shape != (shape := shape or frame.image.shape):
+                    warn(f'{source.name} changes its size: only the first {seconds:.0f} seconds '
+                         'were segmented.')
                     return
                 image = fit_picture(frame.image, source.name, MAX_SIDE).image
-                video.write(stack(image, overlay(image)))
+                video.write(stack(image, overlay(image)), seconds * frames.rate)
                 yield min(1.0, (frame.index + 1) / total)
     except ValueError as error:
         raise ValueError(words(error)) from error

@@ -39,6 +39,7 @@ from segnet_ros.resources import share_directory
 
 GALLERY_PAGE = 24
 MAX_UPLOAD = '500mb'
+SESSIONS = 200  # visitors whose last result gradio keeps in memory, a few MB each
 HEADER = """
 <header class="segnet-header"><h1>SegNet</h1>
 <p>Give it a picture of a street and it names every pixel: road, pavement, building, car, person,
@@ -96,7 +97,7 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
         _, url, _ = page.queue().launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True,
             theme=theme, css_paths=_asset('page.css'), footer_links=[], run_history=False,
-            ssr_mode=False, max_file_size=MAX_UPLOAD)
+            ssr_mode=False, max_file_size=MAX_UPLOAD, state_session_capacity=SESSIONS)
     except OSError as error:
         raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
                          'choose another with --host and --port') from error
@@ -171,7 +172,8 @@ def _add_samples(samples: Sequence[Sample], picture: gr.State):
     page.preprocess = lambda number: min(max(1, int(number or 1)), pages)  # type: ignore
     # Not on release: that comes of a pointer alone, not of the arrow keys.
     page.change(shown, page, [gallery, first], show_progress='hidden')
-    gallery.select(pick, first, picture, show_progress='hidden')
+    # Or gradio would drop what is clicked while the one before is drawn.
+    gallery.select(pick, first, picture, show_progress='hidden', trigger_mode='multiple')
 
 
 def _add_upload(picture: gr.State):
@@ -220,7 +222,7 @@ def _add_video(models: Models, model: gr.Dropdown):
                          autoplay=True, loop=True, buttons=['download'], elem_id='segmented')
 
     def segment(name: str, path: str, progress=gr.Progress()):  # noqa: B008 (gradio's way)
-        # Where gradio keeps what it serves, and deletes it when it is old.
+        # Where gradio keeps what it serves.
         folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
         target = folder / f'{Path(path).stem}_segmented.mp4'
         try:
@@ -238,5 +240,6 @@ def _add_video(models: Models, model: gr.Dropdown):
             shutil.rmtree(folder)
             raise
         else:
+            video.temp_files.add(str(target))  # to be deleted when it is old
             yield target, gr.skip()
     clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1)

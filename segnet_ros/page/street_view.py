@@ -23,6 +23,7 @@ nothing of the page.
 from collections.abc import Mapping
 from http.client import HTTPException
 import json
+import logging
 from math import cos, radians
 import random
 import urllib.error
@@ -114,9 +115,10 @@ class StreetViewStreets:
             if status == 'OK' and 'pano_id' in found:
                 return found
             if status not in ELSEWHERE:
-                message = REFUSED.get(status, f'Street View answered {status}')
-                reason = found.get('error_message')
-                raise ValueError(f'{message}: {reason}' if reason else message)
+                # Google's reason is for the key's owner, not for visitors.
+                logging.getLogger(__name__).warning(
+                    'Street View answered %s: %s', status, found.get('error_message', 'no reason'))
+                raise ValueError(REFUSED.get(status, f'Street View answered {status}'))
         where = 'anywhere' if country == ANYWHERE else f'in {country}'
         raise ValueError(f'Street View has no picture at {self._tries} random places {where}; '
                          'try again')

@@ -70,9 +70,10 @@ def _run(argv: list[str]) -> int:
         print(f'segnet {args.verb}: {_words(error)}', file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name not in PACKAGES and args.verb not in EXTRAS:
+        package = (error.name or '').partition('.')[0]
+        if package not in PACKAGES and args.verb not in EXTRAS:
             raise
-        how = PACKAGES.get(error.name or '') or f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
+        how = PACKAGES.get(package) or f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
               f'brings it, elsewhere {how}', file=sys.stderr)
         return 1

@@ -16,8 +16,12 @@
 
 import argparse
 import os
+import tempfile
+
+from segnet_ros.processes import take_signals_as_interrupts
 
 KEY = 'GOOGLE_MAPS_API_KEY'
+FOLDER = 'GRADIO_TEMP_DIR'  # where gradio keeps what visitors bring
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -34,11 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser):
                              'everyone in the network in')
     parser.add_argument('--port', type=int, help='port to serve on (the first free from 7860)')
     parser.epilog = (f'With a key of the Street View Static API in the environment as {KEY}, '
-                     'random streets come from Street View too.')
+                     'random streets come from Street View too. Google charges the key for each '
+                     'of them, whoever clicks: give it a quota.')
 
 
 def main(args: argparse.Namespace):
     """Serve the page until interrupted."""
+    take_signals_as_interrupts()
+    if FOLDER in os.environ:
+        return _serve(args)
+    # Or what visitors bring would lie in a folder of all users, and stay there after a kill.
+    with tempfile.TemporaryDirectory(prefix='segnet_demo_', ignore_cleanup_errors=True) as folder:
+        os.environ[FOLDER] = folder
+        try:
+            _serve(args)
+        finally:
+            del os.environ[FOLDER]
+
+
+def _serve(args: argparse.Namespace):
     from segnet_ros.page.layout import build_page, serve
     from segnet_ros.page.models import Models, shipped_weights
     from segnet_ros.page.street_view import StreetViewStreets
