@@ -17,7 +17,7 @@
 import numpy as np
 import torch
 
-from segnet_ros.segmentation import class_statistics, ClassStatistics
+from segnet_ros.segmentation import ClassStatistics
 
 
 class ClassCounter:
@@ -86,6 +86,30 @@ class ClassCounter:
     def statistics(self, counts: np.ndarray) -> ClassStatistics:
         """Return the statistics from counts, which may have been copied back."""
         rows, columns, sums = np.split(counts, np.cumsum(self._split)[:-1])
-        bins = self._num_classes + 1
-        return class_statistics(rows.reshape(bins, -1), columns.reshape(bins, -1), sums,
-                                self._row_weights, self._column_weights, self._place)
+        # How many output pixels of each class (last: void) each network row would have, if it
+        # stood in the output once; columns likewise.
+        rows, columns = (part.reshape(self._num_classes + 1, -1) for part in (rows, columns))
+        pixels = rows @ self._row_weights
+        present = np.maximum(pixels, 1)
+        y, height, center_y = _extent(rows, self._row_weights, present)
+        x, width, center_x = _extent(columns, self._column_weights, present)
+        occupied = pixels[:, None] > 0
+        boxes = np.stack([x, y, width, height], 1) + occupied * (*self._place, 0, 0)
+        centroids = np.where(occupied, np.stack([center_x, center_y], 1) + self._place, np.nan)
+        return ClassStatistics(
+            pixel_counts=pixels[:-1], void_count=int(pixels[-1]),
+            mean_confidence=(sums / (255.0 * present))[:-1],
+            bounding_boxes=boxes[:-1], centroids=centroids[:-1])
+
+
+def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
+    """Return start, length and mean place of each class along one axis, in output pixels."""
+    ends = np.cumsum(weights)
+    starts = ends - weights
+    occupied = (profile > 0) & (weights > 0)
+    any_occupied = occupied.any(1)
+    first = starts[occupied.argmax(1)]
+    last = ends[occupied.shape[1] - 1 - occupied[:, ::-1].argmax(1)]
+    middles = (starts + ends - 1) / 2
+    mean = (profile * weights) @ middles / counts
+    return first * any_occupied, (last - first) * any_occupied, mean

@@ -35,14 +35,12 @@ from segnet_ros.frames import encode_image, Frame
 from segnet_ros.inputs import find_inputs, Input, read_inputs
 from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
-from segnet_ros.segmentation import Segmentation
+from segnet_ros.segmentation import PICTURES, Segmentation
 from segnet_ros.sources import OnError
 from segnet_ros.video import stack, VideoWriter
 from segnet_ros.whole_file import errors_named, whole_file
 
 # What can be written as pictures: the segmenter's array, and the ending of its files.
-PICTURES = {'mask': ('label_map', '.png'), 'color_mask': ('color_mask', '.png'),
-            'overlay': ('overlay', '.jpg'), 'confidence': ('confidence', '.png')}
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
            'mean_confidence')
 
@@ -53,7 +51,7 @@ class Results:
     Where results go; None for what is not wanted.
 
     :param out: folder; the pictures are OUT/KIND/NAME.png (overlays: .jpg).
-    :param kinds: which of PICTURES to write there.
+    :param kinds: which of segmentation.PICTURES to write there.
     :param video: .mp4 file of all frames, the image above and `below` below.
     :param below: 'color_mask' or 'overlay'.
     :param statistics: .csv file with a row for each frame and class.
@@ -137,7 +135,7 @@ def _files_to_write(found: list[Input], results: Results) -> Iterator[Path]:
     if results.out is None:
         return
     for kind in results.kinds:
-        folder, suffix = results.out / kind, PICTURES[kind][1]
+        folder, suffix = results.out / kind, _suffix(kind)
         for item in found:
             if item.is_image:
                 yield folder / (item.name + suffix)
@@ -164,9 +162,8 @@ class _Writer:
     def write(self, frame: Frame, segmentation: Segmentation, rate: float, on_error: OnError):
         if self._results.out:
             for kind in self._results.kinds:
-                array, suffix = PICTURES[kind]
-                path = self._results.out / kind / (frame.name + suffix)
-                _write_picture(path, getattr(segmentation, array))
+                path = self._results.out / kind / (frame.name + _suffix(kind))
+                _write_picture(path, getattr(segmentation, PICTURES[kind][0]))
         if self._results.statistics:
             self._write_rows(frame, segmentation)
         if self._results.video:
@@ -180,13 +177,11 @@ class _Writer:
             assert self._results.statistics is not None
             self._results.statistics.parent.mkdir(parents=True, exist_ok=True)
             self._rows = self._files.enter_context(_table(self._results.statistics))
-            self._rows.writerow(COLUMNS)
+            self._rows.writeheader()
         seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
         for class_id, name in enumerate(self._label_set.class_names):
-            self._rows.writerow((
-                frame.name, f'{seconds}.{nanoseconds:09d}', class_id, name,
-                statistics.pixel_counts[class_id], f'{statistics.fractions[class_id]:.6f}',
-                f'{statistics.mean_confidence[class_id]:.4f}'))
+            self._rows.writerow({'frame': frame.name, 'stamp': f'{seconds}.{nanoseconds:09d}',
+                                 'class_name': name, **statistics.values(class_id)})
 
     def _write_video(self, frame: Frame, segmentation: Segmentation, rate: float,
                      on_error: OnError):
@@ -197,6 +192,10 @@ class _Writer:
             self._video.write(stack(frame.image, getattr(segmentation, self._results.below)))
         except ValueError as error:  # of another size than the first
             on_error(ValueError(f'{frame.name} is not in the video: {error}'))
+
+
+def _suffix(kind: str) -> str:
+    return '.jpg' if kind == 'overlay' else '.png'
 
 
 def _write_picture(path: Path, array: np.ndarray):
@@ -210,4 +209,4 @@ def _table(path: Path) -> Iterator[Any]:
     # A file may be called by bytes that are no text.
     with errors_named(path), path.open('w', newline='', encoding='utf-8',
                                        errors='surrogateescape') as file:
-        yield csv.writer(file)
+        yield csv.DictWriter(file, COLUMNS, extrasaction='ignore')

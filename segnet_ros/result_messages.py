@@ -29,15 +29,13 @@ from rosbags.typesys import get_types_from_msg
 
 from segnet_ros.bags import IMAGE, make_header, TYPES
 from segnet_ros.labels import LabelSet
-from segnet_ros.segmentation import ClassStatistics, Segmentation
+from segnet_ros.segmentation import ClassStatistics, PICTURES, Segmentation
 from segnet_ros.split_bag import OutTopic
 
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
 STATISTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 # Output -> the segmenter's array and its encoding.
-IMAGES = {'mask': ('label_map', 'mono8'), 'color_mask': ('color_mask', 'rgb8'),
-          'overlay': ('overlay', 'rgb8'), 'confidence': ('confidence', 'mono8')}
-RESULTS = (*IMAGES, 'statistics')
+RESULTS = (*PICTURES, 'statistics')
 
 TYPES.register({  # it has no vision_msgs
     **get_types_from_msg('uint16 class_id\nstring class_name', 'vision_msgs/msg/VisionClass'),
@@ -61,12 +59,12 @@ class CameraResults:
 
     def __init__(self, prefix: str, results: tuple[str, ...], label_set: LabelSet):
         self.prefix, self._results, self._label_set = prefix, results, label_set
-        self.arrays = tuple(IMAGES[r][0] if r in IMAGES else r for r in results)
+        self.arrays = tuple(PICTURES[r][0] if r in PICTURES else r for r in results)
 
     def topics(self) -> list[OutTopic]:
         """Return the topics of these messages, with the node's quality of service."""
-        found = [self._topic(name, IMAGE if name in IMAGES else STATISTICS,
-                             _qos(1 if name in IMAGES else 10, QosDurability.VOLATILE))
+        found = [self._topic(name, IMAGE if name in PICTURES else STATISTICS,
+                             _qos(1 if name in PICTURES else 10, QosDurability.VOLATILE))
                  for name in self._results]
         if 'mask' in self._results:
             found.insert(0, self._topic('label_info', LABEL_INFO,
@@ -85,7 +83,7 @@ class CameraResults:
                 statuses = self._statuses(segmentation.statistics)
                 yield self._cdr(name, STATISTICS, header, statuses)
             else:
-                array, encoding = IMAGES[name]
+                array, encoding = PICTURES[name]
                 pixels: np.ndarray = getattr(segmentation, array)
                 height, width = pixels.shape[:2]
                 yield self._cdr(name, IMAGE, header, height, width, encoding, 0,
@@ -109,9 +107,6 @@ class CameraResults:
         make: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
         pair = TYPES.types['diagnostic_msgs/msg/KeyValue']
         title = self.prefix.lstrip('/')
-        statuses = []
-        for class_id, name in enumerate(self._label_set.class_names):
-            values = [pair(*item) for item in statistics.values(class_id).items()]
-            message = f'{100 * statistics.fractions[class_id]:.2f} %'
-            statuses.append(make(make.OK, f'{title}: {name}', message, title, values))
-        return statuses
+        return [make(make.OK, name, message, title, [pair(*item) for item in values.items()])
+                for _, name, message, values in statistics.statuses(
+                    self._label_set.class_names, title, {})]

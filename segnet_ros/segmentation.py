@@ -14,9 +14,14 @@
 
 """What comes out of the segmenter: the arrays of one frame and the statistics of its classes."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+# By the names under which they are published and written: array, and encoding in sensor_msgs' words.
+PICTURES = {'mask': ('label_map', 'mono8'), 'confidence': ('confidence', 'mono8'),
+            'color_mask': ('color_mask', 'rgb8'), 'overlay': ('overlay', 'rgb8')}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,23 @@ class ClassStatistics:
             'centroid': '{:.1f} {:.1f}'.format(*self.centroids[class_id]) if count else '',
         }
 
+    def statuses(self, class_names: Sequence[str], title: str, alerts: Mapping[str, float]
+                 ) -> Iterator[tuple[bool, str, str, dict[str, str]]]:
+        """
+        Yield of each class, in id order, what a diagnostic_msgs/DiagnosticStatus says of it.
+
+        :param title: stands before the class in the status's name, e.g. 'segmentation/front'.
+        :param alerts: by class name, the fraction above which a status is a warning.
+        :return: whether it is one, name, message and `values`.
+        """
+        for class_id, name in enumerate(class_names):
+            fraction = float(self.fractions[class_id])
+            alert = fraction > alerts.get(name, 1.0)
+            message = f'{100 * fraction:.2f} %'
+            if alert:
+                message += f' is above {100 * alerts[name]:.2f} %'
+            yield alert, f'{title}: {name}', message, self.values(class_id)
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -80,49 +102,6 @@ class Segmentation:
     overlay: np.ndarray | None = None
     statistics: ClassStatistics | None = None
     region_statistics: ClassStatistics | None = None
-
-
-def class_statistics(rows: np.ndarray, columns: np.ndarray, confidence_sums: np.ndarray,
-                     row_weights: np.ndarray, column_weights: np.ndarray,
-                     place: tuple[int, int]) -> ClassStatistics:
-    """
-    Return the statistics of the output label map from the profiles of the network's label map.
-
-    The output repeats (or skips) whole rows and columns of the network's label map, so its
-    statistics follow exactly from how often each row and column stands in it.
-
-    :param rows: (C + 1, h) output pixels of each class (last: void) in each network row, had the
-        row stood once in the output.
-    :param columns: (C + 1, w) likewise for columns.
-    :param confidence_sums: (C + 1,) sum of the confidence (0 to 255) over output pixels.
-    :param row_weights: (h,) how often each network row stands in the output.
-    :param column_weights: (w,) likewise for columns.
-    :param place: x, y in the output of the first row and column that the weights are of.
-    """
-    counts = rows @ row_weights
-    present = np.maximum(counts, 1)
-    y, height, center_y = _extent(rows, row_weights, present)
-    x, width, center_x = _extent(columns, column_weights, present)
-    occupied = counts[:, None] > 0
-    boxes = np.stack([x, y, width, height], 1) + occupied * (*place, 0, 0)
-    centroids = np.where(occupied, np.stack([center_x, center_y], 1) + place, np.nan)
-    return ClassStatistics(
-        pixel_counts=counts[:-1], void_count=int(counts[-1]),
-        mean_confidence=(confidence_sums / (255.0 * present))[:-1],
-        bounding_boxes=boxes[:-1], centroids=centroids[:-1])
-
-
-def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
-    """Return start, length and mean place of each class along one axis, in output pixels."""
-    ends = np.cumsum(weights)
-    starts = ends - weights
-    occupied = (profile > 0) & (weights > 0)
-    any_occupied = occupied.any(1)
-    first = starts[occupied.argmax(1)]
-    last = ends[occupied.shape[1] - 1 - occupied[:, ::-1].argmax(1)]
-    middles = (starts + ends - 1) / 2
-    mean = (profile * weights) @ middles / counts
-    return first * any_occupied, (last - first) * any_occupied, mean
 
 
 def region_window(region: tuple[float, float, float, float],

@@ -14,8 +14,6 @@
 
 """The topics of one camera's results: what is subscribed, and one message allocated for each."""
 
-from dataclasses import dataclass
-
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -28,7 +26,7 @@ from segnet_ros.legend import draw_legend
 from segnet_ros.ros.conversions import compressed_message, preallocated_image
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.statistics import class_statuses, fractions_message
-from segnet_ros.segmentation import Segmentation
+from segnet_ros.segmentation import PICTURES, Segmentation
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -36,21 +34,8 @@ except ImportError:  # in every ROS distribution, but not among the Python wheel
     LabelInfo = None
 
 
-@dataclass(frozen=True)
-class ImageTopic:
-    """A topic that carries one of the segmenter's arrays."""
-
-    array: str
-    encoding: str
-    codec: str  # of its /compressed sibling; masks are never jpeg, which would invent ids
-
-
-IMAGE_TOPICS = {
-    'mask': ImageTopic('label_map', 'mono8', 'png'),
-    'confidence': ImageTopic('confidence', 'mono8', ''),
-    'color_mask': ImageTopic('color_mask', 'rgb8', 'png'),
-    'overlay': ImageTopic('overlay', 'rgb8', 'jpeg'),
-}
+# Of the /compressed topics beside PICTURES; masks are never jpeg, which would invent ids.
+CODECS = {'mask': 'png', 'color_mask': 'png', 'overlay': 'jpeg'}
 RESULTS = {'depth': 1, 'reliability': ReliabilityPolicy.RELIABLE}
 NUMBERS = {'depth': 10, 'reliability': ReliabilityPolicy.RELIABLE}
 LATCHED = {**RESULTS, 'durability': DurabilityPolicy.TRANSIENT_LOCAL}
@@ -77,10 +62,10 @@ class Outputs:
             raise
 
     def _create_all(self):
-        for name, topic in IMAGE_TOPICS.items():
+        for name in PICTURES:
             self._create(name, Image, RESULTS)
-            if topic.codec:
-                self._create(name + '/compressed', CompressedImage, RESULTS)
+        for name in CODECS:
+            self._create(name + '/compressed', CompressedImage, RESULTS)
         self._create('mask/camera_info', CameraInfo, RESULTS)
         self._create('statistics', DiagnosticArray, NUMBERS)
         self._create('class_fractions', Float32MultiArray, NUMBERS)
@@ -111,9 +96,9 @@ class Outputs:
 
         :param region: whether there is one to count beside the whole picture.
         """
-        arrays = {topic.array for name, topic in IMAGE_TOPICS.items()
+        arrays = {array for name, (array, _) in PICTURES.items()
                   if self.subscribed(name)
-                  or (topic.codec and self.subscribed(name + '/compressed'))}
+                  or (name in CODECS and self.subscribed(name + '/compressed'))}
         if self.subscribed('statistics') or self.subscribed('class_fractions'):
             arrays.add('statistics')
         if region and self.subscribed('statistics'):
@@ -150,15 +135,15 @@ class Outputs:
     def publish(self, header: Header, segmentation: Segmentation, settings: Settings,
                 camera_info: CameraInfo | None):
         """Publish to every topic that has a subscriber."""
-        for name, topic in IMAGE_TOPICS.items():
-            array = getattr(segmentation, topic.array)
+        for name, (array_name, encoding) in PICTURES.items():
+            array = getattr(segmentation, array_name)
             if array is None:
                 continue
             if self.subscribed(name):
-                self._publish_image(name, topic.encoding, header, array)
-            if topic.codec and self.subscribed(name + '/compressed'):
+                self._publish_image(name, encoding, header, array)
+            if name in CODECS and self.subscribed(name + '/compressed'):
                 self._publishers[name + '/compressed'].publish(
-                    compressed_message(array, topic.codec, header, settings.jpeg_quality))
+                    compressed_message(array, CODECS[name], header, settings.jpeg_quality))
         # Who subscribed while the frame was segmented gets the next one's.
         if (camera_info is not None and segmentation.label_map is not None
                 and self.subscribed('mask/camera_info')):

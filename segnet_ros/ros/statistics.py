@@ -29,18 +29,12 @@ def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dic
     :param alerts: by class name, the fraction above which a status is WARN.
     :param prefix: stands before the class in the status's name, e.g. 'segmentation/front'.
     """
-    statuses = []
-    for class_id, name in enumerate(label_set.class_names):
-        fraction = float(statistics.fractions[class_id])
-        alert = fraction > alerts.get(name, 1.0)
-        message = f'{100 * fraction:.2f} %'
-        if alert:
-            message += f' is above {100 * alerts[name]:.2f} %'
-        statuses.append(DiagnosticStatus(
-            level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK,
-            name=f'{prefix}: {name}', message=message, hardware_id=prefix,
-            values=[KeyValue(key=k, value=v) for k, v in statistics.values(class_id).items()]))
-    return statuses
+    return [DiagnosticStatus(
+                level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK, name=name,
+                message=message, hardware_id=prefix,
+                values=[KeyValue(key=k, value=v) for k, v in values.items()])
+            for alert, name, message, values in statistics.statuses(
+                label_set.class_names, prefix, alerts)]
 
 
 def fractions_message(statistics: ClassStatistics, label_set: LabelSet) -> Float32MultiArray:
