@@ -14,15 +14,7 @@
 
 """A ROS domain of its own for what starts nodes to try them, so that it meets no robot."""
 
-import argparse
 import os
-
-
-def add_domain_argument(parser: argparse.ArgumentParser):
-    """Declare --domain."""
-    parser.add_argument('--domain', type=int, metavar='ID',
-                        help='ROS domain to run in (one of its own, whatever ROS_DOMAIN_ID says: '
-                             'images from here must reach no robot)')
 
 
 def enter_domain(domain: int | None):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# By the names under which they are published and written: array, and encoding in sensor_msgs' words.
+# By the names under which they are published and written: array, and its encoding in ROS.
 PICTURES = {'mask': ('label_map', 'mono8'), 'confidence': ('confidence', 'mono8'),
             'color_mask': ('color_mask', 'rgb8'), 'overlay': ('overlay', 'rgb8')}
 

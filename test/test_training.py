@@ -426,7 +426,8 @@ def test_rare_things_of_near_frames_are_pasted_in_place():
     frames = [(np.repeat(m[..., None] * 20, 3, 2), m) for m in (common, rare)]
     shares = np.zeros(11)
     shares[0] = 1.0
-    config = TrainConfig(phases=(Phase(1, (64, 96), (1.0, 1.0)),), jitter=0.0, paste=1.0)
+    config = TrainConfig(phases=(Phase(1, (64, 96), (1.0, 1.0)),), jitter=0.0, paste=1.0,
+                         degrade=0.0)
     seen = 0
     for epoch in range(20):
         image, label_map = TrainingFrames(frames, shares, config)[epoch, 0]
@@ -445,7 +446,8 @@ def test_what_is_pasted_was_cropped_like_what_it_is_pasted_on():
     frames = [(np.repeat(m[..., None] * 20, 3, 2), m) for m in (common, rare)]
     shares = np.ones(11)
     shares[8] = 0.0
-    config = TrainConfig(phases=(Phase(40, (48, 64), (0.6, 1.6)),), jitter=0.0, paste=1.0)
+    config = TrainConfig(phases=(Phase(40, (48, 64), (0.6, 1.6)),), jitter=0.0, paste=1.0,
+                         degrade=0.0)
     seen = 0
     for epoch in range(40):
         plain = TrainingFrames(frames, shares, replace(config, paste=0.0))[epoch, 0][1]

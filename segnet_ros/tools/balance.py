@@ -20,6 +20,8 @@ from pathlib import Path
 
 import yaml
 
+from segnet_ros.tools.arguments import add_device_argument
+
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help="split, or its images whose names start so, e.g. 'train:0006R0'; "
                              'given several times, each counts alike (val)')
     parser.add_argument('--output', type=Path, help='file for the weights with this in them')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add_device_argument(parser)
 
 
 def main(args: argparse.Namespace):

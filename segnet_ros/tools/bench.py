@@ -20,7 +20,9 @@ import json
 from pathlib import Path
 import tempfile
 
-from segnet_ros.own_domain import add_domain_argument, enter_domain
+from segnet_ros.own_domain import enter_domain
+from segnet_ros.tools.arguments import add_device_argument, add_domain_argument, \
+    add_precision_argument
 from segnet_ros.whole_file import whole_file
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
@@ -34,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help=f"some of {', '.join(SECTIONS)}; network and segment need no ROS")
     parser.add_argument('--quick', action='store_true',
                         help='a few frames each: to see that it runs, not for numbers')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--precision', default='auto',
-                        help='auto, float32, bfloat16, float16 or int8')
+    add_device_argument(parser)
+    add_precision_argument(parser)
     parser.add_argument('--weights', help='of the network that segmenters and nodes run, by name '
                                           'or path; random ones of half width if left out')
     parser.add_argument('--soak', type=int, metavar='N',

@@ -19,6 +19,7 @@ import os
 import tempfile
 
 from segnet_ros.processes import take_signals_as_interrupts
+from segnet_ros.tools.arguments import add_device_argument
 
 KEY = 'GOOGLE_MAPS_API_KEY'
 FOLDER = 'GRADIO_TEMP_DIR'  # where gradio keeps what visitors bring
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--weights', nargs='+', metavar='NAME',
                         help='names in resource/ or .safetensors files, for visitors to choose '
                              'from (all in resource/)')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (auto)')
+    add_device_argument(parser)
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to serve on (127.0.0.1, this machine alone); 0.0.0.0 lets '
                              'everyone in the network in')

@@ -23,9 +23,10 @@ import sys
 import tempfile
 import time
 
-from segnet_ros.own_domain import add_domain_argument, enter_domain
+from segnet_ros.own_domain import enter_domain
 from segnet_ros.processes import check_alive, running, take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
+from segnet_ros.tools.arguments import add_device_argument, add_domain_argument
 
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='folder for video.mp4, contact_sheet.png and summary.json')
     parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
                         help='name or path of weights')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
+    add_device_argument(parser)
     parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')
     parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
                                                    'rendered drive a third)')

@@ -18,10 +18,12 @@ import argparse
 import json
 from pathlib import Path
 
+from segnet_ros.tools.arguments import add_model_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.add_argument('--weights', required=True, help='a .safetensors file or a shipped name')
+    add_model_arguments(parser)
     parser.add_argument('--data', required=True,
                         help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
     parser.add_argument('--split', default='val',
@@ -34,9 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='write the confusion matrix and the best and worst frames as PNG')
     parser.add_argument('--robustness', action='store_true',
                         help='also score darkened, blurred, rainy, JPEG and tilted frames')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--precision', default='auto',
-                        help='auto, float32, bfloat16, float16 or int8')
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -21,8 +21,7 @@ import sys
 
 from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
-
-SOME_LEFT_OUT = 3  # 2 is what argparse ends with
+from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -47,16 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
     parser.add_argument('--topic', help='the images of a bag, where it has several image topics')
     parser.add_argument('--limit', type=int, metavar='N', help='end after N frames')
-    add_model_arguments(parser)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser):
-    """Declare the arguments that predictor.Predictor takes."""
-    parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
-                        help='a .safetensors file or a shipped name (%(default)s)')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--precision', default='auto',
-                        help='auto, float32, bfloat16, float16 or int8')
+    add_model_arguments(parser, DEFAULT_WEIGHTS)
 
 
 def main(args: argparse.Namespace) -> int:

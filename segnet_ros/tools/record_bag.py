@@ -20,7 +20,7 @@ from dataclasses import replace
 import sys
 
 from segnet_ros.processes import take_signals_as_interrupts
-from segnet_ros.tools.predict import SOME_LEFT_OUT
+from segnet_ros.tools.arguments import SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):

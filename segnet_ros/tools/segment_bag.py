@@ -19,7 +19,8 @@ import argparse
 from pathlib import Path
 import sys
 
-from segnet_ros.tools.predict import add_model_arguments, SOME_LEFT_OUT
+from segnet_ros.resources import DEFAULT_WEIGHTS
+from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                              'them again (1000)')
     parser.add_argument('--workers', type=int, default=1, metavar='N',
                         help='of a folder, N bags at a time, through ray')
-    add_model_arguments(parser)
+    add_model_arguments(parser, DEFAULT_WEIGHTS)
 
 
 def main(args: argparse.Namespace) -> int:

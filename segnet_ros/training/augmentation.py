@@ -20,12 +20,14 @@ import numpy as np
 from segnet_ros.labels import VOID
 from segnet_ros.training.config import Phase
 
+LabelledFrame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, (H, W) uint8 ids
+
 # What lies outside of the frame: mid grey in the image, void in the label map.
 OUTSIDE = (124, 116, 104)
 
 
 def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
-                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+                rng: np.random.Generator) -> LabelledFrame:
     """
     Return a random crop of a randomly scaled and flipped frame.
 
@@ -43,8 +45,7 @@ def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
     return image, label_map
 
 
-def paste_classes(crop: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray],
-                  classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def paste_classes(crop: LabelledFrame, other: LabelledFrame, classes: np.ndarray) -> LabelledFrame:
     """
     Return the crop with all pixels of some classes of another crop pasted over it, where they are.
 

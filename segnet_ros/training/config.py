@@ -26,7 +26,7 @@ class Phase:
     """
     A stretch of epochs with one crop size: cheap small crops first, whole frames last.
 
-    :param crop: (height, width) of the training crops in pixels; sides multiples of 32.
+    :param crop: (height, width) of the training crops in pixels; best multiples of 32.
     :param scale: (least, most) factor by which frames are scaled before they are cropped.
     """
 
@@ -39,6 +39,8 @@ class Phase:
 class TrainConfig:
     """
     Everything that decides what comes out of a run; kept whole in the checkpoint.
+
+    The defaults are what config/train/ has in common.
 
     :param data: folder with SPLIT/ (images) and SPLITannot/ (one-channel PNG of class ids).
     :param hold_out: leaves out frames whose names start so, and scores on them instead of on
@@ -76,21 +78,21 @@ class TrainConfig:
     input_size: tuple[int, int] = (360, 480)
     phases: tuple[Phase, ...] = ()
     sample_drive_frames: int = 0
-    paste: float = 0.0
+    paste: float = 0.5
     rare_share: float = 0.02
     batch_size: int = 8
     lr: float = 3e-3
     muon_lr: float = 0.06
     final_lr: float = 0.0
     weight_decay: float = 0.1
-    warmup_steps: int = 200
-    ema_decay: float = 0.998
+    warmup_steps: int = 100
+    ema_decay: float = 0.997
     gradient_clip: float = 5.0
     aux_weight: float = 0.4
     class_weight_offset: float = 1.05
     class_bias: dict[str, float] = field(default_factory=dict)
-    jitter: float = 0.25
-    degrade: float = 0.0
+    jitter: float = 0.3
+    degrade: float = 0.12
     val_every: int = 2
     seed: int = 0
 

@@ -24,24 +24,23 @@ import numpy as np
 
 from segnet_ros.frames import decode_image, encode_image
 from segnet_ros.labels import VOID
-from segnet_ros.training.augmentation import OUTSIDE
-
-Frame = tuple[np.ndarray, np.ndarray]
+from segnet_ros.training.augmentation import LabelledFrame, OUTSIDE
 
 
-def night(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+
+def night(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Darken to a sixth, tint blue, add the noise of a high gain."""
     linear = (image / np.float32(255)) ** 2.2
     dark = (linear / 6 * np.array([0.8, 0.9, 1.2], np.float32)) ** (1 / 2.2)
     return _add_noise(dark * 255, 8, rng), label_map
 
 
-def blur(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+def blur(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Blur as out of focus: Gaussian, standard deviation 0.6% of the height (2.2 px at 360)."""
     return cv2.GaussianBlur(image, (0, 0), 0.006 * image.shape[0]), label_map
 
 
-def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Draw slanted bright streaks, one for every 400 pixels, and take contrast away."""
     height, width = label_map.shape
     streaks = np.zeros((height, width), np.uint8)
@@ -54,12 +53,12 @@ def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> 
     return (grey * (1 - veil) + 225 * veil).astype(np.uint8), label_map
 
 
-def jpeg_20(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+def jpeg_20(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Compress with JPEG at quality 20."""
     return _compress(image, 20), label_map
 
 
-def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> Frame:
+def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Tilt by 15 degrees, to the left or the right; outside the image is grey and void."""
     height, width = label_map.shape
     angle = 15 if rng.random() < 0.5 else -15

@@ -28,13 +28,12 @@ from segnet_ros.frames import decode_image, IMAGE_SUFFIXES
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 from segnet_ros.segmenter import fit_input_size
-from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
+from segnet_ros.training.augmentation import LabelledFrame, paste_classes, random_crop, recolor
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.corruptions import degrade
 
 # How far off, in frames, the frame may stand whose rare things are pasted in.
 _NEAR = 20
-Frame = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, label map (H, W) uint8
 
 
 def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
@@ -74,7 +73,7 @@ def _annotation_path(folder: Path, stem: str) -> Path:
     return path
 
 
-def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> Frame:
+def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> LabelledFrame:
     """
     Read an image and its annotation.
 
@@ -91,7 +90,7 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
     return image, label_map
 
 
-def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+def resize_frame(frame: LabelledFrame, size: tuple[int, int]) -> LabelledFrame:
     """Return the frame scaled to (height, width): itself where it has that size."""
     image, label_map = frame
     if label_map.shape == size:
@@ -103,7 +102,7 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple[int, int],
-                what: str) -> list[Frame]:
+                what: str) -> list[LabelledFrame]:
     """
     Read frames into memory, with a progress bar named `what`.
 
@@ -115,7 +114,7 @@ def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple
     return [resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
 
 
-def class_shares(frames: list[Frame], num_classes: int) -> np.ndarray:
+def class_shares(frames: list[LabelledFrame], num_classes: int) -> np.ndarray:
     """Return each class's share of the labelled pixels, (num_classes,) float64."""
     counts = np.zeros(256)
     for _, label_map in frames:
@@ -133,7 +132,7 @@ class TrainingFrames(Dataset):
     :param shares: (num_classes,) each class's share of the pixels; says which classes are rare.
     """
 
-    def __init__(self, frames: list[Frame], shares: np.ndarray, config: TrainConfig):
+    def __init__(self, frames: list[LabelledFrame], shares: np.ndarray, config: TrainConfig):
         self._frames = frames
         self._config = config
         self._rare = np.zeros(256, bool)
@@ -164,7 +163,7 @@ class TrainingFrames(Dataset):
             return (index + distance) % real
         return real + (index - real + distance) % (len(self) - real)
 
-    def _crop(self, epoch: int, index: int, place: int, rng: np.random.Generator) -> Frame:
+    def _crop(self, epoch: int, index: int, place: int, rng: np.random.Generator) -> LabelledFrame:
         """Return a crop of a frame; one `place` stands for one scale, place and flip."""
         if index < len(self._frames):
             frame = self._frames[index]
@@ -214,7 +213,7 @@ class ScoringFrames(Dataset):
         so the last ones may be all void, which counts nowhere: no frame is scored twice.
     """
 
-    def __init__(self, frames: list[Frame], processes: int = 1):
+    def __init__(self, frames: list[LabelledFrame], processes: int = 1):
         image, label_map = frames[0]
         self._frames = frames + [(image, np.full_like(label_map, VOID))] * (
             -len(frames) % processes)

@@ -37,7 +37,7 @@ from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.corruptions import CORRUPTIONS
-from segnet_ros.training.dataset import Frame, frame_paths, read_frame
+from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.metrics import (
     boundary_f1, calibration_error, confusion_matrix, mean_of_known, scores, without_nan)
 
@@ -86,7 +86,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
 
     sizes: set[tuple[int, int]] = set()
 
-    def read(name: str = '') -> Iterable[Frame]:
+    def read(name: str = '') -> Iterable[LabelledFrame]:
         for index, paths in enumerate(tqdm(frames, name or split, unit='frame', leave=False)):
             frame = read_frame(*paths, labels)
             sizes.add(size or fit_input_size(info.input_size, frame[1].shape))
@@ -177,7 +177,7 @@ def predictor(network: Network, info: ModelInfo,
     return predict
 
 
-def score_frames(predict: Predict, frames: Iterable[Frame],
+def score_frames(predict: Predict, frames: Iterable[LabelledFrame],
                  class_names: tuple[str, ...]) -> tuple[dict, np.ndarray]:
     """
     Return the scores over all frames together, and each frame's mIoU, (F,).
