@@ -129,7 +129,7 @@ setup(
     entry_points={
         'console_scripts': [
             'segnet = segnet_ros.tools.cli:main',
-            'segnet_node = segnet_ros.ros.node:main',
+            'segnet_node = segnet_ros.ros.main:main',
         ],
     },
 )

@@ -327,7 +327,7 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     environment = {**os.environ, 'ROS_DOMAIN_ID': free_domain()}
     node = subprocess.Popen(
-        [sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '-p', f'weights:={weights}'],
+        [sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '-p', f'weights:={weights}'],
         env=environment, text=True, stderr=subprocess.PIPE)
     receiver = Receiver()
     masks, overlays = (receiver.listen(Image, name, 10) for name in ('mask', 'overlay'))
@@ -356,7 +356,7 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
 
 def test_wrong_weights_end_the_process_with_one_clear_error(tmp_path):
     done = subprocess.run(
-        [sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '-p', 'weights:=no_such'],
+        [sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '-p', 'weights:=no_such'],
         env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, text=True, capture_output=True,
         timeout=60)
     assert done.returncode == 1

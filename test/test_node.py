@@ -802,7 +802,7 @@ def test_input_follows_what_the_camera_offers(bench, monkeypatch):
     reliable, best_effort = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
     def served(camera, asked):
-        bench.spin_until(lambda: bench.node._cameras[0]._reliability == asked)
+        bench.spin_until(lambda: bench.node._cameras[0]._images.reliability == asked)
         bench.connected(camera)
         bench.heard['mask'].clear()
         # Again and again: it may be connected still to the subscription that has just gone.

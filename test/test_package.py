@@ -96,7 +96,7 @@ def test_node_is_found_from_the_install_space(installed, tmp_path):
     code = ('from importlib.metadata import distribution as d; '
             "print(d('segnet_ros').entry_points['segnet_node'].load().__module__)")
     printed = run_installed(installed, sys.executable, '-c', code, cwd=tmp_path)
-    assert printed.strip() == 'segnet_ros.ros.node'
+    assert printed.strip() == 'segnet_ros.ros.main'
 
 
 def test_labels_and_weights_are_found_from_the_install_space(installed, checkout, tmp_path):
@@ -137,7 +137,7 @@ def test_wheel_puts_the_commands_and_files_in_place(checkout, tmp_path):
     assert {name.split('/')[0].split('-')[0] for name in names} == {'segnet_ros'}
     info = next(name for name in names if name.endswith('entry_points.txt'))
     for command in ('segnet = segnet_ros.tools.cli:main',
-                    'segnet_node = segnet_ros.ros.node:main'):
+                    'segnet_node = segnet_ros.ros.main:main'):
         assert command in wheel.read(info).decode()
 
 

@@ -55,7 +55,7 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     use_large_image_profile()
     namespace = f'/bench/{name}'
     command = [
-        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args', '--log-level', 'error',
+        sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '--log-level', 'error',
         '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
         '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
         '-p', f'camera_names:={list(cameras)}',

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera: its subscription, its segmenters, its outputs; message in, messages out."""
+"""One camera: its inputs, its segmenters, its outputs; message in, messages out."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ import threading
 import time
 
 import numpy as np
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -29,6 +28,7 @@ from std_msgs.msg import Header
 from segnet_ros.encodings import ImageConversionError
 from segnet_ros.ros.conversions import image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.image_input import ImageInput
 from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.outputs import calibration_trouble, Outputs
 from segnet_ros.ros.segmenters import Segmenters
@@ -36,8 +36,6 @@ from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import Segmenter
 
-# Reliability is not among the overrides: input_reliability and what publishers offer decide it.
-_OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
 # Durability among them, for a calibration that is published once and latched.
 _INFO_OVERRIDES = QoSOverridingOptions([
     QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
@@ -78,11 +76,10 @@ class Camera:
         # What is published is one frame's, whole, and never older than what was before.
         self._publishing = threading.Lock()
         self._newest_published = 0.0
-        self._subscription = self._info_subscription = None
+        self._images = ImageInput(node, self._prefix, self.monitor, self._on_image)
+        self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._due = 0.0
-        self._reliability: ReliabilityPolicy | None = None
-        self._silent_since: float | None = None  # where a warning was given
         self._tell_again = self._say_again = 0.0
         self._told = ''
         self._told_of_info: set[str] = set()
@@ -90,7 +87,6 @@ class Camera:
     def start(self, frames: NewestFrames):
         """Subscribe; frames go to the worker's store."""
         self._frames = frames
-        self._reliability = self._silent_since = None
         self._camera_info = None  # another camera may be there now
         self._told_of_info.clear()
         self._first_image: float | None = None
@@ -100,14 +96,14 @@ class Camera:
             # Fits what any driver offers.
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=_INFO_OVERRIDES)
-        self._subscribe(self._choose_reliability())
+        self._images.start()
 
     def stop(self):
         """Unsubscribe."""
-        for subscription in (self._subscription, self._info_subscription):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
-        self._subscription = self._info_subscription = None
+        self._images.stop()
+        if self._info_subscription is not None:
+            self._node.destroy_subscription(self._info_subscription)
+            self._info_subscription = None
 
     def destroy(self):
         """Give back topics and buffers."""
@@ -115,81 +111,13 @@ class Camera:
         self.outputs.destroy()
         self._segmenters.clear()
 
-    def _input(self) -> tuple[type, str]:
-        """Return message type and topic of the frames."""
-        if self._node.get_parameter('input_transport').value == 'compressed':
-            return CompressedImage, self._prefix + 'image/compressed'
-        return Image, self._prefix + 'image'
-
-    def _subscribe(self, reliability: ReliabilityPolicy):
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._reliability = reliability
-        message_type, topic = self._input()
-        self._subscription = self._node.create_subscription(
-            message_type, topic, self._on_image,
-            QoSProfile(depth=1, reliability=reliability),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=_OVERRIDES)
-
-    def _type_name(self) -> str:
-        return f'sensor_msgs/msg/{self._input()[0].__name__}'
-
-    def _publishers(self):
-        topic = self._node.resolve_topic_name(self._input()[1])  # remappings included
-        return topic, self._node.get_publishers_info_by_topic(topic)
-
-    def _choose_reliability(self) -> ReliabilityPolicy:
-        """Return what to ask for: reliable where every publisher offers it, or none ever did."""
-        asked = self._node.get_parameter('input_reliability').value
-        if asked != 'auto':
-            return ReliabilityPolicy[asked.upper()]
-        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
-        if not publishers and self._reliability is not None:
-            return self._reliability  # a driver that starts anew will offer what it did
-        if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
-            return ReliabilityPolicy.RELIABLE
-        return ReliabilityPolicy.BEST_EFFORT
-
-    def _on_incompatible(self, event):
-        if self._node.get_parameter('input_reliability').value != 'auto':
-            topic, publishers = self._publishers()
-            self._node.get_logger().warn(
-                f'{topic}: a publisher offers a quality of service that does not fit what this '
-                f'node asks for ({event.last_policy_kind.name.lower()}): {_offers(publishers)}; '
-                "set the parameter input_reliability to 'auto' or 'best_effort'")
-
     def watch(self, settings: Settings):
-        """Follow publishers that come and go; warn once when no frame comes."""
-        reliability = self._choose_reliability()
-        if reliability != self._reliability:
-            self._subscribe(reliability)
-        silent = self.monitor.silent_seconds()
+        """Follow publishers that come and go; say once what does not come."""
         limit = settings.no_image_warning_period
-        if not limit or silent < limit:
-            since, self._silent_since = self._silent_since, None
-            # The limit may have been raised meanwhile.
-            if since is not None and (seconds := time.monotonic() - silent - since) > 0.1:
-                self._node.get_logger().info(
-                    f'images again on {self._publishers()[0]}, after {seconds:.1f} s')
-            begun = self._first_image
-            if limit and self._camera_info is None and begun and time.monotonic() > begun + limit:
-                self._tell_of_info('none comes')
-        elif self._silent_since is None:
-            self._silent_since = time.monotonic() - silent
-            topic, publishers = self._publishers()
-            name = self._input()[1]
-            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
-            self._node.get_logger().warn(
-                f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
-                + (f': {_offers(publishers)}{self._other_types(publishers)}' if publishers else
-                   f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
-
-    def _other_types(self, publishers) -> str:
-        """Say what is published there and is not what is taken; DDS does not tell."""
-        others = sorted({p.topic_type for p in publishers} - {self._type_name()})
-        return (f". They publish {' and '.join(others)}, this node takes {self._type_name()}: see "
-                'the parameter input_transport' if others else '')
+        begun = self._first_image
+        if (self._images.watch(limit) and limit and self._camera_info is None and begun
+                and time.monotonic() > begun + limit):
+            self._tell_of_info('none comes')
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
@@ -311,11 +239,3 @@ class Camera:
         camera, network, output = (f'{width}x{height}' for height, width in sizes)
         self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
                                      f'{network}, results {output}')
-
-
-def _offers(publishers) -> str:
-    """Return what publishers offer, in words."""
-    return ', '.join(
-        f"{p.node_namespace.rstrip('/')}/{p.node_name} offers "
-        f'{p.qos_profile.reliability.name.lower()} {p.qos_profile.durability.name.lower()}'
-        for p in publishers) or 'none is there now'

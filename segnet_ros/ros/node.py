@@ -15,38 +15,30 @@
 """SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
 
 from collections.abc import Iterable
-import os
-import signal
-import sys
 import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 import torch
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
-from segnet_ros.ros.large_images import use_large_image_profile
 from segnet_ros.ros.lifecycle import refuse_impossible_transitions, state_of, transition
 from segnet_ros.ros.monitor import state_status
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
-    class_specs, declare, has_default, parameter_error, PARAMETERS, ParameterSpec,
+    class_specs, declare, has_default, PARAMETERS, ParameterSpec,
     parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.worker import cpu_threads, Worker
 from segnet_ros.runtime import (
-    choose_device, choose_precision, device_name, keep_freed_memory, prepare, resident_bytes)
+    choose_device, choose_precision, device_name, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
@@ -327,58 +319,3 @@ def _memory(device: torch.device) -> str:
     if device.type == 'cuda':
         return f'{resident}, {torch.cuda.memory_reserved(device) / 2**20:.0f} MiB of the GPU'
     return resident
-
-
-def main(args=None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code."""
-    use_large_image_profile()
-    keep_freed_memory()
-    # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
-    # own handlers would end the context under the worker's hands, and Python's would raise
-    # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    started = time.monotonic()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = None
-    try:
-        node = SegNetNode()
-        node.ending = stop
-        if node.get_parameter('autostart').value:
-            for trigger in (node.trigger_configure, node.trigger_activate):
-                if stop.is_set():
-                    return 0
-                if trigger() != TransitionCallbackReturn.SUCCESS:
-                    return 1
-            node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not (stop.is_set() or node.failure):
-            executor.spin_once(timeout_sec=SIGNAL_PERIOD)
-        return 0
-    except ParameterException as error:
-        print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
-        return 1
-    finally:
-        # Python gives its handlers up before its process ends; a late signal would kill it then.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        _end(node)
-
-
-def _end(node: SegNetNode | None):
-    """Take the node down, and with it the process where the node cannot go on."""
-    try:
-        if node is not None:
-            node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
-        if node is not None and node.failure:
-            # Without Python's and CUDA's own end, which may crash or hang where a worker does.
-            sys.stderr.flush()
-            os._exit(1)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

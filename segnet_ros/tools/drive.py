@@ -169,7 +169,7 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
     transport = 'compressed' if camera.is_compressed else 'raw'
     input_name = 'image/compressed' if camera.is_compressed else 'image'
     node = [
-        sys.executable, '-m', 'segnet_ros.ros.node', '--ros-args',
+        sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
         '-p', f'input_transport:={transport}',

@@ -36,6 +36,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size
+from segnet_ros.training.augmentation import LabelledFrame
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.metrics import (

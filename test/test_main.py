@@ -26,7 +26,7 @@ from ros_domain import free_domain
 from small_network import write_small_checkpoint
 import torch
 
-from segnet_ros.ros import node as node_module
+from segnet_ros.ros import main as main_module, node as node_module
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def signals():
     ('weights:=7', "'weights'", False)])
 def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, parameter, words, hint):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
-    assert node_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1
+    assert main_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1
     told = capfd.readouterr().err.splitlines()
     line, = [line for line in told if words in line]
     assert ('10.0 instead of 10' in line) == hint
@@ -75,9 +75,9 @@ def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tm
             steps.append(name)
             if name == when:
                 signal.raise_signal(signal.SIGTERM)
-    monkeypatch.setattr(node_module, 'SegNetNode', Told)
+    monkeypatch.setattr(main_module, 'SegNetNode', Told)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
-    assert node_module.main(['--ros-args', '-p', f'weights:={weights}']) == 0
+    assert main_module.main(['--ros-args', '-p', f'weights:={weights}']) == 0
     assert steps[-1] == when
 
 
@@ -85,7 +85,7 @@ def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tm
 def ended(monkeypatch):
     """Return the codes that the process would have ended with at once."""
     codes = []
-    monkeypatch.setattr(node_module.os, '_exit', codes.append)
+    monkeypatch.setattr(main_module.os, '_exit', codes.append)
     return codes
 
 
@@ -96,8 +96,8 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd,
             super().__init__()
             for error in ('CUDA error: an illegal memory access', 'CUDA error: and on'):
                 self.lose_device(RuntimeError(error))
-    monkeypatch.setattr(node_module, 'SegNetNode', Unlucky)
-    node_module.main(['--ros-args', '-p', 'autostart:=false'])
+    monkeypatch.setattr(main_module, 'SegNetNode', Unlucky)
+    main_module.main(['--ros-args', '-p', 'autostart:=false'])
     assert ended == [1]
     told = capfd.readouterr().err
     assert told.count('cannot be used any more') == 1 and 'an illegal memory access' in told
@@ -116,8 +116,8 @@ def test_a_gpu_that_is_lost_while_idle_is_found_when_it_is_given_back(monkeypatc
             super().__init__()
             self._device = torch.device('cuda', 1)
             assert self.on_cleanup(None) == TransitionCallbackReturn.SUCCESS
-    monkeypatch.setattr(node_module, 'SegNetNode', Idle)
-    node_module.main(['--ros-args', '-p', 'autostart:=false'])
+    monkeypatch.setattr(main_module, 'SegNetNode', Idle)
+    main_module.main(['--ros-args', '-p', 'autostart:=false'])
     assert ended == [1]
     assert 'cannot be used any more in this process (CUDA error on cuda:1)' in (
         capfd.readouterr().err)
@@ -136,10 +136,10 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
             signal.raise_signal(signal.SIGTERM)
             hurried.append(self.ending.is_set())
             return result
-    monkeypatch.setattr(node_module, 'SegNetNode', Hanging)
+    monkeypatch.setattr(main_module, 'SegNetNode', Hanging)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     try:
-        node_module.main(['--ros-args', '-p', f'weights:={weights}'])
+        main_module.main(['--ros-args', '-p', f'weights:={weights}'])
     finally:
         woken.set()
     assert ended == [1] and hurried == [True]
@@ -152,7 +152,7 @@ def test_a_process_that_gives_up_leaves_no_shared_memory_behind(tmp_path, troubl
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     program = f"""
 import os, signal, threading
-from segnet_ros.ros import node as node_module
+from segnet_ros.ros import main as main_module, node as node_module
 node_module.END_SECONDS = 0.2
 class Node(node_module.SegNetNode):
     def on_activate(self, state):
@@ -166,8 +166,8 @@ class Node(node_module.SegNetNode):
         else:
             self.lose_device(RuntimeError('CUDA error'))
         return result
-node_module.SegNetNode = Node
-node_module.main(['--ros-args', '-p', 'weights:={weights}', '-p', 'device:=cpu'])
+main_module.SegNetNode = Node
+main_module.main(['--ros-args', '-p', 'weights:={weights}', '-p', 'device:=cpu'])
 """
     done = subprocess.run([sys.executable, '-c', program], text=True, capture_output=True,
                           env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, timeout=60)

@@ -1,0 +1,142 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The subscription to one camera's images: what it asks for, and what to say where none come."""
+
+from collections.abc import Callable
+import time
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+from segnet_ros.ros.monitor import StreamMonitor
+
+# Reliability is not among the overrides: input_reliability and what publishers offer decide it.
+_OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
+
+
+class ImageInput:
+    """
+    Subscribes to the images, raw or compressed, by the parameters input_*; knows no pixels.
+
+    :param prefix: of the topic, '' or 'front/'.
+    :param monitor: which tells how long no image came.
+    :param on_image: called with each message.
+    """
+
+    def __init__(self, node, prefix: str, monitor: StreamMonitor,
+                 on_image: Callable[[Image | CompressedImage], object]):
+        self._node, self._prefix, self._monitor, self._on_image = node, prefix, monitor, on_image
+        self._subscription = None
+        self.reliability: ReliabilityPolicy | None = None
+        self._silent_since: float | None = None  # where a warning was given
+
+    def start(self):
+        """Subscribe."""
+        self.reliability = self._silent_since = None
+        self._subscribe(self._choose_reliability())
+
+    def stop(self):
+        """Unsubscribe."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def watch(self, limit: float) -> bool:
+        """
+        Follow publishers that come and go; warn once when no image comes, and tell whether any do.
+
+        :param limit: seconds without an image that are too long; 0 never is.
+        """
+        reliability = self._choose_reliability()
+        if reliability != self.reliability:
+            self._subscribe(reliability)
+        silent = self._monitor.silent_seconds()
+        if not limit or silent < limit:
+            since, self._silent_since = self._silent_since, None
+            # The limit may have been raised meanwhile.
+            if since is not None and (seconds := time.monotonic() - silent - since) > 0.1:
+                self._node.get_logger().info(
+                    f'images again on {self._publishers()[0]}, after {seconds:.1f} s')
+            return True
+        if self._silent_since is None:
+            self._silent_since = time.monotonic() - silent
+            topic, publishers = self._publishers()
+            name = self._input()[1]
+            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
+            self._node.get_logger().warn(
+                f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
+                + (f': {_offers(publishers)}{self._other_types(publishers)}' if publishers else
+                   f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
+        return False
+
+    def _other_types(self, publishers) -> str:
+        """Say what is published there and is not what is taken; DDS does not tell."""
+        others = sorted({p.topic_type for p in publishers} - {self._type_name()})
+        return (f". They publish {' and '.join(others)}, this node takes {self._type_name()}: see "
+                'the parameter input_transport' if others else '')
+
+    def _input(self) -> tuple[type, str]:
+        """Return message type and topic of the frames."""
+        if self._node.get_parameter('input_transport').value == 'compressed':
+            return CompressedImage, self._prefix + 'image/compressed'
+        return Image, self._prefix + 'image'
+
+    def _subscribe(self, reliability: ReliabilityPolicy):
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self.reliability = reliability
+        message_type, topic = self._input()
+        self._subscription = self._node.create_subscription(
+            message_type, topic, self._on_image,
+            QoSProfile(depth=1, reliability=reliability),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=_OVERRIDES)
+
+    def _type_name(self) -> str:
+        return f'sensor_msgs/msg/{self._input()[0].__name__}'
+
+    def _publishers(self):
+        topic = self._node.resolve_topic_name(self._input()[1])  # remappings included
+        return topic, self._node.get_publishers_info_by_topic(topic)
+
+    def _choose_reliability(self) -> ReliabilityPolicy:
+        """Return what to ask for: reliable where every publisher offers it, or none ever did."""
+        asked = self._node.get_parameter('input_reliability').value
+        if asked != 'auto':
+            return ReliabilityPolicy[asked.upper()]
+        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
+        if not publishers and self.reliability is not None:
+            return self.reliability  # a driver that starts anew will offer what it did
+        if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
+            return ReliabilityPolicy.RELIABLE
+        return ReliabilityPolicy.BEST_EFFORT
+
+    def _on_incompatible(self, event):
+        if self._node.get_parameter('input_reliability').value != 'auto':
+            topic, publishers = self._publishers()
+            self._node.get_logger().warn(
+                f'{topic}: a publisher offers a quality of service that does not fit what this '
+                f'node asks for ({event.last_policy_kind.name.lower()}): {_offers(publishers)}; '
+                "set the parameter input_reliability to 'auto' or 'best_effort'")
+
+
+def _offers(publishers) -> str:
+    """Return what publishers offer, in words."""
+    return ', '.join(
+        f"{p.node_namespace.rstrip('/')}/{p.node_name} offers "
+        f'{p.qos_profile.reliability.name.lower()} {p.qos_profile.durability.name.lower()}'
+        for p in publishers) or 'none is there now'

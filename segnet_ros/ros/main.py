@@ -1,0 +1,87 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The process of `segnet_node`: signals, autostart, the executor, and an end in any case."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from segnet_ros.ros.large_images import use_large_image_profile
+from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
+from segnet_ros.ros.parameters import parameter_error
+from segnet_ros.runtime import keep_freed_memory
+
+
+def main(args=None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the exit code."""
+    use_large_image_profile()
+    keep_freed_memory()
+    # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
+    # own handlers would end the context under the worker's hands, and Python's would raise
+    # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    started = time.monotonic()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        node = SegNetNode()
+        node.ending = stop
+        if node.get_parameter('autostart').value:
+            for trigger in (node.trigger_configure, node.trigger_activate):
+                if stop.is_set():
+                    return 0
+                if trigger() != TransitionCallbackReturn.SUCCESS:
+                    return 1
+            node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not (stop.is_set() or node.failure):
+            executor.spin_once(timeout_sec=SIGNAL_PERIOD)
+        return 0
+    except ParameterException as error:
+        print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
+        return 1
+    finally:
+        # Python gives its handlers up before its process ends; a late signal would kill it then.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _end(node)
+
+
+def _end(node: SegNetNode | None):
+    """Take the node down, and with it the process where the node cannot go on."""
+    try:
+        if node is not None:
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+        if node is not None and node.failure:
+            # Without Python's and CUDA's own end, which may crash or hang where a worker does.
+            sys.stderr.flush()
+            os._exit(1)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

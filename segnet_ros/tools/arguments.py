@@ -1,0 +1,50 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What several verbs of `segnet` have in common: arguments, and what they end with."""
+
+import argparse
+
+SOME_LEFT_OUT = 3  # exit code; 2 is what argparse ends with
+
+
+def add_device_argument(parser: argparse.ArgumentParser):
+    """Declare --device."""
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)')
+
+
+def add_precision_argument(parser: argparse.ArgumentParser):
+    """Declare --precision."""
+    parser.add_argument('--precision', default='auto',
+                        help='auto, float32, bfloat16, float16 or int8 (%(default)s)')
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = None):
+    """
+    Declare --weights, --device and --precision, as predictor.Predictor takes them.
+
+    :param default: of the weights; without one they are to be named.
+    """
+    parser.add_argument('--weights', default=default, required=default is None,
+                        help='a .safetensors file or a shipped name'
+                             + (' (%(default)s)' if default else ''))
+    add_device_argument(parser)
+    add_precision_argument(parser)
+
+
+def add_domain_argument(parser: argparse.ArgumentParser):
+    """Declare --domain, as own_domain.enter_domain takes it."""
+    parser.add_argument('--domain', type=int, metavar='ID',
+                        help='ROS domain to run in (one of its own, whatever ROS_DOMAIN_ID says: '
+                             'images from here must reach no robot)')
