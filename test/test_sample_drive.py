@@ -120,3 +120,9 @@ def test_a_stroke_changes_the_same_pixels_of_image_and_labels(stroke):
     painted = canvas.image.any(2)
     assert 20 < painted.sum() < 1500
     assert np.array_equal(painted, canvas.labels == CAR)
+
+
+def test_a_car_beside_the_camera_goes_out_of_the_picture_step_by_step():
+    drive = SampleDrive(seed=2, size=(90, 120))
+    seen = [(drive.frame(index)[1] == CAR).sum() for index in range(120, 130)]
+    assert all(after > 0.7 * before for before, after in zip(seen[:-1], seen[1:], strict=True))

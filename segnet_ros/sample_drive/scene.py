@@ -27,7 +27,7 @@ import math
 import numpy as np
 
 from segnet_ros.sample_drive import textures
-from segnet_ros.sample_drive.car import Car
+from segnet_ros.sample_drive.car import Car, LENGTH
 from segnet_ros.sample_drive.paint import Sprite
 from segnet_ros.sample_drive.person import Person
 from segnet_ros.sample_drive.textures import CROSSING, GROUND_LENGTH, KERB, PLOT, STOREY
@@ -100,15 +100,14 @@ class Scene:
         self._plot = functools.lru_cache(maxsize=64)(self._lay_out)
 
     def things(self, time: float, z: float) -> list:
-        """Return what can be seen from z at that time (seconds), farthest first."""
+        """Return what may be seen from z at that time (seconds), farthest first."""
         found = []
-        first = math.floor(z / PLOT)
-        for number in range(first, first + math.ceil(SIGHT / PLOT)):
+        first = math.floor((z - LENGTH) / PLOT)  # a car's far end may be in sight alone
+        for number in range(first, math.floor(z / PLOT) + math.ceil(SIGHT / PLOT)):
             found += self._plot(number)
             found += self._walkers(number, time)
         found += self._traffic(time, z)
-        ahead = (thing for thing in found if thing.far > z)
-        return sorted(ahead, key=lambda thing: -thing.far)
+        return sorted(found, key=lambda thing: -thing.far)
 
     def _random(self, kind, number):
         return np.random.default_rng([self.seed % 2**32, kind, number % 2**32])
@@ -187,7 +186,7 @@ class Scene:
         for side in (-1, 1):
             for _ in range(rng.binomial(4, self.crowd)):
                 pace = rng.choice([-1.3, 1.3])
-                # Walk to and fro over the plot, so that nobody leaves it.
+                # Walk to and fro.
                 x, z = side * (KERB + rng.uniform(0.8, 2.1)), number * PLOT + rng.uniform(1, 11)
                 z += 1.5 * math.sin(pace * time / 1.5)
                 found.append(self._person(rng, x, z, 5 * time + z, False))
