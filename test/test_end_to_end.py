@@ -262,11 +262,14 @@ def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
             recorder._take(topic, msg)
 
     process = SimpleNamespace(stdout=io.StringIO('published 3 messages in 1.00 s'))
-    monkeypatch.setattr('segnet_ros.processes.running', lambda *_, **__: nullcontext(process))
+    monkeypatch.setattr(drive_verb, 'running', lambda *_, **__: nullcontext(process))
     monkeypatch.setattr(drive_verb, '_wait_for_results', lambda *_: None)
     monkeypatch.setattr(drive_verb, '_spin', hear)
-    (folder / 'in').mkdir()
+    for name in ('in', 'inannot'):  # with the true masks of all but one that cannot be read
+        (folder / name).mkdir()
     cv2.imwrite(str(folder / 'in' / '0.png'), np.zeros((24, 32, 3), np.uint8))
+    cv2.imwrite(str(folder / 'inannot' / '0.png'), np.zeros((24, 32), np.uint8))
+    (folder / 'in' / '1.png').write_bytes(b'no picture')
     code = main(['drive', str(folder / 'in'), '-o', str(folder / 'out'),
                  '--domain', free_domain()])
     return code, json.loads((folder / 'out' / 'summary.json').read_text())

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from segnet_ros.bags import BagTopic, IMAGE, read_messages, TYPES, write_bag
+from segnet_ros.bags import BagTopic, IMAGE, RawMessage, read_messages, TYPES, write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
 from segnet_ros.ros import large_images
@@ -401,3 +402,21 @@ def test_nothing_to_publish():
         Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)
     with pytest.raises(ValueError, match='above 0'):
         Player(None, Programme(lambda: iter(()), [], [], 1), rate=0)
+
+
+def test_what_cannot_be_published_is_left_out_and_told(tmp_path, monkeypatch):
+    node = MagicMock()
+    topics = [BagTopic(name, kind, 1, []) for name, kind in (
+        ('/good', 'std_msgs/msg/String'), ('/odd', 'odd'), ('/old', 'std_msgs/String'))]
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_topics', lambda path: topics)
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_period_ns', lambda path: 1)
+
+    def cut_off(path, topics):
+        yield RawMessage('/good', 'std_msgs/msg/String', 5, b'cdr')
+        raise ValueError('bag is damaged')
+    monkeypatch.setattr('segnet_ros.ros.replay.read_messages', cut_off)
+    programme = bag_programme(node, tmp_path)
+    told = [call.args[0] for call in node.get_logger().warning.call_args_list]
+    assert ['/odd' in line or '/old' in line for line in told] == [True, True]
+    assert [(time_ns, cdr) for time_ns, _, cdr in programme.events()] == [(5, b'cdr')]
+    node.get_logger().error.assert_called_once_with('bag is damaged')
