@@ -73,7 +73,8 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     from segnet_ros.drive_report import DriveReport, FILES
     from segnet_ros.sources import open_frames, open_labels, sample_seed
     label_set = read_info(find_weights(args.weights)).label_set
-    source, rate = os.path.expanduser(args.source), args.rate
+    source, is_sample = os.path.expanduser(args.source), sample_seed(args.source) is not None
+    rate = (1 / 3 if is_sample else 1.0) if args.rate is None else args.rate
     if Path(source).resolve() in [(args.output / name).resolve() for name in FILES]:
         raise ValueError(f'{source} would be overwritten; give another folder with -o')
     camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # on which the player publishes all else
@@ -81,10 +82,9 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
         camera = image_topic(source, args.topic, '--topic')
     frames = open_frames(source, args.fps, camera.name)
     truths = open_labels(source, label_set)
-    if sample_seed(source) is not None:
+    if is_sample:
         # Rendered before it is played, so that the drive's times are the node's alone.
         source = str(scratch / 'sample_drive')
-        rate = 1 / 3 if rate is None else rate
         bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
         write_bag(bar, source, camera.name)
     indices = {}
@@ -93,7 +93,6 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
             # What cannot be read, the player names.
             open_frames(source, args.fps, camera.name, on_error=lambda error: None), 'reading',
             frames.count, unit='frame', leave=False)}
-    rate = 1.0 if rate is None else rate
     with DriveReport(args.output, frames.rate, label_set, rate) as report:
         def add(frame):
             index = indices.get(frame.stamp_ns)
