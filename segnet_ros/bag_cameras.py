@@ -21,6 +21,7 @@ Knows topics and types; reads no images.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,11 @@ def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
 
 def _encoding(source: str | Path, topic: BagTopic) -> str | None:
     """Return the encoding (compressed: the format) of a topic's first whole message, if any."""
-    for message in read_messages(source, [topic.name]):
-        try:
-            image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
-        except SerdeError:  # a damaged message says nothing of those that follow
-            continue
-        return image.format if message.type_name == COMPRESSED else image.encoding
+    with suppress(ValueError):  # damage is told where all is read
+        for message in read_messages(source, [topic.name]):
+            try:
+                image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
+            except SerdeError:  # a damaged message says nothing of those that follow
+                continue
+            return image.format if message.type_name == COMPRESSED else image.encoding
     return None

@@ -115,7 +115,9 @@ def run_job(job: BagJob, threads: int | None = None) -> BagReport:
                               lambda error: errors.append(str(error)))
     except (CheckpointError, ValueError, OSError) as error:
         return BagReport(job, None, [*errors, str(error)])
-    except Exception as error:  # noqa: BLE001 such as a GPU's memory; other bags may fit
+    except Exception as error:
+        logging.getLogger(__name__).exception('%s', job.source)  # it may as well be a bug
+        _predictor.cache_clear()  # and with it the buffers
         return BagReport(job, None, [*errors, f'{job.source}: {type(error).__name__}: {error}'])
     return BagReport(job, outcome, errors)
 

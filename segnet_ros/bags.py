@@ -22,6 +22,7 @@ a recording. Knows the layout of bags and of the two image messages; knows nothi
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+import errno
 from pathlib import Path
 import shutil
 from typing import Any
@@ -96,7 +97,7 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
     A folder whose metadata.yaml is missing, as after a crash, is read by its one file.
 
     :raises ValueError: where the bag is damaged, of an unknown kind, or cannot be read whole.
-    :raises FileNotFoundError: where there is none.
+    :raises OSError: where there is none, or it cannot be read now.
     """
     path = Path(path)
     file = path
@@ -111,9 +112,13 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
         with Reader(file) as reader:
             _reconcile(reader)
             yield reader
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} cannot be read as a rosbag2: {error}') from error
+    except (ValueError, MemoryError):
+        raise
     except Exception as error:
-        if isinstance(error, (FileNotFoundError, ValueError)) and not isinstance(
-                error, UnicodeDecodeError):
+        # A disk's or a network's trouble is no damage of the bag's; a seek to nowhere is.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         # rosbags lets through what its storage libraries raise over a damaged file.
         raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may mend '
@@ -222,13 +227,13 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
     type_name = IMAGE if raw else COMPRESSED
     count = 0
     try:
-        with errors_named(out), Writer(out, version=9, storage_plugin=StoragePlugin[
-                storage.upper()]) as writer:
+        with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
             connection = writer.add_connection(topic, type_name, typestore=TYPES)
             for frame in frames:
                 msg = _raw_message(frame) if raw else _compressed_message(frame, image_format)
                 record_ns = frame.stamp_ns if frame.record_ns is None else frame.record_ns
-                writer.write(connection, record_ns, TYPES.serialize_cdr(msg, type_name))
+                with errors_named(out):
+                    writer.write(connection, record_ns, TYPES.serialize_cdr(msg, type_name))
                 count += 1
         if not count:
             raise ValueError(f'{out} was not written: the source holds no frame')

@@ -40,7 +40,6 @@ from segnet_ros.sources import OnError
 from segnet_ros.video import stack, VideoWriter
 from segnet_ros.whole_file import errors_named, whole_file
 
-# What can be written as pictures: the segmenter's array, and the ending of its files.
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
            'mean_confidence')
 

@@ -34,7 +34,6 @@ from segnet_ros.split_bag import OutTopic
 
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
 STATISTICS = 'diagnostic_msgs/msg/DiagnosticArray'
-# Output -> the segmenter's array and its encoding.
 RESULTS = (*PICTURES, 'statistics')
 
 TYPES.register({  # it has no vision_msgs

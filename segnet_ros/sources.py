@@ -254,10 +254,14 @@ class _OpenCVVideo:
 
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:
     chosen = image_topic(path, topic)
+    times: list[int] = []
     with suppress(ValueError):  # damage is told where the frames are read
-        times = [m.record_ns for m in islice(read_messages(path, [chosen.name]), RATE_FRAMES)]
-        if times[0] < times[-1]:
-            fps = (len(times) - 1) * 1e9 / (times[-1] - times[0])
+        times.extend(m.record_ns for m in islice(
+            read_messages(path, [chosen.name]), RATE_FRAMES))
+    seconds = (times[-1] - times[0]) / 1e9 if times else 0.0
+    # As with videos: what came in one burst has no rate.
+    if seconds > 0 and (len(times) - 1) / seconds < 1000:
+        fps = (len(times) - 1) / seconds
     return Frames(fps, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))
 
 

@@ -204,8 +204,10 @@ def read_entry(bag: str | Path) -> dict:
 def _read_metadata(file: Path) -> dict | None:
     """Return what a bag's metadata file holds; None where it is none, as after a power cut."""
     try:
-        return yaml.safe_load(file.read_text())[ROOT]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        metadata = yaml.safe_load(file.read_text())[ROOT]
+        # What is written last, and what is read here: half a file may be YAML.
+        return metadata if {'files', 'custom_data'} <= metadata.keys() else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return None
 
 

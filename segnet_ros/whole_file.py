@@ -47,4 +47,6 @@ def errors_named(path: str | Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
     except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -15,7 +15,10 @@
 """Check bags: what is written comes back, of both storages, and damage gets one clear error."""
 
 from dataclasses import replace
+import errno
+import os
 import tracemalloc
+from unittest.mock import MagicMock
 
 import cv2
 from hypothesis import given, settings, strategies as st
@@ -248,7 +251,7 @@ def change_metadata(bag, change):
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_messages_come_whatever_the_metadata_say_of_their_quality_of_service(tmp_path, storage):
-    """rosbags would leave them all out, in silence."""
+    """In silence rosbags would leave them all out."""
     with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin[
             storage.upper()]) as writer:
         qos = Qos(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
@@ -308,6 +311,17 @@ def test_frames_of_a_bag_keep_its_times_in_another(tmp_path):
     write_bag(open_frames(tmp_path / 'bag'), tmp_path / 'again')
     assert [m.record_ns for m in read_messages(tmp_path / 'again')] == [
         10**18, 10**18 + 1, 10**18 + 2]
+
+
+def test_a_disk_s_trouble_is_no_damage(tmp_path, monkeypatch):
+    """Or a bag that is read over a network would be taken for done, up to there."""
+    write_bag(recording(3), tmp_path / 'bag')
+
+    for number, kind in ((errno.EIO, OSError), (errno.EINVAL, ValueError)):
+        trouble = OSError(number, os.strerror(number))
+        monkeypatch.setattr('segnet_ros.bags.Reader.messages', MagicMock(side_effect=trouble))
+        with pytest.raises(kind):
+            list(read_messages(tmp_path / 'bag'))
 
 
 def test_metadata_that_are_no_text_are_told_with_their_bag(tmp_path):

@@ -237,11 +237,13 @@ def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words
     for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
                  'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',
                  'segnet_ros.sources', 'segnet_ros.bags'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        if name in sys.modules:
+            monkeypatch.setattr(name, sys.modules[name])  # to be put back in its package too
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = {'evaluate': ['--weights', 'w', '--data', 'd', '--plots', 'p'],
                  'train': ['--data', 'd', '--output', 'o'], 'predict': ['i', '-o', 'o'],
-                 'replay': ['i']}
+                 'replay': ['i'], 'drive': ['i', '-o', 'o']}
     assert main([verb, *arguments.get(verb, [])]) == 1
     error = capsys.readouterr().err
     assert f'segnet {verb}: {module} is not installed' in error and words in error

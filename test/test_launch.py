@@ -114,7 +114,8 @@ STAND_INS = {
     'launch.actions': {kind: maker(kind) for kind in ACTIONS},
     'launch.substitutions': {
         'LaunchConfiguration': substitution(
-            lambda context, name, default=None: context.get(name, default)),
+            lambda context, name, default=None:
+            context[name] if default is None else context.get(name, default)),
         'PathJoinSubstitution': substitution(
             lambda context, parts: '/'.join(text(part, context) for part in parts))},
     'launch_ros': {},

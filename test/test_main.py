@@ -114,7 +114,7 @@ def test_a_gpu_that_is_lost_while_idle_is_found_when_it_is_given_back(monkeypatc
 
         def __init__(self):
             super().__init__()
-            self._device = torch.device('cuda', 1)
+            self._device, self._network = torch.device('cuda', 1), object()
             assert self.on_cleanup(None) == TransitionCallbackReturn.SUCCESS
     monkeypatch.setattr(main_module, 'SegNetNode', Idle)
     main_module.main(['--ros-args', '-p', 'autostart:=false'])

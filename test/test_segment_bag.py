@@ -539,13 +539,28 @@ def test_images_left_out_at_the_end_are_remembered(bag, tmp_path, predictor):
         assert not outcome.is_whole
 
 
+def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, predictor):
+    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        good = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
+        writer.add_connection('/gone', IMAGE, typestore=TYPES)
+        for message in read_messages(bag):
+            writer.write(good, message.record_ns, message.cdr)
+    metadata = tmp_path / 'two' / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('message_count: 0', 'message_count: 2'))
+    errors = []
+    outcome = segment_bag(tmp_path / 'two', tmp_path / 'out', predictor, on_error=errors.append)
+    assert (outcome.frames, outcome.damaged) == (7, True) and '2 of /gone' in str(errors[0])
+
+
 def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
     options = BagOptions(topics=('/front/image_raw',) * 2)
     assert segment_bag(bag, tmp_path / 'out', predictor, options).frames == 7
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
 
 
-@pytest.mark.parametrize('content', [b'', b'\xff', b'[', b'{}'])
+@pytest.mark.parametrize('content', [
+    b'', b'\xff', b'[', b'{}', b'rosbag2_bagfile_information:\n  versio',
+    b'rosbag2_bagfile_information:\n  version: 9'])
 def test_a_part_that_a_power_cut_left_empty_is_done_again(bag, tmp_path, predictor,
                                                           content):
     options = BagOptions(file_frames=3)

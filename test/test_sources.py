@@ -308,6 +308,12 @@ def test_a_bag_s_rate_is_its_camera_s(tmp_path, others):
     assert open_frames(tmp_path / 'bag').rate == pytest.approx(20)
 
 
+def test_a_bag_recorded_in_one_burst_has_no_rate(tmp_path):
+    frames = [Frame(i, i * 1000, '', '', picture(i)) for i in range(3)]
+    write_bag(frames, tmp_path / 'bag')
+    assert open_frames(tmp_path / 'bag', fps=12).rate == 12
+
+
 def test_damage_ends_a_bag_as_it_ends_a_video(tmp_path):
     write_bag([Frame(i, i * 10**9, '', '', picture(i)) for i in range(3)], tmp_path / 'bag')
     metadata = tmp_path / 'bag' / 'metadata.yaml'
@@ -320,7 +326,7 @@ def test_damage_ends_a_bag_as_it_ends_a_video(tmp_path):
 
 
 def test_last_frames_without_times_go_on_as_the_ones_before(tmp_path):
-    """OpenCV 4.6, which is Ubuntu 24.04's, gives those none that its decoder held back."""
+    """What the decoder held back has none from OpenCV 4.6, which is Ubuntu 24.04's."""
     times = [0, 100, 200, 400, 600, 0, 0]
     video = SimpleNamespace(rate=10, count=7, read=lambda: (
         (round(time * 1e6), picture(0)) for time in times))

@@ -175,6 +175,12 @@ def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
         VideoWriter(tmp_path / 'v.mp4', 15)
 
 
+def test_an_older_pyav_is_told_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, '__version__', '11.0.0')
+    with pytest.raises(ValueError, match='PyAV 12'):
+        VideoWriter(tmp_path / 'v.mp4', 15)
+
+
 def test_stack_puts_the_image_above():
     image, below = (np.full((2, 3, 3), value, np.uint8) for value in (1, 2))
     stacked = stack(image, below)
@@ -190,7 +196,6 @@ def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path,
 
 
 def test_what_cannot_be_begun_leaves_no_file_and_tells_its_own_error(tmp_path, monkeypatch):
-    """As PyAV 11, which is Ubuntu 24.04's and has no colours to set."""
     monkeypatch.setattr('segnet_ros.video.QUALITY', {'crf': 'best'})
     monkeypatch.setattr('segnet_ros.video.TICKS', 'many')
     with pytest.raises(TypeError), VideoWriter(tmp_path / 'v.mp4', 10) as writer:

@@ -61,7 +61,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
             for frame in frames:
                 seconds = frame.stamp_ns / 1e9
                 if frame.index >= max_frames or seconds >= max_seconds:
-                    warn(f'Only the first {seconds:.0f} seconds were segmented.')
+                    warn(f'Only the first {min(seconds, max_seconds):.0f} seconds were segmented.')
                     return
                 if frame.image.shape != (shape := shape or frame.image.shape):
                     warn(f'{source.name} changes its size: only the first {seconds:.0f} seconds '

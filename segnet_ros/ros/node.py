@@ -180,7 +180,7 @@ class SegNetNode(LifecycleNode):
 
     def _release(self):
         self._stop()
-        if self._device is not None and self._device.type == 'cuda' and not self.failure:
+        if self._network is not None and self._device.type == 'cuda' and not self.failure:
             try:  # a GPU can be lost while nobody asks anything of it
                 torch.cuda.synchronize(self._device)
             except RuntimeError as error:

@@ -36,7 +36,7 @@ from sensor_msgs.msg import Image
 
 from segnet_ros.bags import bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, read_messages
 from segnet_ros.ros.conversions import preallocated_image
-from segnet_ros.sources import Frames
+from segnet_ros.sources import Frames, OnError
 
 DEPTH = 10
 CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
@@ -91,14 +91,16 @@ def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Progra
     return Programme(events, [publisher], [publisher], round(1e9 / frames.rate))
 
 
-def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None = None,
-                  own_clock: bool = False, topics: Collection[str] | None = None) -> Programme:
+def bag_programme(node: Node, path: str | Path, on_error: OnError,
+                  renamed: tuple[str, str] | None = None, own_clock: bool = False,
+                  topics: Collection[str] | None = None) -> Programme:
     """
     Publish the messages of a bag as the bytes that were recorded.
 
     Each topic has the quality of service that its publishers offered when recorded, else it is
     reliable. Topics of types that are not installed are left out, with a warning.
 
+    :param on_error: called where damage ends the bag, or messages lack at its end.
     :param renamed: an image topic of the bag, the one in question then, and where to publish it
         instead. A topic of the bag that has this name is left out, with a warning.
     :param own_clock: leave out the bag's /clock, since the player publishes its own.
@@ -135,7 +137,7 @@ def bag_programme(node: Node, path: str | Path, renamed: tuple[str, str] | None 
             for message in read_messages(path, publishers):
                 yield message.record_ns, publishers[message.topic], message.cdr
         except ValueError as error:  # what could be read is worth its while
-            node.get_logger().error(str(error))
+            on_error(error)
 
     return Programme(events, list(publishers.values()), images, bag_period_ns(path))
 

@@ -18,10 +18,13 @@ import argparse
 import sys
 
 from segnet_ros.processes import take_signals_as_interrupts
+from segnet_ros.tools.arguments import SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
+    parser.epilog = ('Exit code: 0 all done, or interrupted; 1 nothing done; 3 some of it could '
+                     'not be read and was left out, and named.')
     parser.add_argument('source', help='rosbag2 (folder, .mcap, .db3), video, folder of images, '
                                        'or sample[:SEED]')
     parser.add_argument('--rate', type=float, default=1.0, metavar='FACTOR',
@@ -72,6 +75,12 @@ def _replay(args: argparse.Namespace, node) -> int:
     from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
         wait_for_subscribers
     from segnet_ros.sources import open_frames
+    left_out: list[ValueError] = []
+
+    def leave_out(error: ValueError):
+        left_out.append(error)
+        print(f'segnet replay: left out: {error}', file=sys.stderr)
+
     if is_bag(args.source):
         if args.from_topic and not args.topic:
             raise ValueError('--from-topic says what --topic moves; give --topic as well')
@@ -79,10 +88,9 @@ def _replay(args: argparse.Namespace, node) -> int:
         if args.topic:
             recorded = image_topic(args.source, args.from_topic, '--from-topic')
             renamed = recorded.name, recorded.moved_to(args.topic)
-        programme = bag_programme(node, args.source, renamed, own_clock=args.clock,
-                                  topics=args.topics)
+        programme = bag_programme(node, args.source, leave_out, renamed, args.clock, args.topics)
     else:
-        frames = open_frames(args.source, args.fps, on_error=_skip)
+        frames = open_frames(args.source, args.fps, on_error=leave_out)
         programme = frames_programme(node, frames, args.topic or 'image')
     player = Player(node, programme, args.rate, args.clock)
     watched = programme.image_publishers or programme.publishers
@@ -97,8 +105,4 @@ def _replay(args: argparse.Namespace, node) -> int:
         if not done.all_acknowledged:
             print('segnet replay: some subscribers have not confirmed the last messages',
                   file=sys.stderr)
-    return 0
-
-
-def _skip(error: ValueError):
-    print(f'segnet replay: left out: {error}', file=sys.stderr)
+    return SOME_LEFT_OUT if left_out else 0

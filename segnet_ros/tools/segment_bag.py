@@ -26,8 +26,8 @@ from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.epilog = ('Killed, it goes on where it was when started again in the same way. Exit '
-                     'code: 0 all done; 1 nothing done; 3 some images, cameras or bags could not '
-                     'be read and were left out, each named.')
+                     'code: 0 all done; 1 nothing done; 3 some images, cameras or bags, or the '
+                     'rest of a damaged one, could not be read and were left out, each named.')
     parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
                                                      'of them')
     parser.add_argument('out', metavar='OUT', type=Path,

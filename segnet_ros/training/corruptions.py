@@ -27,7 +27,6 @@ from segnet_ros.labels import VOID
 from segnet_ros.training.augmentation import LabelledFrame, OUTSIDE
 
 
-
 def night(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
     """Darken to a sixth, tint blue, add the noise of a high gain."""
     linear = (image / np.float32(255)) ** 2.2

@@ -132,8 +132,8 @@ class SegmentationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict):
         """Refuse to go on with another recipe than the run was started with."""
         ours = self.config.to_dict()
-        # What an older version could not set was as it is by default.
-        theirs = TrainConfig().to_dict() | checkpoint.get('recipe', ours)
+        # What an older version could not set was as it is by default, or not done at all.
+        theirs = TrainConfig(paste=0.0, degrade=0.0).to_dict() | checkpoint.get('recipe', ours)
         may_move = {'data'}  # folders and files
         if 'label_set' in checkpoint:
             may_move.add('label_set')
