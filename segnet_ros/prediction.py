@@ -199,7 +199,7 @@ def _suffix(kind: str) -> str:
 
 def _write_picture(path: Path, array: np.ndarray):
     codec = 'jpeg' if path.suffix == '.jpg' else 'png'
-    with errors_named(path), whole_file(path) as part:
+    with whole_file(path) as part, errors_named(path):
         part.write_bytes(encode_image(array, codec))
 
 

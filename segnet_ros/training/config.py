@@ -26,7 +26,8 @@ class Phase:
     """
     A stretch of epochs with one crop size: cheap small crops first, whole frames last.
 
-    :param crop: (height, width) of the training crops in pixels; best multiples of 32.
+    :param crop: (height, width) of the training crops in pixels; best multiples of 32, of
+        16 for SegNet-Basic, which halves them four times.
     :param scale: (least, most) factor by which frames are scaled before they are cropped.
     """
 
