@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -550,6 +551,18 @@ def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, 
     errors = []
     outcome = segment_bag(tmp_path / 'two', tmp_path / 'out', predictor, on_error=errors.append)
     assert (outcome.frames, outcome.damaged) == (7, True) and '2 of /gone' in str(errors[0])
+
+
+def test_images_left_out_are_not_among_those_segmented_before(bag, tmp_path, predictor,
+                                                              monkeypatch):
+    _copy_with_damage(bag, tmp_path / 'in', at=1)
+    options = BagOptions(file_frames=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(bag_segmentation.SplitBag, 'complete', MagicMock(side_effect=Stop))
+        with pytest.raises(Stop):
+            segment_bag(tmp_path / 'in', tmp_path / 'out', predictor, options)
+    outcome = segment_bag(tmp_path / 'in', tmp_path / 'out', predictor, options)
+    assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 6)
 
 
 def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
