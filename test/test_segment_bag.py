@@ -555,13 +555,13 @@ def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, 
 
 def test_images_left_out_are_not_among_those_segmented_before(bag, tmp_path, predictor,
                                                               monkeypatch):
-    _copy_with_damage(bag, tmp_path / 'in', at=1)
+    _copy_with_damage(bag, tmp_path / 'damaged', at=1)
     options = BagOptions(file_frames=3)
     with monkeypatch.context() as patch:
         patch.setattr(bag_segmentation.SplitBag, 'complete', MagicMock(side_effect=Stop))
         with pytest.raises(Stop):
-            segment_bag(tmp_path / 'in', tmp_path / 'out', predictor, options)
-    outcome = segment_bag(tmp_path / 'in', tmp_path / 'out', predictor, options)
+            segment_bag(tmp_path / 'damaged', tmp_path / 'out', predictor, options)
+    outcome = segment_bag(tmp_path / 'damaged', tmp_path / 'out', predictor, options)
     assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 6)
 
 
