@@ -150,9 +150,7 @@ def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iter
     wanted = None if topics is None else set(topics)
     with open_bag(path) as reader:
         connections = [c for c in reader.connections if wanted is None or c.topic in wanted]
-        missing = {c.topic: 0 for c in connections}
-        for connection in connections:
-            missing[connection.topic] += connection.msgcount
+        missing = {c.topic: reader.topics[c.topic].msgcount for c in connections}
         for connection, record_ns, cdr in reader.messages(connections) if connections else ():
             missing[connection.topic] -= 1
             yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))

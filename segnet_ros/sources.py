@@ -40,8 +40,8 @@ SAMPLE = 'sample'
 RATE_FRAMES = 31  # of a bag, by whose times it has its rate
 WHOLE = 0.95  # share of what a video announces with which it counts as whole
 
-# Called with the error of a frame that cannot be read, which is then left out, and of a video that
-# is cut off.
+# Called with the error of a frame that cannot be read, which is then left out, and of a video or
+# bag that is cut off.
 OnError = Callable[[ValueError], None]
 
 

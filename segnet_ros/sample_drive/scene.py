@@ -27,7 +27,7 @@ import math
 import numpy as np
 
 from segnet_ros.sample_drive import textures
-from segnet_ros.sample_drive.car import Car, LENGTH
+from segnet_ros.sample_drive.car import Car
 from segnet_ros.sample_drive.paint import Sprite
 from segnet_ros.sample_drive.person import Person
 from segnet_ros.sample_drive.textures import CROSSING, GROUND_LENGTH, KERB, PLOT, STOREY
@@ -102,8 +102,8 @@ class Scene:
     def things(self, time: float, z: float) -> list:
         """Return what may be seen from z at that time (seconds), farthest first."""
         found = []
-        first = math.floor((z - LENGTH) / PLOT)  # a car's far end may be in sight alone
-        for number in range(first, math.floor(z / PLOT) + math.ceil(SIGHT / PLOT)):
+        first = math.floor(z / PLOT)
+        for number in range(first, first + math.ceil(SIGHT / PLOT)):
             found += self._plot(number)
             found += self._walkers(number, time)
         found += self._traffic(time, z)
