@@ -14,6 +14,7 @@
 
 """Train a tiny SegNet on the sample drive: data, augmentation, recipe, resuming, two processes."""
 
+from contextlib import nullcontext
 import csv
 from dataclasses import replace
 import errno
@@ -35,6 +36,7 @@ import pytest
 import torch
 
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo
+from segnet_ros.cuda_graph import training_graph
 from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
@@ -1198,3 +1200,84 @@ def test_a_gpu_learns_and_goes_on(data, tmp_path, architecture):
     assert losses(tmp_path / 'cut') == pytest.approx(losses(tmp_path / 'whole'), rel=0.1)
     assert all(t.isfinite().all() for t in weights_of(weights).values())
     assert losses(tmp_path / 'whole')[3] < losses(tmp_path / 'whole')[0]
+
+
+def batch_of(seed, shape=(4, 64, 96)):
+    """Return random images, (N, 3, h, w), and label maps, (N, h, w)."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, *size = shape
+    return tuple(torch.randint(0, 11, of, dtype=torch.uint8, generator=generator)
+                 for of in ((batch, 3, *size), shape))
+
+
+def gradients(module, step, batch):
+    """Return the loss of a batch and the gradients of all weights."""
+    module.zero_grad()
+    loss = step(*batch)[1]
+    loss.backward()
+    return loss.item(), [parameter.grad.clone() for parameter in module.parameters()]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_a_graph_of_a_step_is_the_step_on_cuda(data):
+    config = recipe(data)
+    info = ModelInfo(CAMVID, width=config.width)
+    module = SegmentationModule(config, info, torch.ones(11)).cuda()
+    before = [buffer.clone() for buffer in module.buffers()]
+    with torch.autocast('cuda', torch.bfloat16, cache_enabled=False):
+        graph = training_graph(module, tuple(t.cuda() for t in batch_of(0)))
+        assert all(map(torch.equal, module.buffers(), before))
+        for seed in range(3):
+            batch = [t.cuda() for t in batch_of(seed)]
+            loss, expected = gradients(module, module, batch)
+            graph_loss, grads = gradients(module, graph, batch)
+            assert graph_loss == pytest.approx(loss, rel=1e-3)
+            for grad, value in zip(grads, expected, strict=True):
+                assert (grad - value).norm() < 0.1 * value.norm() + 1e-6
+            for parameter in module.parameters():
+                parameter.data.add_(parameter.grad, alpha=-1e-2)
+
+
+def test_a_step_is_captured_for_each_size_of_crop_and_leaves_the_statistics_alone(
+        data, monkeypatch):
+    phases = tuple(Phase(1, crop, (0.8, 1.2)) for crop in ((32, 64), (64, 96), (32, 64)))
+    module = SegmentationModule(recipe(data, phases=phases),
+                                ModelInfo(CAMVID, width=1 / 16), torch.ones(11))
+    captured = []
+
+    def capture(step, arguments):
+        for _ in range(3):  # torch warms up so
+            step(*arguments)
+        captured.append(arguments[1].shape)
+        return lambda *batch: (captured.append(batch[1].shape), step(*batch))[1]
+
+    monkeypatch.setattr(torch.cuda, 'make_graphed_callables', capture)
+    monkeypatch.setattr(module, 'log', lambda *args, **kwargs: None)
+    module.trainer = SimpleNamespace(
+        world_size=1, precision_plugin=SimpleNamespace(forward_context=nullcontext))
+    module.on_fit_start()
+    assert not captured  # on a CPU
+    before = [buffer.clone() for buffer in module.buffers()]
+    monkeypatch.setattr(SegmentationModule, 'device', SimpleNamespace(type='cuda'))
+    monkeypatch.setattr(torch, 'zeros', lambda *a, device, zeros=torch.zeros, **k: zeros(*a, **k))
+    module.on_fit_start()
+    assert captured == [(4, 32, 64), (4, 64, 96)]
+    assert all(map(torch.equal, module.buffers(), before))
+    expected = module(*batch_of(0))[1]
+    assert module.training_step(batch_of(0), 0).item() == expected.item()
+    assert captured[2:] == [(4, 64, 96)]
+    module.training_step(batch_of(0, (3, 64, 96)), 0)  # of another size than any was captured
+    assert len(captured) == 3
+
+
+def test_passes_make_an_epoch_longer(data):
+    once, thrice = (TrainingData(recipe(data, passes=n, sample_drive_frames=2)) for n in (1, 3))
+    np.testing.assert_array_equal(thrice.shares, once.shares)
+    lengths = []
+    for training_data in (once, thrice):
+        training_data.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=1)
+        lengths.append(len(training_data.train_dataloader().dataset))
+    assert lengths == [8 + 2, 24 + 2]
+    frames = TrainingFrames(thrice.train_frames, thrice.shares, thrice.config)
+    (one, _), (other, _) = frames[0, 1], frames[0, 9]  # the same frame in two passes
+    assert not torch.equal(one, other)

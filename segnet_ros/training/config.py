@@ -51,6 +51,8 @@ class TrainConfig:
     :param input_size: (height, width) that frames are scaled to before anything else, in training
         and in the node; frames of another shape keep theirs and get as many pixels.
     :param phases: none stands for one of 20 epochs of whole frames.
+    :param passes: times that an epoch goes through the frames. A GPU is through a few hundred in
+        two seconds, and each epoch ends with a pause, in which the run's state is written.
     :param sample_drive_frames: rendered frames an epoch, mixed among the real ones; they know
         camvid11's classes only.
     :param paste: share of the crops that get the rare things of another crop pasted over them.
@@ -78,6 +80,7 @@ class TrainConfig:
     init: str = ''
     input_size: tuple[int, int] = (360, 480)
     phases: tuple[Phase, ...] = ()
+    passes: int = 1
     sample_drive_frames: int = 0
     paste: float = 0.5
     rare_share: float = 0.02
@@ -139,7 +142,7 @@ class TrainConfig:
 
 # The least and the most of numbers; those of phases and sizes are checked where they stand.
 _BOUNDS = {
-    **dict.fromkeys(('batch_size', 'val_every'), (1, math.inf)),
+    **dict.fromkeys(('passes', 'batch_size', 'val_every'), (1, math.inf)),
     **dict.fromkeys(('sample_drive_frames', 'lr', 'muon_lr', 'weight_decay', 'warmup_steps',
                      'gradient_clip', 'aux_weight'), (0, math.inf)),
     **dict.fromkeys(('paste', 'rare_share', 'final_lr', 'ema_decay', 'jitter', 'degrade'), (0, 1)),

@@ -14,6 +14,7 @@
 
 """The lightning module: network, losses, optimiser; one training and one scoring step."""
 
+from collections.abc import Callable
 import math
 
 import lightning
@@ -24,6 +25,7 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segnet_ros.checkpoint import ModelInfo
+from segnet_ros.cuda_graph import training_graph
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.muon import DeviceMuon
@@ -84,6 +86,7 @@ class SegmentationModule(lightning.LightningModule):
             values = torch.tensor(getattr(info, name)).view(1, 3, 1, 1) * 255
             self.register_buffer(name, values)
         self.confusion = MulticlassConfusionMatrix(len(info.label_set), ignore_index=VOID)
+        self._graphs: dict[tuple[int, ...], Callable] = {}
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -102,20 +105,46 @@ class SegmentationModule(lightning.LightningModule):
         scheduler.last_epoch = (  # lightning counts it in steps
             self.trainer.current_epoch * self.trainer.num_training_batches)
 
-    def training_step(self, batch, _) -> torch.Tensor:
-        """Return the loss of a batch: cross entropy of the logits and of the auxiliary heads."""
-        images, label_maps = batch
+    def forward(self, images: torch.Tensor, label_maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """
+        Return a batch's cross entropy and that with the share of the auxiliary heads, to minimise.
+
+        :param images: (N, 3, h, w) uint8 RGB.
+        :param label_maps: (N, h, w) uint8.
+        """
         label_maps = label_maps.long()
         *features, logits = self.network.forward_stages(self._normalised(images))
         # What the loss does not see the network learns to add (arXiv 2007.07314).
         loss = self._cross_entropy(logits - self.class_bias, label_maps)
-        self.log('loss', loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         auxiliary = []
         for head, feature in zip(self.aux_heads, features, strict=False):
             small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:])
             auxiliary.append(self._cross_entropy(head(feature), small[:, 0].long()))
-        if auxiliary:
-            loss = loss + self.config.aux_weight * torch.stack(auxiliary).mean()
+        if not auxiliary:
+            return loss.detach(), loss
+        return loss.detach(), loss + self.config.aux_weight * torch.stack(auxiliary).mean()
+
+    def on_fit_start(self):
+        """Capture the steps of all phases on a single GPU, before threads bring it crops."""
+        if self.device.type == 'cuda' and self.trainer.world_size == 1:
+            with self.trainer.precision_plugin.forward_context():
+                for phase in self.config.phases:
+                    self._capture((self.config.batch_size, *phase.crop))
+
+    def _capture(self, shape: tuple[int, ...]):
+        if shape not in self._graphs:
+            batch, *crop = shape
+            images, label_maps = (torch.zeros(s, dtype=torch.uint8, device=self.device)
+                                  for s in ((batch, 3, *crop), shape))
+            self._graphs[shape] = training_graph(self, (images, label_maps))
+
+    def training_step(self, batch, _) -> torch.Tensor:
+        """Return the loss of a batch."""
+        images, label_maps = batch
+        step = self._graphs.get(label_maps.shape, self)
+        cross_entropy, loss = step(images, label_maps)
+        self.log('loss', cross_entropy, prog_bar=True, on_step=False, on_epoch=True,
+                 sync_dist=True)
         return loss
 
     def validation_step(self, batch, _):

@@ -76,8 +76,9 @@ class TrainingData(lightning.LightningDataModule):
         else:
             held = _validation_paths(config)
         size = config.input_size
-        self.train_frames = read_frames(paths, self.label_set, size, 'reading training frames')
-        self.shares = class_shares(self.train_frames, len(self.label_set))
+        frames = read_frames(paths, self.label_set, size, 'reading training frames')
+        self.train_frames = frames * config.passes
+        self.shares = class_shares(frames, len(self.label_set))
         _check_classes(self.shares, self.label_set, 'training')
         if both := set(held) & set(paths):
             logging.warning('%d of the %d frames to score on are trained on too: the scores say '
@@ -97,11 +98,12 @@ class TrainingData(lightning.LightningDataModule):
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
         order = EpochOrder(len(frames), config.seed, self.first_epoch, trainer.world_size,
                            trainer.global_rank)
-        # One process makes crops as fast as two cores train; a GPU takes more.
+        # One process makes crops as fast as two cores train; a GPU takes more. Ahead by four
+        # steps each, since a rendered frame takes as long as a hundred crops.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
                           num_workers=min(max(2, workers), 16), persistent_workers=True,
-                          pin_memory=torch.cuda.is_available())
+                          prefetch_factor=4, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
@@ -262,5 +264,5 @@ def _hush_lightning():
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec',
-                    'Grad strides do not match'):
+                    'Grad strides do not match', 'The AccumulateGrad node.s stream'):
         warnings.filterwarnings('ignore', message)
