@@ -77,35 +77,41 @@ class CudaGraph:
         self._done.synchronize()
 
 
-class _Forward(nn.Module):
-    """A module's forward: torch puts the captured one in the place of that which it is given."""
+class _Step(nn.Module):
+    """A module's parameters under another forward: torch puts the captured one in its place."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, step: Callable):
         super().__init__()
-        self.module = module
+        self.module, self._step = module, step
 
     def forward(self, *arguments: torch.Tensor):
-        return self.module(*arguments)
+        return self._step(*arguments)
 
 
-def training_graph(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> Callable:
+def training_graph(module: nn.Module, step: Callable,
+                   arguments: tuple[torch.Tensor, ...]) -> Callable:
     """
-    Return the module's forward, captured, with the gradients of its parameters in a second graph.
+    Return a step captured, with the gradients of the module's parameters in a second graph.
 
     A training step of a SegNet is thousands of kernels: an H100 computes them in half the time
-    that Python takes to launch them.
+    that Python takes to launch them. The gradients are the graph's own memory, written anew by
+    every backward, so a parameter's `grad` must be None before each.
 
+    :param module: in training mode, which is what its graph stays in.
+    :param step: what is captured: takes tensors, returns tensors, and uses all parameters.
     :param arguments: that stand for all others: theirs must have the same shapes and dtypes.
     """
     # What is run before capture would be counted in the statistics of batch normalisation.
     before = [buffer.clone() for buffer in module.buffers()]
-    # Pinned memory of an earlier run that is collected meanwhile ends a capture.
+    # What an earlier run left may call CUDA when it is collected, which would end a capture.
+    collects = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        graph = torch.cuda.make_graphed_callables(_Forward(module), arguments)
+        with _CAPTURING:
+            return torch.cuda.make_graphed_callables(_Step(module, step), arguments)
     finally:
-        gc.enable()
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        buffer.copy_(value)
-    return graph
+        if collects:
+            gc.enable()
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)

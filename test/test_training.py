@@ -14,11 +14,11 @@
 
 """Train a tiny SegNet on the sample drive: data, augmentation, recipe, resuming, two processes."""
 
-from contextlib import nullcontext
 import csv
 from dataclasses import replace
 import errno
 import fcntl
+import gc
 import math
 import os
 from pathlib import Path
@@ -577,6 +577,7 @@ def test_without_phases_crops_are_whole_frames():
     ('phases: [{epochs: 3}]', "'phases' cannot be.*crop"),
     ('split: 3', "'split' cannot be 3: it must be text"),
     ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
+    ('passes: 0', "'passes' must be 1 at least, not 0"),
     ('val_every: 0', "'val_every' must be 1 at least, not 0"),
     ('degrade: 35', "'degrade' must be from 0 to 1, not 35"),
     ('sample_drive_frames: -2', "'sample_drive_frames' must be 0 at least, not -2"),
@@ -980,7 +981,7 @@ def test_start_weights_must_be_of_the_same_network(data, tmp_path):
 
 
 def test_too_few_frames_for_a_step(data, tmp_path):
-    with pytest.raises(ValueError, match='8 training frames do not fill one step: batch_size'):
+    with pytest.raises(ValueError, match='an epoch of 8 crops does not fill one step: batch_size'):
         train(recipe(data, batch_size=9), tmp_path, 'cpu')
 
 
@@ -1214,60 +1215,100 @@ def gradients(module, step, batch):
     """Return the loss of a batch and the gradients of all weights."""
     module.zero_grad()
     loss = step(*batch)[1]
-    loss.backward()
+    (loss * 1024).backward()  # as gradient scaling does for float16
     return loss.item(), [parameter.grad.clone() for parameter in module.parameters()]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_a_graph_of_a_step_is_the_step_on_cuda(data):
-    config = recipe(data)
-    info = ModelInfo(CAMVID, width=config.width)
-    module = SegmentationModule(config, info, torch.ones(11)).cuda()
+@pytest.mark.parametrize('dtype, aux_weight', [
+    (torch.bfloat16, 0.4), (torch.bfloat16, 0.0), (torch.float16, 0.4)])
+def test_a_graph_of_a_step_is_the_step_on_cuda(data, dtype, aux_weight):
+    info = ModelInfo(CAMVID, width=1 / 16)
+    module = SegmentationModule(recipe(data, aux_weight=aux_weight), info, torch.ones(11)).cuda()
     before = [buffer.clone() for buffer in module.buffers()]
-    with torch.autocast('cuda', torch.bfloat16, cache_enabled=False):
-        graph = training_graph(module, tuple(t.cuda() for t in batch_of(0)))
+    shapes = ((4, 64, 96), (4, 32, 64))
+    with torch.autocast('cuda', dtype, cache_enabled=False):
+        graphs = {shape: training_graph(module, module.losses,
+                                        tuple(t.cuda() for t in batch_of(0, shape)))
+                  for shape in shapes}
         assert all(map(torch.equal, module.buffers(), before))
-        for seed in range(3):
-            batch = [t.cuda() for t in batch_of(seed)]
-            loss, expected = gradients(module, module, batch)
-            graph_loss, grads = gradients(module, graph, batch)
+        for seed, shape in enumerate((*shapes, *shapes)):
+            batch = [t.cuda() for t in batch_of(seed, shape)]
+            loss, expected = gradients(module, module.losses, batch)
+            graph_loss, grads = gradients(module, graphs[shape], batch)
             assert graph_loss == pytest.approx(loss, rel=1e-3)
             for grad, value in zip(grads, expected, strict=True):
-                assert (grad - value).norm() < 0.1 * value.norm() + 1e-6
+                assert (grad - value).norm() < 0.1 * value.norm() + 1e-3
             for parameter in module.parameters():
-                parameter.data.add_(parameter.grad, alpha=-1e-2)
+                parameter.data.add_(parameter.grad, alpha=-1e-2 / 1024)
 
 
-def test_a_step_is_captured_for_each_size_of_crop_and_leaves_the_statistics_alone(
-        data, monkeypatch):
+@pytest.fixture
+def capturing(data, monkeypatch):
+    """Return a module that takes its CPU for a GPU, and what it had torch capture."""
     phases = tuple(Phase(1, crop, (0.8, 1.2)) for crop in ((32, 64), (64, 96), (32, 64)))
-    module = SegmentationModule(recipe(data, phases=phases),
-                                ModelInfo(CAMVID, width=1 / 16), torch.ones(11))
+    module = SegmentationModule(recipe(data, phases=phases), ModelInfo(CAMVID, width=1 / 16),
+                                torch.ones(11))
     captured = []
 
     def capture(step, arguments):
         for _ in range(3):  # torch warms up so
-            step(*arguments)
-        captured.append(arguments[1].shape)
+            outputs = step(*arguments)
+        captured.append((arguments[1].shape, outputs[1].dtype, torch.is_autocast_enabled('cpu')))
         return lambda *batch: (captured.append(batch[1].shape), step(*batch))[1]
 
     monkeypatch.setattr(torch.cuda, 'make_graphed_callables', capture)
+    monkeypatch.setattr(module, '_on_one_gpu', lambda: True)
     monkeypatch.setattr(module, 'log', lambda *args, **kwargs: None)
-    module.trainer = SimpleNamespace(
-        world_size=1, precision_plugin=SimpleNamespace(forward_context=nullcontext))
-    module.on_fit_start()
-    assert not captured  # on a CPU
+    module.trainer = SimpleNamespace(world_size=1, precision_plugin=SimpleNamespace(
+        forward_context=lambda: torch.autocast('cpu', torch.bfloat16)))
+    return module, captured
+
+
+def test_a_step_is_captured_for_each_size_of_crop(capturing):
+    module, captured = capturing
     before = [buffer.clone() for buffer in module.buffers()]
-    monkeypatch.setattr(SegmentationModule, 'device', SimpleNamespace(type='cuda'))
-    monkeypatch.setattr(torch, 'zeros', lambda *a, device, zeros=torch.zeros, **k: zeros(*a, **k))
     module.on_fit_start()
-    assert captured == [(4, 32, 64), (4, 64, 96)]
+    # In the arithmetic that training is in, and without counting what is run for it.
+    assert captured == [((4, 32, 64), torch.float32, True), ((4, 64, 96), torch.float32, True)]
     assert all(map(torch.equal, module.buffers(), before))
-    expected = module(*batch_of(0))[1]
+    expected = module.losses(*batch_of(0))[1]
     assert module.training_step(batch_of(0), 0).item() == expected.item()
     assert captured[2:] == [(4, 64, 96)]
     module.training_step(batch_of(0, (3, 64, 96)), 0)  # of another size than any was captured
     assert len(captured) == 3
+    module.teardown('fit')
+    module.training_step(batch_of(0), 0)
+    assert len(captured) == 3
+
+
+def test_a_gpu_without_memory_for_graphs_trains_without(capturing, monkeypatch, caplog):
+    module, captured = capturing
+    fake = torch.cuda.make_graphed_callables
+
+    def capture(step, arguments):
+        if captured:
+            fake(step, arguments)
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return fake(step, arguments)
+
+    monkeypatch.setattr(torch.cuda, 'make_graphed_callables', capture)
+    before = [buffer.clone() for buffer in module.buffers()]
+    module.on_fit_start()
+    assert 'training without CUDA graphs, which is slower: CUDA out of memory' in caplog.text
+    assert all(map(torch.equal, module.buffers(), before)) and gc.isenabled()
+    module.training_step(batch_of(0, (4, 32, 64)), 0)
+    assert len(captured) == 2
+
+
+def test_only_a_single_gpu_captures(data):
+    module = SegmentationModule(recipe(data), ModelInfo(CAMVID, width=1 / 16), torch.ones(11))
+    module.trainer = SimpleNamespace(world_size=1)
+    assert not module._on_one_gpu()  # a CPU
+    for world_size, captures in ((1, True), (2, False)):
+        stand_in = SimpleNamespace(device=torch.device('cuda', 0),
+                                   trainer=SimpleNamespace(world_size=world_size))
+        assert SegmentationModule._on_one_gpu(stand_in) is captures
 
 
 def test_passes_make_an_epoch_longer(data):

@@ -24,7 +24,7 @@ import yaml
 @dataclass(frozen=True)
 class Phase:
     """
-    A stretch of epochs with one crop size: cheap small crops first, whole frames last.
+    A stretch of epochs with one crop size. For a CPU, cheap small crops first, whole frames last.
 
     :param crop: (height, width) of the training crops in pixels; best multiples of 32, of
         16 for SegNet-Basic, which halves them four times.

@@ -15,7 +15,9 @@
 """The lightning module: network, losses, optimiser; one training and one scoring step."""
 
 from collections.abc import Callable
+import logging
 import math
+import warnings
 
 import lightning
 import numpy as np
@@ -105,7 +107,7 @@ class SegmentationModule(lightning.LightningModule):
         scheduler.last_epoch = (  # lightning counts it in steps
             self.trainer.current_epoch * self.trainer.num_training_batches)
 
-    def forward(self, images: torch.Tensor, label_maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def losses(self, images: torch.Tensor, label_maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """
         Return a batch's cross entropy and that with the share of the auxiliary heads, to minimise.
 
@@ -126,22 +128,36 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_fit_start(self):
         """Capture the steps of all phases on a single GPU, before threads bring it crops."""
-        if self.device.type == 'cuda' and self.trainer.world_size == 1:
+        if not self._on_one_gpu():
+            return
+        # The graphs hold on to the stream that they were captured on.
+        warnings.filterwarnings('ignore', 'The AccumulateGrad node.s stream does not match')
+        try:
             with self.trainer.precision_plugin.forward_context():
                 for phase in self.config.phases:
                     self._capture((self.config.batch_size, *phase.crop))
+        except RuntimeError as error:  # no memory for all of them, for one
+            self._graphs.clear()
+            logging.warning('training without CUDA graphs, which is slower: %s', error)
+
+    def teardown(self, stage: str):
+        """Give the graphs' memory back."""
+        self._graphs.clear()
+
+    def _on_one_gpu(self) -> bool:
+        return self.device.type == 'cuda' and self.trainer.world_size == 1
 
     def _capture(self, shape: tuple[int, ...]):
         if shape not in self._graphs:
             batch, *crop = shape
-            images, label_maps = (torch.zeros(s, dtype=torch.uint8, device=self.device)
+            images, label_maps = (self.mean.new_zeros(s, dtype=torch.uint8)
                                   for s in ((batch, 3, *crop), shape))
-            self._graphs[shape] = training_graph(self, (images, label_maps))
+            self._graphs[shape] = training_graph(self, self.losses, (images, label_maps))
 
     def training_step(self, batch, _) -> torch.Tensor:
         """Return the loss of a batch."""
         images, label_maps = batch
-        step = self._graphs.get(label_maps.shape, self)
+        step = self._graphs.get(label_maps.shape, self.losses)
         cross_entropy, loss = step(images, label_maps)
         self.log('loss', cross_entropy, prog_bar=True, on_step=False, on_epoch=True,
                  sync_dist=True)

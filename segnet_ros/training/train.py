@@ -94,16 +94,17 @@ class TrainingData(lightning.LightningDataModule):
         frames = TrainingFrames(self.train_frames, self.shares, config)
         if len(frames) < config.batch_size * trainer.world_size:
             raise ValueError(
-                f'{len(frames)} training frames do not fill one step: batch_size is '
+                f'an epoch of {len(frames)} crops does not fill one step: batch_size is '
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
         order = EpochOrder(len(frames), config.seed, self.first_epoch, trainer.world_size,
                            trainer.global_rank)
-        # One process makes crops as fast as two cores train; a GPU takes more. Ahead by four
-        # steps each, since a rendered frame takes as long as a hundred crops.
+        # One process makes crops as fast as two cores train; a GPU takes more, and from workers
+        # four steps ahead: a rendered frame takes as long as a hundred crops.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
+        on_gpu = torch.cuda.is_available()
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
                           num_workers=min(max(2, workers), 16), persistent_workers=True,
-                          prefetch_factor=4, pin_memory=torch.cuda.is_available())
+                          prefetch_factor=4 if on_gpu else 2, pin_memory=on_gpu)
 
     def val_dataloader(self) -> DataLoader:
         """Return whole frames."""
@@ -264,5 +265,5 @@ def _hush_lightning():
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec',
-                    'Grad strides do not match', 'The AccumulateGrad node.s stream'):
+                    'Grad strides do not match'):
         warnings.filterwarnings('ignore', message)
