@@ -207,6 +207,58 @@ def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
     assert verdict(monitor) == (DiagnosticStatus.WARN, '1 frames older than max_frame_age')
 
 
+def finish(monitor, clock, period, times, age=0.0):
+    for _ in range(times):
+        clock.now += period
+        monitor.received()
+        monitor.processed([clock.now] * 5, age)
+
+
+def test_too_few_results_are_told_while_somebody_wants_them(clock):
+    monitor = StreamMonitor()
+    monitor.started()
+    limit = {'least_rate': 5.0}
+    finish(monitor, clock, 0.5, 1)
+    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')  # one tells no rate
+    finish(monitor, clock, 0.5, 3)
+    assert verdict(monitor, **limit) == (
+        DiagnosticStatus.WARN, '2.00 results a second, fewer than output_rate_warning: 5')
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 60)
+    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
+    clock.now += 3  # the camera goes on, but no result comes
+    monitor.received()
+    assert verdict(monitor, **limit)[0] == DiagnosticStatus.WARN
+
+
+@pytest.mark.parametrize('outcome', ['unwatched', 'paused', None])
+def test_results_that_nobody_wanted_are_not_missing(clock, outcome):
+    monitor = StreamMonitor()
+    finish(monitor, clock, 0.1, 60)
+    clock.now += 4
+    monitor.received()
+    if outcome:
+        monitor.count(outcome)
+    else:
+        monitor.started()  # anew, after a deactivation
+    assert verdict(monitor, least_rate=5.0)[0] == DiagnosticStatus.OK
+    finish(monitor, clock, 0.1, 2)
+    assert verdict(monitor, least_rate=5.0) == (DiagnosticStatus.OK, 'segmenting')
+
+
+def test_late_results_are_told_once(clock):
+    monitor = StreamMonitor()
+    finish(monitor, clock, 0.1, 3, age=0.2)
+    finish(monitor, clock, 0.1, 1, age=0.6)
+    finish(monitor, clock, 0.1, 1, age=0.2)
+    assert verdict(monitor, most_latency=0.5) == (
+        DiagnosticStatus.WARN, 'results up to 0.600 s after their stamps, more than '
+                               'latency_warning: 0.5')
+    assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 1, age=0.6)
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0 never is too late
+
+
 def test_two_cameras_on_one_topic_are_told(clock):
     monitor = StreamMonitor()
     monitor.received()

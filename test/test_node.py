@@ -230,6 +230,31 @@ def test_bad_frames_are_counted_and_the_node_goes_on(bench, weights):
         'input_rate', 'output_rate', 'age_of_last_frame'} < set(values)
 
 
+def test_results_that_are_too_few_or_too_late_are_told_live(bench):
+    node = bench.start_node(diagnostics_period=0.1, output_rate_warning=1000.0)
+    bench.listen('mask', Image)
+    bench.listen('/diagnostics', DiagnosticArray)
+    camera = bench.publisher(Image, qos=1)
+    bench.connected(camera)
+
+    def told(words):
+        msg = image_message()
+        msg.header.stamp = node.get_clock().now().to_msg()
+        camera.publish(msg)
+        return [s for m in bench.heard['/diagnostics'] for s in m.status if words in s.message]
+
+    bench.spin_until(lambda: told('fewer than output_rate_warning: 1000'))
+    assert node.set_parameters([Parameter('output_rate_warning', value=0.0)])[0].successful
+    assert node.set_parameters([Parameter('latency_warning', value=1e-5)])[0].successful
+    bench.spin_until(lambda: told('more than latency_warning: 1e-05'))
+    assert {s.level for s in told('_warning')} == {DiagnosticStatus.WARN}
+    assert node.set_parameters([Parameter('latency_warning', value=0.0)])[0].successful
+    heard = bench.heard['/diagnostics']
+    heard.clear()
+    bench.spin_until(lambda: told('') and len(heard) > 2)
+    assert '_warning' not in heard[-1].status[0].message
+
+
 def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch):
     bench.start_node()
     bench.listen('mask', Image)

@@ -60,7 +60,8 @@ def topics():
 
 def settings(jpeg_quality=90, roi=None):
     return Settings(max_frame_age=0.0, max_rate=0.0, confidence_threshold=0.0, overlay_alpha=0.5,
-                    jpeg_quality=jpeg_quality, no_image_warning_period=0.0, roi=roi, alerts={},
+                    jpeg_quality=jpeg_quality, no_image_warning_period=0.0,
+                    output_rate_warning=0.0, latency_warning=0.0, roi=roi, alerts={},
                     palette=LABELS.palette())
 
 

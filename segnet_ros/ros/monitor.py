@@ -51,6 +51,7 @@ class StreamMonitor:
         self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
         self._ages: deque = deque(maxlen=WINDOW)
+        self._latest = 0.0  # age of the latest results since the last status
         self._resizes: deque = deque(maxlen=WINDOW)
 
     def received(self):
@@ -64,6 +65,7 @@ class StreamMonitor:
         with self._lock:
             self._started = time.monotonic()
             self._waiting_since = None
+            self._finishes.clear()
 
     def waiting(self):
         """Note that a frame waits for a worker."""
@@ -77,6 +79,9 @@ class StreamMonitor:
             # These two are counted where frames come in, whether or not a worker is alive.
             if outcome not in ('dropped', 'limited'):
                 self._waiting_since = None
+            # What was not asked for is not missing.
+            if outcome in ('unwatched', 'paused'):
+                self._finishes.clear()
             if error:
                 self.last_error = error
 
@@ -97,6 +102,7 @@ class StreamMonitor:
             self._waiting_since = None
             self._finishes.append(marks[-1])
             self._ages.append(age)
+            self._latest = max(self._latest, age)
             steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
             for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
                 self._latencies[stage].append(seconds)
@@ -113,21 +119,23 @@ class StreamMonitor:
             return time.monotonic() - self._waiting_since if self._waiting_since else 0.0
 
     def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
-               paused: bool = False) -> DiagnosticStatus:
+               paused: bool = False, least_rate: float = 0.0,
+               most_latency: float = 0.0) -> DiagnosticStatus:
         """
         Return the status for /diagnostics and begin a new period.
 
         WARN where frames were dropped or stale since the last call, kept changing their size, or
-        none came for too long; ERROR where any failed, all were stale or the worker is stuck. The
-        message says which.
+        none came for too long, or where results came too seldom or too late; ERROR where any
+        failed, all were stale or the worker is stuck. The message says which.
 
         :param silence: seconds without a frame that are too long; 0 never is.
+        :param least_rate: results a second that are too few; 0 never is.
+        :param most_latency: seconds from a stamp to its results that are too many; 0 never is.
         """
         with self._lock:
             now = time.monotonic()
             news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
             self._seen = Counter(self.counts)
-            resized = sum(now - t < RESIZE_SECONDS for t in self._resizes)
             values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
@@ -140,9 +148,30 @@ class StreamMonitor:
                     values[key] = (
                         f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
             level, message = _verdict(news, self.last_error, 0 < silence < self.silent_seconds(),
-                                      self.stuck_seconds(), paused, bool(self._arrivals), resized)
+                                      self.stuck_seconds(), paused, bool(self._arrivals),
+                                      self._resizing(now)
+                                      or self._missed(now, least_rate, most_latency))
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+    def _resizing(self, now: float) -> str:
+        resized = sum(now - t < RESIZE_SECONDS for t in self._resizes)
+        if resized <= RESIZES:
+            return ''
+        return (f'the size of frames changed {resized} times in {RESIZE_SECONDS:.0f} s: does more '
+                'than one camera publish here?')
+
+    def _missed(self, now: float, least_rate: float, most_latency: float) -> str:
+        """Return which of the limits the results since the last call did not keep to, or ''."""
+        latest, self._latest = self._latest, 0.0
+        rate = _rate(self._finishes, now)
+        if len(self._finishes) > 1 and rate < least_rate:
+            return (f'{rate:.2f} results a second, fewer than output_rate_warning: '
+                    f'{least_rate:g}')
+        if 0 < most_latency < latest:
+            return (f'results up to {latest:.3f} s after their stamps, more than '
+                    f'latency_warning: {most_latency:g}')
+        return ''
 
 
 def state_status(name: str, state: str, error: str) -> DiagnosticStatus:
@@ -167,7 +196,7 @@ def _rate(times: deque, now: float) -> float:
 
 
 def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
-             paused: bool, begun: bool, resized: int) -> tuple[bytes, str]:
+             paused: bool, begun: bool, warning: str) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
     if stuck > STUCK_SECONDS:
@@ -183,10 +212,8 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told
         return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
-    if resized > RESIZES:
-        return DiagnosticStatus.WARN, (f'the size of frames changed {resized} times in '
-                                       f'{RESIZE_SECONDS:.0f} s: does more than one camera '
-                                       'publish here?')
+    if warning:
+        return DiagnosticStatus.WARN, warning
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
     if news['dropped']:

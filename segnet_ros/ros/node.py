@@ -255,9 +255,11 @@ class SegNetNode(LifecycleNode):
 
     def _diagnose(self):
         facts = {**self._facts, 'memory': _memory(self._device), 'enabled': str(self.enabled)}
+        settings = self.settings
         self._publish_diagnostics([
-            camera.monitor.status(self._status_name(camera.name), facts,
-                                  self.settings.no_image_warning_period, not self.enabled)
+            camera.monitor.status(
+                self._status_name(camera.name), facts, settings.no_image_warning_period,
+                not self.enabled, settings.output_rate_warning, settings.latency_warning)
             for camera in self._cameras])
 
     def _status_name(self, camera_name: str) -> str:

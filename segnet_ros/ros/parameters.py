@@ -169,6 +169,13 @@ PARAMETERS = (
     ParameterSpec('no_image_warning_period', 5.0, 'Warn after so many seconds without a frame, '
                                                   'once; 0 never warns.',
                   live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('output_rate_warning', 0.0, "Warn on /diagnostics where a camera's results are "
+                                              'fewer a second than this, while somebody '
+                                              'subscribes; 0 never warns.',
+                  live=True, bounds=(0.0, 1000.0)),
+    ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics where results come later than '
+                                          "this after their frame's stamp, in seconds; 0 never "
+                                          'warns.', live=True, bounds=(0.0, 3600.0)),
     ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
                                              'none, else 0.1 at least.', bounds=(0.0, 60.0),
                   check=check_period),

@@ -38,6 +38,8 @@ class Settings:
     overlay_alpha: float
     jpeg_quality: int
     no_image_warning_period: float
+    output_rate_warning: float
+    latency_warning: float
     roi: tuple[float, float, float, float] | None
     alerts: dict[str, float]
     palette: np.ndarray
@@ -49,7 +51,8 @@ class Settings:
             return node.get_parameter(name).value
 
         plain = ('max_frame_age', 'max_rate', 'confidence_threshold', 'overlay_alpha',
-                 'jpeg_quality', 'no_image_warning_period')
+                 'jpeg_quality', 'no_image_warning_period', 'output_rate_warning',
+                 'latency_warning')
         palette = label_set.palette()
         for class_id, name in enumerate(label_set.class_names):
             palette[class_id] = parse_color(value(f'{PALETTE_PREFIX}.{name}'))
