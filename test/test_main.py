@@ -175,3 +175,18 @@ main_module.main(['--ros-args', '-p', 'weights:={weights}', '-p', 'device:=cpu']
     files = done.stdout.split()
     assert any('fastrtps_port' not in file for file in files), 'Fast DDS has none of its own'
     assert not [file for file in files if os.path.exists(file) and 'port' not in file]
+
+
+def test_ctrl_c_while_pytorch_is_imported_needs_no_traceback():
+    program = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == 'torch':
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module('segnet_ros.ros.main', run_name='__main__')
+"""
+    done = subprocess.run([sys.executable, '-c', program], text=True, capture_output=True,
+                          timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', '')

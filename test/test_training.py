@@ -1313,7 +1313,8 @@ def test_only_a_single_gpu_captures(data):
 
 def test_passes_make_an_epoch_longer(data):
     once, thrice = (TrainingData(recipe(data, passes=n, sample_drive_frames=2)) for n in (1, 3))
-    np.testing.assert_array_equal(thrice.shares, once.shares)
+    for training_data in (once, thrice):
+        np.testing.assert_array_equal(training_data.shares, class_shares(once.train_frames, 11))
     lengths = []
     for training_data in (once, thrice):
         training_data.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=1)

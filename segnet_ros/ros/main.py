@@ -26,10 +26,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from segnet_ros.ros.large_images import use_large_image_profile
-from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
-from segnet_ros.ros.parameters import parameter_error
-from segnet_ros.runtime import keep_freed_memory
+try:
+    from segnet_ros.ros.large_images import use_large_image_profile
+    from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
+    from segnet_ros.ros.parameters import parameter_error
+    from segnet_ros.runtime import keep_freed_memory
+except KeyboardInterrupt:  # Ctrl-C in the seconds that PyTorch takes to import
+    sys.exit(130)
 
 
 def main(args=None) -> int:
