@@ -218,45 +218,73 @@ def test_too_few_results_are_told_while_somebody_wants_them(clock):
     monitor = StreamMonitor()
     monitor.started()
     limit = {'least_rate': 5.0}
-    finish(monitor, clock, 0.5, 1)
-    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')  # one tells no rate
+    finish(monitor, clock, 0.5, 9)
+    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')  # too early to tell
     finish(monitor, clock, 0.5, 3)
     assert verdict(monitor, **limit) == (
         DiagnosticStatus.WARN, '2.00 results a second, fewer than output_rate_warning: 5')
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    monitor.count('dropped')
+    monitor.received()
+    assert verdict(monitor, **limit)[1].endswith(
+        'output_rate_warning: 5; 1 of 1 frames dropped: they come faster than they can be '
+        'segmented')
     finish(monitor, clock, 0.1, 60)
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
-    clock.now += 3  # the camera goes on, but no result comes
+    clock.now += 4  # the camera goes on, but no result comes
     monitor.received()
     assert verdict(monitor, **limit)[0] == DiagnosticStatus.WARN
 
 
-@pytest.mark.parametrize('outcome', ['unwatched', 'paused', None])
-def test_results_that_nobody_wanted_are_not_missing(clock, outcome):
+@pytest.mark.parametrize('rate', [0.1, 0.5, 3.0, 10.0, 100.0, 400.0])
+@pytest.mark.parametrize('share, level', [
+    (1.0, DiagnosticStatus.OK), (1.4, DiagnosticStatus.WARN)])
+def test_a_steady_rate_is_judged_the_same_at_any_time(clock, rate, share, level):
     monitor = StreamMonitor()
-    finish(monitor, clock, 0.1, 60)
+    rng = np.random.default_rng(0)
+    finish(monitor, clock, 1 / rate, max(200, int(6 * rate)))
+    for jitter in rng.uniform(-0.05, 0.05, 50):
+        finish(monitor, clock, (1 + jitter) / rate, 1)
+        assert verdict(monitor, silence=0.0, least_rate=0.95 * share * rate)[0] == level
+
+
+@pytest.mark.parametrize('pause', ['unwatched', 'paused', 'by status', 'deactivated'])
+def test_results_that_nobody_wanted_are_not_missing(clock, pause):
+    monitor = StreamMonitor()
+    finish(monitor, clock, 0.1, 60, age=2.0)
     clock.now += 4
+    limits = {'least_rate': 5.0, 'most_latency': 1.0}
+    assert verdict(monitor, **limits)[0] == DiagnosticStatus.WARN
     monitor.received()
-    if outcome:
-        monitor.count(outcome)
+    if pause == 'by status':
+        verdict(monitor, paused=True)
+    elif pause == 'deactivated':
+        monitor.started()
     else:
-        monitor.started()  # anew, after a deactivation
-    assert verdict(monitor, least_rate=5.0)[0] == DiagnosticStatus.OK
+        monitor.count(pause)
+    assert verdict(monitor, **limits)[0] == DiagnosticStatus.OK
+    clock.now += 20
     finish(monitor, clock, 0.1, 2)
-    assert verdict(monitor, least_rate=5.0) == (DiagnosticStatus.OK, 'segmenting')
+    assert verdict(monitor, **limits) == (DiagnosticStatus.OK, 'segmenting')
+    clock.now += 6  # and none after these
+    monitor.received()
+    assert verdict(monitor, **limits)[0] == DiagnosticStatus.WARN
 
 
-def test_late_results_are_told_once(clock):
+def test_late_results_are_told_until_others_come(clock):
     monitor = StreamMonitor()
     finish(monitor, clock, 0.1, 3, age=0.2)
     finish(monitor, clock, 0.1, 1, age=0.6)
     finish(monitor, clock, 0.1, 1, age=0.2)
-    assert verdict(monitor, most_latency=0.5) == (
-        DiagnosticStatus.WARN, 'results up to 0.600 s after their stamps, more than '
-                               'latency_warning: 0.5')
-    assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
-    finish(monitor, clock, 0.1, 1, age=0.6)
+    told = (DiagnosticStatus.WARN, 'results up to 0.600 s after their stamps, more than '
+                                   'latency_warning: 0.5')
+    assert verdict(monitor, most_latency=0.5) == told
+    assert verdict(monitor, most_latency=0.5) == told  # of a network slower than /diagnostics
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0 never is too late
+    finish(monitor, clock, 0.1, 1, age=0.2)
+    assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 1, age=1.8e9)
+    assert verdict(monitor, most_latency=0.5)[1].endswith("0.5: see the cameras' clocks")
 
 
 def test_two_cameras_on_one_topic_are_told(clock):

@@ -20,31 +20,31 @@ import sys
 import threading
 import time
 
-import rclpy
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
-
 try:
+    import rclpy
+    from rclpy.exceptions import ParameterException
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from rclpy.signals import SignalHandlerOptions
+
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
     from segnet_ros.runtime import keep_freed_memory
 except KeyboardInterrupt:  # Ctrl-C in the seconds that PyTorch takes to import
-    sys.exit(130)
+    sys.exit()
 
 
 def main(args=None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit code."""
-    use_large_image_profile()
-    keep_freed_memory()
     # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
     # own handlers would end the context under the worker's hands, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    use_large_image_profile()
+    keep_freed_memory()
     started = time.monotonic()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None

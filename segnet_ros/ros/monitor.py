@@ -25,6 +25,7 @@ STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
 WINDOW = 300  # frames that percentiles look back on
 RATE_SECONDS = 5.0  # that rates look back on
 RESIZES, RESIZE_SECONDS = 3, 10.0  # a camera that starts anew changes its size once
+CLOCK_SECONDS = 3600.0  # older results tell of clocks or of stamps that are none
 STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
 # What a frame can come to. Received frames are the sum of the others and of those under way.
@@ -51,7 +52,9 @@ class StreamMonitor:
         self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
         self._ages: deque = deque(maxlen=WINDOW)
-        self._latest = 0.0  # age of the latest results since the last status
+        self._latest = 0.0  # greatest age since the first results after the last status
+        self._told = False  # by a status, of all results so far
+        self._wanted_since: float | None = None  # that results come without a pause
         self._resizes: deque = deque(maxlen=WINDOW)
 
     def received(self):
@@ -65,7 +68,11 @@ class StreamMonitor:
         with self._lock:
             self._started = time.monotonic()
             self._waiting_since = None
-            self._finishes.clear()
+            self._forget_results()
+
+    def _forget_results(self):
+        """Judge by what comes from now on: what nobody wanted is not missing."""
+        self._wanted_since, self._latest = None, 0.0
 
     def waiting(self):
         """Note that a frame waits for a worker."""
@@ -79,9 +86,8 @@ class StreamMonitor:
             # These two are counted where frames come in, whether or not a worker is alive.
             if outcome not in ('dropped', 'limited'):
                 self._waiting_since = None
-            # What was not asked for is not missing.
             if outcome in ('unwatched', 'paused'):
-                self._finishes.clear()
+                self._forget_results()
             if error:
                 self.last_error = error
 
@@ -102,7 +108,10 @@ class StreamMonitor:
             self._waiting_since = None
             self._finishes.append(marks[-1])
             self._ages.append(age)
-            self._latest = max(self._latest, age)
+            # Until there are newer ones the last results stand for what there is.
+            self._latest = age if self._told else max(self._latest, age)
+            self._told = False
+            self._wanted_since = self._wanted_since or marks[-1]
             steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
             for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
                 self._latencies[stage].append(seconds)
@@ -136,6 +145,9 @@ class StreamMonitor:
             now = time.monotonic()
             news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
             self._seen = Counter(self.counts)
+            self._told = True
+            if paused:
+                self._forget_results()
             values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
@@ -162,15 +174,20 @@ class StreamMonitor:
                 'than one camera publish here?')
 
     def _missed(self, now: float, least_rate: float, most_latency: float) -> str:
-        """Return which of the limits the results since the last call did not keep to, or ''."""
-        latest, self._latest = self._latest, 0.0
-        rate = _rate(self._finishes, now)
-        if len(self._finishes) > 1 and rate < least_rate:
-            return (f'{rate:.2f} results a second, fewer than output_rate_warning: '
-                    f'{least_rate:g}')
-        if 0 < most_latency < latest:
-            return (f'results up to {latest:.3f} s after their stamps, more than '
-                    f'latency_warning: {most_latency:g}')
+        """Return which of the limits the latest results did not keep to, or ''."""
+        if least_rate and self._wanted_since is not None:
+            # Long enough for ten results, and one of them may just not be in it.
+            window = max(RATE_SECONDS, 10 / least_rate)
+            recent = [t for t in self._finishes if now - t < window]
+            if len(recent) == WINDOW:
+                window = now - recent[0]
+            if now - self._wanted_since >= window and (len(recent) + 1) / window < least_rate:
+                return (f'{len(recent) / window:.2f} results a second, fewer than '
+                        f'output_rate_warning: {least_rate:g}')
+        if 0 < most_latency < self._latest:
+            clocks = ": see the cameras' clocks" if self._latest > CLOCK_SECONDS else ''
+            return (f'results up to {self._latest:.3f} s after their stamps, more than '
+                    f'latency_warning: {most_latency:g}{clocks}')
         return ''
 
 
@@ -212,11 +229,12 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told
         return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
-    if warning:
-        return DiagnosticStatus.WARN, warning
+    warnings = [warning] if warning else []
+    if news['dropped'] and not news['unwatched']:
+        warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
+                        'faster than they can be segmented')
+    if warnings:
+        return DiagnosticStatus.WARN, '; '.join(warnings)
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
-    if news['dropped']:
-        return DiagnosticStatus.WARN, (f"{news['dropped']} of {news['received']} frames dropped: "
-                                       'they come faster than they can be segmented')
     return DiagnosticStatus.OK, 'segmenting' if begun else 'no frames yet'

@@ -15,6 +15,7 @@
 """The lightning module: network, losses, optimiser; one training and one scoring step."""
 
 from collections.abc import Callable
+import gc
 import logging
 import math
 import warnings
@@ -137,12 +138,20 @@ class SegmentationModule(lightning.LightningModule):
                 for phase in self.config.phases:
                     self._capture((self.config.batch_size, *phase.crop))
         except RuntimeError as error:  # no memory for all of them, for one
-            self._graphs.clear()
             logging.warning('training without CUDA graphs, which is slower: %s', error)
+        else:
+            return
+        self._release_graphs()  # here, where the error no longer holds on to what it met
 
     def teardown(self, stage: str):
         """Give the graphs' memory back."""
-        self._graphs.clear()
+        self._release_graphs()
+
+    def _release_graphs(self):
+        if self._graphs:
+            self._graphs.clear()
+            gc.collect()  # torch's captured forward refers to itself
+            torch.cuda.empty_cache()
 
     def _on_one_gpu(self) -> bool:
         return self.device.type == 'cuda' and self.trainer.world_size == 1
