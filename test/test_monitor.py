@@ -186,6 +186,15 @@ def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outco
     assert values_of(monitor.status('camera', {}))[outcome] == '2'  # that count is of all time
 
 
+def test_frames_dropped_before_nobody_subscribed_are_no_trouble():
+    monitor = StreamMonitor()
+    for outcome in ('dropped', 'unwatched'):
+        monitor.received()
+        monitor.count(outcome)
+    assert verdict(monitor) == (DiagnosticStatus.OK,
+                                'nobody subscribes to a result: not segmenting')
+
+
 @pytest.mark.parametrize('others, level', [
     ([], DiagnosticStatus.ERROR), (['unwatched'], DiagnosticStatus.WARN),
     (['paused'], DiagnosticStatus.WARN), (['dropped'], DiagnosticStatus.ERROR)])
@@ -245,7 +254,9 @@ def test_a_steady_rate_is_judged_the_same_at_any_time(clock, rate, share, level)
     finish(monitor, clock, 1 / rate, max(200, int(6 * rate)))
     for jitter in rng.uniform(-0.05, 0.05, 50):
         finish(monitor, clock, (1 + jitter) / rate, 1)
-        assert verdict(monitor, silence=0.0, least_rate=0.95 * share * rate)[0] == level
+        for later in (0.0, 0.9 / rate, -0.9 / rate):  # just after one, just before the next
+            clock.now += later
+            assert verdict(monitor, silence=0.0, least_rate=share * rate)[0] == level
 
 
 @pytest.mark.parametrize('pause', ['unwatched', 'paused', 'by status', 'deactivated'])
@@ -283,6 +294,9 @@ def test_late_results_are_told_until_others_come(clock):
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0 never is too late
     finish(monitor, clock, 0.1, 1, age=0.2)
     assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 1, age=0.6)
+    finish(monitor, clock, 0.1, 1, age=0.2)
+    assert verdict(monitor, most_latency=0.5) == told
     finish(monitor, clock, 0.1, 1, age=1.8e9)
     assert verdict(monitor, most_latency=0.5)[1].endswith("0.5: see the cameras' clocks")
 

@@ -171,8 +171,8 @@ PARAMETERS = (
                   live=True, bounds=(0.0, 3600.0)),
     ParameterSpec('output_rate_warning', 0.0, "Warn on /diagnostics where a camera's results are "
                                               'fewer a second than this, while somebody '
-                                              "subscribes; below the camera's rate and "
-                                              'max_rate; 0 never warns.',
+                                              "subscribes; set it below the camera's rate "
+                                              'and max_rate; 0 never warns.',
                   live=True, bounds=(0.0, 1000.0)),
     ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics where results come later than '
                                           "this after their frame's stamp, in seconds; 0 never "
