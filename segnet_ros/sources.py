@@ -21,7 +21,7 @@ grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -97,6 +97,24 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
         files = image_files(path)
         return Frames(fps, len(files), lambda: _images(files, fps, report))
     return video_frames(path, _OpenCVVideo(path), fps, report)
+
+
+def keep_frames(frames: Frames) -> Frames:
+    """
+    Return the same frames, which are read once and kept in memory.
+
+    Whoever changes a frame's pixels finds them changed the next time.
+    """
+    kept: list[Frame] = []
+    unread = iter(frames)
+
+    def read() -> Iterator[Frame]:
+        yield from kept
+        for frame in unread:
+            kept.append(frame)
+            yield frame
+
+    return replace(frames, _read=read)
 
 
 def image_files(path: str | Path) -> list[Path]:

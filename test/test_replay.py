@@ -397,6 +397,26 @@ def test_late_messages_are_published_and_delays_do_not_add_up():
     assert player.summary.messages == 20
 
 
+def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
+    sink = Sink()
+    rounds = []
+
+    def events():
+        rounds.append(1)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        for i in range(10):
+            if len(rounds) == 1:
+                time.sleep(0.05)  # a source that is slower than it was recorded
+            yield 10**15 + i * 20_000_000, sink, i
+    player = Player(None, Programme(events, [sink], [sink], 20_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        player.play(loop=True)
+    assert [m for _, m in sink.calls] == list(range(10)) * 2
+    moments = [moment for moment, _ in sink.calls]
+    assert moments[19] - moments[10] > 0.1  # 0.18 s as recorded, not all at once
+
+
 def test_nothing_to_publish():
     with pytest.raises(ValueError, match='nothing that can be published'):
         Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)

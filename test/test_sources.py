@@ -27,7 +27,8 @@ from segnet_ros.bags import IMAGE, make_header, TYPES, write_bag
 from segnet_ros.frames import decode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sources import open_frames, open_labels, sample_seed, video_frames
+from segnet_ros.sources import Frames, keep_frames, open_frames, open_labels, sample_seed, \
+    video_frames
 from segnet_ros.video import VideoWriter
 
 
@@ -217,6 +218,22 @@ def test_sample_drive():
     assert (sample_seed('sample'), sample_seed('sample:4')) == (0, 4)
     for source in ('samples/clip.mp4', 'sample_drive', './sample'):
         assert sample_seed(source) is None
+
+
+def test_kept_frames_are_read_once(folder):
+    read = []
+
+    def frames():
+        for frame in open_frames(folder):
+            read.append(frame.index)
+            yield frame
+    kept = keep_frames(Frames(7.5, 2, frames))
+    assert (kept.rate, kept.count) == (7.5, 2)
+    first = next(iter(kept))  # a round that ends early
+    again, third = list(kept), list(kept)
+    assert read == [frame.index for frame in open_frames(folder)] and len(read) > 1
+    assert again[0] is first and all(a is b for a, b in zip(again, third, strict=True))
+    assert [frame.index for frame in again] == read
 
 
 @pytest.mark.parametrize('source,words', [

@@ -197,6 +197,8 @@ class Player:
         length_ns = self._play_round(start)
         while loop:
             start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
+            # A round that took longer than recorded is not made up for by a hasty one.
+            start = max(start, time.monotonic())
             length_ns = self._play_round(start)
         self._wait_for_acknowledgements()
 

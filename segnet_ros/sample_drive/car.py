@@ -23,6 +23,8 @@ from segnet_ros.sample_drive.view import LANE, NEAR
 
 LENGTH, HALF_WIDTH = 4.2, 0.88
 WHEEL = 0.31  # radius
+_CIRCLE = [(math.sin(turn), math.cos(turn))
+           for turn in (step * math.pi / 6 for step in range(12))]
 TYRE, RIM, GLASS = (22, 22, 24), (130, 132, 135), (40, 46, 53)
 
 
@@ -93,9 +95,7 @@ class Car:
              self.colour, 0.45)
         for along in (0.8, 3.3):
             for radius, colour in ((WHEEL, TYRE), (0.55 * WHEEL, RIM)):
-                turns = (step * math.pi / 6 for step in range(12))
-                fill([(wide, WHEEL + radius * math.sin(a), along + radius * math.cos(a))
-                      for a in turns], colour)
+                fill([(wide, WHEEL + radius * y, along + radius * z) for y, z in _CIRCLE], colour)
 
     def _end(self, fill, gain):
         wide, waist, top, roof = HALF_WIDTH, self.waist, self.height, self.roof

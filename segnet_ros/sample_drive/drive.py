@@ -76,14 +76,16 @@ class SampleDrive:
         """Fill everything above the horizon: sky, clouds and the far skyline."""
         rows = int(view.horizon) + 1
         light = self._scene.light
-        height = np.linspace(1, 0, rows, dtype=np.float32)[:, None, None]
-        blue = np.float32(light.sky_low) * (1 - height) + np.float32(light.sky_high) * height
+        height = np.linspace(1, 0, rows, dtype=np.float32)[:, None]
         turn = view.heading() * textures.CLOUDS[1] / 3
         left = int(150 + turn)
         cover = self._scene.clouds[:, left:left + 360]
-        cover = cv2.resize(cover, (view.columns, rows))[..., None]
-        white = np.float32(light.sky_low) * (0.82 + 0.18 * cover)
-        canvas.image[:rows] = blue * (1 - cover) + white * cover
+        cover = cv2.resize(cover, (view.columns, rows))
+        clear, veil = 1 - cover, 0.82 + 0.18 * cover
+        for channel in range(3):  # one by one: NumPy is slow where the last axis is a short one
+            low, high = np.float32(light.sky_low[channel]), np.float32(light.sky_high[channel])
+            blue = low * (1 - height) + high * height
+            canvas.image[:rows, :, channel] = blue * clear + low * veil * cover
         canvas.labels[:rows] = SKY
         for label, x, wide, tall, colour in self._skyline:
             middle = view.columns / 2 + (x - view.heading()) * view.focal

@@ -39,12 +39,12 @@ class Person:
         depth = self.far - view.z
         if depth < 1.5:
             return
-        foot = view.project([(self.x, 0, self.far)])[0]
+        foot, ground = view.project([(self.x, 0, self.far)])[0].tolist()
         scale = view.scale(self.far) * self.height / 1.75
         label = paint.BICYCLIST if self.riding else paint.PEDESTRIAN
 
         def at(x, y):
-            return foot + (x * scale, -y * scale)
+            return foot + x * scale, ground - y * scale
 
         def limb(start, end, width, colour):
             canvas.line(at(*start), at(*end), width * scale, colour, label, depth)

@@ -62,11 +62,11 @@ class View:
 
     def project(self, points) -> np.ndarray:
         """Map (N, 3) street points, all beyond NEAR, to (N, 2) pixels."""
-        pixels = []
+        pixels, middle = [], self.columns / 2
         for x, y, z in points:  # a handful of points: plain floats are faster than arrays
             scale = self.focal / (z - self.z)
             across = (x + self.sideways(z) - LANE) * scale
-            pixels.append((self.columns / 2 + across, self.horizon + (EYE_HEIGHT - y) * scale))
+            pixels.append((middle + across, self.horizon + (EYE_HEIGHT - y) * scale))
         return np.array(pixels)
 
     def outline(self, points):

@@ -74,7 +74,7 @@ def _replay(args: argparse.Namespace, node) -> int:
     from segnet_ros.bags import image_topic, is_bag
     from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
         wait_for_subscribers
-    from segnet_ros.sources import open_frames
+    from segnet_ros.sources import keep_frames, open_frames, sample_seed
     left_out: list[ValueError] = []
 
     def leave_out(error: ValueError):
@@ -91,6 +91,8 @@ def _replay(args: argparse.Namespace, node) -> int:
         programme = bag_programme(node, args.source, leave_out, renamed, args.clock, args.topics)
     else:
         frames = open_frames(args.source, args.fps, on_error=leave_out)
+        if args.loop and sample_seed(args.source) is not None:
+            frames = keep_frames(frames)  # 78 MB; to render them again would keep a core busy
         programme = frames_programme(node, frames, args.topic or 'image')
     player = Player(node, programme, args.rate, args.clock)
     watched = programme.image_publishers or programme.publishers
