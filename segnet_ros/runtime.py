@@ -30,6 +30,7 @@ from segnet_ros.networks.build import Network
 from segnet_ros.networks.layers import ConvUnit
 from segnet_ros.onednn import (
     cpu_has, NO_ACTIVATION, onednn_is_available, PackedConvolution, RELU)
+from segnet_ros.winograd import winograd_pays, WinogradConvolution
 
 PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16,
               'int8': torch.int8}
@@ -115,8 +116,9 @@ def prepare(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
     Fold batch normalisation into the convolutions, then move and lay out the weights.
 
     Changes the network in place and returns it, in eval mode and without gradients; on a CPU its
-    convolutions are oneDNN's. The results are those of the unfolded network up to rounding.
-    For float32 on CUDA it has cuDNN compute in float32, in this process, and not in TF32.
+    convolutions are oneDNN's or, in float32 and of many channels, Winograd's. The results are
+    those of the unfolded network up to rounding. For float32 on CUDA it has cuDNN compute in
+    float32, in this process, and not in TF32.
 
     :param dtype: of weights and maps; int8 stands for 8-bit ones (int8.quantize), images and
         logits then being what the first parameter is and float32.
@@ -136,7 +138,9 @@ def prepare(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
         for parent in list(network.modules()):
             for name, unit in parent.named_children():
                 if isinstance(unit, ConvUnit):
-                    setattr(parent, name, PackedConvolution(
+                    convolution = (WinogradConvolution if winograd_pays(unit.conv, dtype)
+                                   else PackedConvolution)
+                    setattr(parent, name, convolution(
                         unit.conv, RELU if hasattr(unit, 'relu') else NO_ACTIVATION))
         network.classifier = PackedConvolution(  # type: ignore[assignment]
             network.classifier, NO_ACTIVATION)
