@@ -21,8 +21,9 @@ grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Protocol
 
@@ -103,18 +104,11 @@ def keep_frames(frames: Frames) -> Frames:
     """
     Return the same frames, which are read once and kept in memory.
 
-    Whoever changes a frame's pixels finds them changed the next time.
+    For sources without bad frames: behind an error, later iterations end. Whoever changes a
+    frame's pixels finds them changed the next time.
     """
-    kept: list[Frame] = []
-    unread = iter(frames)
-
-    def read() -> Iterator[Frame]:
-        yield from kept
-        for frame in unread:
-            kept.append(frame)
-            yield frame
-
-    return replace(frames, _read=read)
+    start, = tee(frames, 1)  # copies of it begin where it stands, and share what is read
+    return replace(frames, _read=lambda: copy(start))
 
 
 def image_files(path: str | Path) -> list[Path]:

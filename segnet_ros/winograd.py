@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from segnet_ros.onednn import Activation, RELU
 
-# Channels in and out from which it is faster (measured in docs/performance.md).
-LEAST_CHANNELS, LEAST_WEIGHTS = 128, 128 * 256
+# From so many channels, in and out each and in times out, it is faster (docs/performance.md).
+LEAST_CHANNELS, LEAST_PRODUCT = 128, 128 * 256
 
 # B transposed, G and A transposed of the paper: of the tiles, the weights and the results.
 _TILE = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
@@ -44,7 +44,7 @@ def winograd_pays(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
             and conv.stride == conv.dilation == conv.padding == (1, 1)
             and conv.padding_mode == 'zeros'
             and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
-            and conv.in_channels * conv.out_channels >= LEAST_WEIGHTS)
+            and conv.in_channels * conv.out_channels >= LEAST_PRODUCT)
 
 
 class WinogradConvolution(nn.Module):

@@ -414,7 +414,7 @@ def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
         player.play(loop=True)
     assert [m for _, m in sink.calls] == list(range(10)) * 2
     moments = [moment for moment, _ in sink.calls]
-    assert moments[19] - moments[10] > 0.1  # 0.18 s as recorded, not all at once
+    assert moments[19] - moments[9] >= 0.18  # as recorded, not all at once
 
 
 def test_nothing_to_publish():

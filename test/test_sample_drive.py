@@ -122,6 +122,16 @@ def test_a_stroke_changes_the_same_pixels_of_image_and_labels(stroke):
     assert np.array_equal(painted, canvas.labels == CAR)
 
 
+def test_haze_swallows_what_is_far():
+    colour, haze, clear_range = np.array((250, 9, 90)), np.array((120, 140, 160)), 100.0
+    for depth, share in ((0.0, 1.0), (clear_range, np.exp(-1)), (1e6, 0.0)):
+        canvas = Canvas(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8), tuple(haze),
+                        clear_range)
+        canvas.disc((4, 4), 3, tuple(colour), CAR, depth)
+        expected = colour * share + haze * (1 - share)
+        assert np.abs(canvas.image[4, 4] - expected).max() <= 0.5
+
+
 def test_a_car_beside_the_camera_goes_out_of_the_picture_step_by_step():
     drive = SampleDrive(seed=2, size=(90, 120))
     seen = [(drive.frame(index)[1] == CAR).sum() for index in range(120, 130)]

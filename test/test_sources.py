@@ -236,6 +236,15 @@ def test_kept_frames_are_read_once(folder):
     assert [frame.index for frame in again] == read
 
 
+def test_kept_frames_may_be_read_by_two_at_a_time(folder):
+    frames = open_frames(folder)
+    kept = keep_frames(frames)
+    slow = iter(kept)
+    begun = [next(slow).index]
+    assert [frame.index for frame in kept] == [frame.index for frame in frames]
+    assert begun + [frame.index for frame in slow] == [frame.index for frame in frames]
+
+
 @pytest.mark.parametrize('source,words', [
     ('sample:x', 'sample:SEED'),
     ('nowhere', "no file or folder 'nowhere'"),

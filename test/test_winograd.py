@@ -42,7 +42,7 @@ def test_it_gives_what_the_definition_gives(count, size, activation):
         expected = expected.relu()
     result = WinogradConvolution(conv, activation)(x)
     assert result.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(result, expected.float(), rtol=0, atol=2e-5)
+    torch.testing.assert_close(result, expected.float(), rtol=0, atol=5e-5)
     assert torch.equal(x, kept) and torch.equal(conv.weight, weight)
 
 
@@ -51,7 +51,7 @@ def test_maps_with_channels_first_are_taken_too():
     conv = nn.Conv2d(4, 5, 3, padding=1).requires_grad_(False)
     x = torch.randn(1, 4, 6, 5)
     torch.testing.assert_close(WinogradConvolution(conv, NO_ACTIVATION)(x), conv(x), rtol=0,
-                               atol=2e-5)
+                               atol=5e-5)
 
 
 @pytest.mark.parametrize('changed,pays', [
@@ -71,7 +71,11 @@ def test_where_it_pays(changed, pays):
 def test_a_prepared_network_of_half_width_has_both_and_gives_the_same():
     torch.manual_seed(0)
     network = build_network('segnet', 11, 0.5).eval()
-    image = torch.randn(1, 3, 45, 62)
+    for module in network.modules():  # as if it were trained: folded, the biases are none
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+    image = torch.randn(2, 3, 45, 62)
     with torch.no_grad():
         expected = network(image)
         prepared = prepare(network, CPU, torch.float32)
@@ -79,5 +83,5 @@ def test_a_prepared_network_of_half_width_has_both_and_gives_the_same():
     kinds = [type(module) for module in prepared.modules()]
     assert kinds.count(WinogradConvolution) == 12 and kinds.count(PackedConvolution) == 14
     # Where two maxima of a pooling window are as good as equal, rounding picks either.
-    close = torch.isclose(result, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    close = torch.isclose(result, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
     assert close.float().mean() > 0.99

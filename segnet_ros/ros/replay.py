@@ -175,7 +175,7 @@ class Player:
     Publishes a programme by its times, `rate` times as fast as recorded.
 
     Every message has its due time on one monotonic clock, so that delays do not add up. What is
-    late is published at once; nothing is left out.
+    late is published at once; nothing is left out. Only a round that ends late moves the next.
     """
 
     def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
