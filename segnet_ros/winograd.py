@@ -17,8 +17,8 @@ Convolutions of 3x3 by Winograd's minimal filtering, for CPUs that compute in fl
 
 F(4x4, 3x3) of Lavin and Gray (arXiv 1509.09308): a tile of 6x6 pixels gives 4x4 results with 36
 multiplications where the definition takes 144, and two changes of basis. Those cost the same for
-each channel, so it pays where there are many. It rounds a little more than the definition does:
-in float32 that is 1e-5 of the values, in bfloat16 it would be too much.
+each channel, so it pays where there are many. It rounds more than the definition does: of 256
+channels the results are off by up to 1e-5 of the largest in float32, by 9 % in bfloat16.
 """
 
 import torch
