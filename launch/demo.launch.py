@@ -15,9 +15,12 @@
 """Show the node at work without a camera: the package's sample drive, the node and RViz."""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, \
+    OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
+
+from segnet_ros.ros.large_images import large_image_environment
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -35,12 +38,23 @@ def generate_launch_description() -> LaunchDescription:
             'rviz', default_value='true',
             description='Show camera, overlay and colour mask in RViz (needs rviz2); true or '
                         'false.'),
-        ExecuteProcess(
-            cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
-                 LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
-            output='screen'),
+        DeclareLaunchArgument(
+            'large_images', default_value='true',
+            description='Give what is started here the shared memory that raw camera images need '
+                        "in Fast DDS; true or false. A profile of one's own in the environment "
+                        'stays.'),
+        OpaqueFunction(function=_player),
         IncludeLaunchDescription(
             PathJoinSubstitution([FindPackageShare('segnet_ros'), 'launch', 'segnet.launch.py']),
             launch_arguments={name: LaunchConfiguration(name)
-                              for name in ('image', 'rviz')}.items()),
+                              for name in ('image', 'rviz', 'large_images')}.items()),
     ])
+
+
+def _player(context) -> list[ExecuteProcess]:
+    """Return what replays the source, in the environment that the node gets."""
+    large_images = LaunchConfiguration('large_images').perform(context).lower() in ('true', '1')
+    return [ExecuteProcess(
+        cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
+             LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
+        output='screen', additional_env=large_image_environment(large_images))]

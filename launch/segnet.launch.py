@@ -22,12 +22,10 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from segnet_ros.ros.large_images import OWN_SETTINGS, PROFILE_VARIABLES
+from segnet_ros.ros.large_images import large_image_environment
 
 SHARE = FindPackageShare('segnet_ros')
 
-# The switch of Fast DDS that leaves everything at its defaults.
-TRANSPORTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
 TRUE = ('true', '1')
 
 
@@ -100,7 +98,7 @@ def _start(context):
     if not os.path.isfile(parameters):  # of which launch_ros would but warn
         raise ValueError(f'parameters:={parameters} is no file; without it the node would start '
                          'with its defaults')
-    environment = _environment(context, large_images)
+    environment = large_image_environment(large_images)
 
     overrides = {
         name: values[name] for name in ('weights', 'device', 'precision', 'input_transport')
@@ -153,12 +151,3 @@ def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
                     ('/segmentation/overlay', outputs + '/overlay'),
                     ('/segmentation/color_mask', outputs + '/color_mask')],
         additional_env=environment)
-
-
-def _environment(context, large_images: bool) -> dict[str, str]:
-    if any(name in os.environ for name in OWN_SETTINGS):
-        return {}
-    if not large_images:
-        return {TRANSPORTS_VARIABLE: 'DEFAULT'}
-    return dict.fromkeys(
-        PROFILE_VARIABLES, SHARE.perform(context) + '/config/fastdds_large_images.xml')

@@ -77,7 +77,7 @@ def test_what_is_handed_on_is_declared_at_the_other_end(file):
 
 
 def test_files_that_are_named_exist():
-    for name in ('segnet.yaml', 'segnet.rviz', 'fastdds_large_images.xml'):
+    for name in ('segnet.yaml', 'segnet.rviz'):
         assert name in (LAUNCH / 'segnet.launch.py').read_text()
         assert (CONFIG / name).is_file(), name
 
@@ -271,8 +271,9 @@ def test_all_that_is_started_gets_the_shared_memory(started, monkeypatch, large_
                                                     given):
     if own:
         monkeypatch.setenv(own, 'mine')
-    for action in started('segnet.launch.py', bag='/bag', rviz='true', large_images=large_images):
-        assert action.additional_env == given
+    for file, arguments in (('segnet.launch.py', {'bag': '/bag'}), ('demo.launch.py', {})):
+        actions = started(file, rviz='true', large_images=large_images, **arguments)
+        assert [action.additional_env for action in actions] == [given] * 3
 
 
 def test_the_demo_replays_what_the_node_segments_and_rviz_shows(started):

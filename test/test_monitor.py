@@ -130,10 +130,10 @@ def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
     assert verdict(monitor, paused=True) == (DiagnosticStatus.WARN, 'no frames')
 
 
-def work(monitor, clock, milliseconds):
+def work(monitor, clock, milliseconds, age=0.02):
     """Process a frame that is done now: so long in each stage, one after the other."""
     ends = 1e-3 * np.cumsum([0, *milliseconds])
-    monitor.processed(list(clock.now - ends[-1] + ends), 0.02)
+    monitor.processed(list(clock.now - ends[-1] + ends), age)
 
 
 def test_the_status_tells_latency_by_stage_rates_and_age(clock):
@@ -164,6 +164,18 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
     values = values_of(monitor.status('segnet: front', {}))
     assert values['latency_wait_ms'] == 'p50 5.00, p95 5.00, max 5.00'
     assert values['latency_total_ms'] == 'p50 8.00, p95 8.00, max 8.00'
+
+
+@pytest.mark.parametrize(('ages', 'told'), [
+    ([3599.0], 'p50 3599000.00, p95 3599000.00, max 3599000.00'),
+    ([-2.0], 'p50 -2000.00, p95 -2000.00, max -2000.00'),
+    ([1.7e9 + 0.1, 1.7e9, 0.02], "1700000000 s: not by the node's clock"),  # a camera's uptime
+    ([-86400.0], "-86400 s: not by the node's clock")])
+def test_ages_by_another_clock_are_no_latencies(clock, ages, told):
+    monitor = StreamMonitor()
+    for age in ages:
+        work(monitor, clock, [1, 1, 1, 1], age)
+    assert values_of(monitor.status('segnet: front', {}))['stamp_age_ms'] == told
 
 
 @pytest.mark.parametrize(('outcome', 'level', 'message'), [

@@ -26,11 +26,27 @@ from segnet_ros.resources import share_directory
 # Fast DDS 2 (Humble to Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 # Where one of these is set, the user has set Fast DDS up already.
-OWN_SETTINGS = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
+DEFAULTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
+OWN_SETTINGS = (*PROFILE_VARIABLES, DEFAULTS_VARIABLE)
 # What a process takes of the shared memory at its start: the profile's segment of 64 MiB, and
 # 3 MB for keeping the book (measured, Fast DDS 2.14).
 SHARED_MEMORY_FOLDER = '/dev/shm'
 SHARED_MEMORY = 68 * 2**20
+
+
+def large_image_environment(wanted: bool = True) -> dict[str, str]:
+    """
+    Return what a process's environment lacks for large images.
+
+    That is nothing where the user has set Fast DDS up already.
+
+    :param wanted: false for what keeps a process of this package from using the profile.
+    """
+    if any(name in os.environ for name in OWN_SETTINGS):
+        return {}
+    if not wanted:
+        return {DEFAULTS_VARIABLE: 'DEFAULT'}
+    return dict.fromkeys(PROFILE_VARIABLES, _profile())
 
 
 def use_large_image_profile():
@@ -41,12 +57,10 @@ def use_large_image_profile():
     too little shared memory for it, this says so and what to do: Fast DDS itself would say that
     the platform has none.
     """
-    profile = str(share_directory() / 'config' / 'fastdds_large_images.xml')
-    if not any(name in os.environ for name in OWN_SETTINGS):
-        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
+    os.environ.update(large_image_environment())
     # However it is spelt: by launch files and users through links, as colcon installs them.
     ours = [name for name in PROFILE_VARIABLES if name in os.environ
-            and os.path.realpath(os.environ[name]) == os.path.realpath(profile)]
+            and os.path.realpath(os.environ[name]) == os.path.realpath(_profile())]
     fast_dds = 'fastrtps' in os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
     if ours and fast_dds and (free := _free_shared_memory()) < SHARED_MEMORY:
         logging.getLogger(__name__).warning(  # which needs no set-up
@@ -56,6 +70,10 @@ def use_large_image_profile():
             SHARED_MEMORY_FOLDER, free / 1e6, SHARED_MEMORY / 1e6)
         for name in ours:
             del os.environ[name]
+
+
+def _profile() -> str:
+    return str(share_directory() / 'config' / 'fastdds_large_images.xml')
 
 
 def _free_shared_memory() -> float:

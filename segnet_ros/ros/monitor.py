@@ -153,12 +153,13 @@ class StreamMonitor:
                       **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
             if self._arrivals:
                 values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
-            for key, seconds in {**{f'latency_{k}_ms': v for k, v in self._latencies.items()},
-                                 'stamp_age_ms': self._ages}.items():
-                if seconds:
-                    low, high = np.percentile(seconds, (50, 95))
-                    values[key] = (
-                        f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}')
+            values |= {f'latency_{stage}_ms': _percentiles(seconds)
+                       for stage, seconds in self._latencies.items() if seconds}
+            if self._ages:
+                age = float(np.median(self._ages))
+                values['stamp_age_ms'] = (
+                    _percentiles(self._ages) if abs(age) < CLOCK_SECONDS else
+                    f"{age:.0f} s: not by the node's clock")
             level, message = _verdict(news, self.last_error, 0 < silence < self.silent_seconds(),
                                       self.stuck_seconds(), paused, bool(self._arrivals),
                                       self._resizing(now)
@@ -189,6 +190,11 @@ class StreamMonitor:
             return (f'results up to {self._latest:.3f} s after their stamps, more than '
                     f'latency_warning: {most_latency:g}{clocks}')
         return ''
+
+
+def _percentiles(seconds) -> str:
+    low, high = np.percentile(seconds, (50, 95))
+    return f'p50 {1e3 * low:.2f}, p95 {1e3 * high:.2f}, max {1e3 * max(seconds):.2f}'
 
 
 def state_status(name: str, state: str, error: str) -> DiagnosticStatus:
