@@ -14,6 +14,8 @@
 
 """Winograd's convolution gives what the definition gives, and is used where it is faster."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,17 @@ def test_maps_with_channels_first_are_taken_too():
     x = torch.randn(1, 4, 6, 5)
     torch.testing.assert_close(WinogradConvolution(conv, NO_ACTIVATION)(x), conv(x), rtol=0,
                                atol=5e-5)
+
+
+def test_threads_may_share_one():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(32, 48, 3, padding=1).requires_grad_(False)
+    shared = WinogradConvolution(conv, RELU)
+    maps = [torch.randn(1, 32, 20 + n, 60) for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(shared, maps * 5))
+    for x, result in zip(maps * 5, results, strict=True):
+        torch.testing.assert_close(result, conv(x).relu(), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize('changed,pays', [
