@@ -21,6 +21,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
+from segnet_ros.ros.launch_arguments import is_true
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,8 +54,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def _player(context) -> list[ExecuteProcess]:
     """Return what replays the source, in the environment that the node gets."""
-    large_images = LaunchConfiguration('large_images').perform(context).lower() in ('true', '1')
+    large_images = LaunchConfiguration('large_images').perform(context)
     return [ExecuteProcess(
         cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
              LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
-        output='screen', additional_env=large_image_environment(large_images))]
+        output='screen',
+        additional_env=large_image_environment(is_true('large_images', large_images)))]

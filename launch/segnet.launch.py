@@ -23,11 +23,9 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
+from segnet_ros.ros.launch_arguments import is_true
 
 SHARE = FindPackageShare('segnet_ros')
-
-TRUE = ('true', '1')
-
 
 # Name: default, description.
 ARGUMENTS = {
@@ -88,7 +86,7 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     sim_time, rviz, large_images, respawn = (
-        values[name].lower() in TRUE
+        is_true(name, values[name] or 'false')
         for name in ('use_sim_time', 'rviz', 'large_images', 'respawn'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     if len(cameras) > 1 and '{camera}' not in values['image']:
@@ -103,7 +101,7 @@ def _start(context):
     overrides = {
         name: values[name] for name in ('weights', 'device', 'precision', 'input_transport')
         if values[name]}
-    overrides |= {name: values[name].lower() in TRUE for name in ('autostart', 'use_sim_time')
+    overrides |= {name: is_true(name, values[name]) for name in ('autostart', 'use_sim_time')
                   if values[name]}
     if cameras:
         overrides['camera_names'] = cameras

@@ -32,6 +32,7 @@ import torch
 from segnet_ros.bag_segmentation import BagOptions, BagOutcome, segment_bag
 from segnet_ros.bags import is_bag
 from segnet_ros.checkpoint import CheckpointError, find_weights
+from segnet_ros.extras import install_extra
 from segnet_ros.predictor import Predictor
 
 
@@ -160,8 +161,8 @@ def _start_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ValueError('more than one worker needs ray: '
-                         "pip install 'segnet_ros[ray]', or leave out --workers") from error
+        raise ValueError(f"more than one worker needs ray: {install_extra('ray')}, or leave out "
+                         '--workers') from error
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:

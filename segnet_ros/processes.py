@@ -24,12 +24,18 @@ END_TIMEOUT = 10.0  # seconds
 
 def take_signals_as_interrupts():
     """
-    Have SIGTERM end this process as Ctrl-C does, so that its files are closed well.
+    Have SIGTERM and the terminal's end end this process as Ctrl-C does: its files are closed well.
 
-    And SIGINT too, which a shell has what it starts with & ignore.
+    And SIGINT too, which a shell has what it starts with & ignore. nohup's wish is kept.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a process to end; SIGHUP only where it is not ignored."""
+    hangup = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *[signal.SIGHUP] * hangup)
 
 
 @contextmanager

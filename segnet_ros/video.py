@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from segnet_ros.extras import install_extra, pip_install
 from segnet_ros.whole_file import whole_file
 
 ENCODER = 'libx264'
@@ -112,7 +113,7 @@ class VideoWriter:
         self._av = _import_av()
         if ENCODER not in self._av.codecs_available:
             raise ValueError(f"PyAV's FFmpeg here has no {ENCODER}, which videos are written "
-                             'with: pip install av brings one that has')
+                             f'with: {pip_install("av")} brings one that has')
         self._file = ExitStack()  # closing it puts the file in its place
         self._container: Any = None
         self._stream: Any = None
@@ -187,4 +188,4 @@ def _import_av() -> Any:
         import av
         if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's knows no colours
             return av
-    raise ValueError("videos need PyAV 12 at least: pip install 'av>=12'")
+    raise ValueError(f"videos need PyAV 12 at least: {install_extra('video')}")

@@ -227,12 +227,13 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 
 
 @pytest.mark.parametrize('verb, module, words', [
-    ('demo', 'gradio', "pip install 'segnet_ros[demo]'"),
-    ('predict', 'cv2', "pip install 'opencv-python-headless<5', or apt install python3-opencv"),
+    ('demo', 'gradio', "pip install 'av>=14.2' 'gradio"),
+    ('predict', 'cv2',
+     "pip install 'opencv-python-headless<5', or beside ROS apt install python3-opencv"),
     ('replay', 'rclpy', "source ROS 2's setup.bash"), ('drive', 'rclpy', 'source ROS 2'),
     ('predict', 'rosbags.interfaces', 'pip install rosbags'),
-    ('train', 'lightning', "pip install 'segnet_ros[train]'"),
-    ('evaluate', 'matplotlib.figure', "pip install 'segnet_ros[train]'")])
+    ('train', 'lightning', "pip install 'lightning>=2.6.1' 'matplotlib>=3.7' "),
+    ('evaluate', 'matplotlib.figure', "pip install 'lightning>=2.6.1' 'matplotlib>=3.7' ")])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
     for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
                  'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',

@@ -63,7 +63,8 @@ RATE = 0.3
 @contextmanager
 def own_process():
     """Take back what `segnet drive` does to the process that it runs in."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with mock.patch.dict(os.environ):
         # Else it would have no profile of its own to load.
         for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
@@ -324,8 +325,8 @@ def test_make_demo_takes_a_path_with_spaces(tmp_path, bag, words):
     assert done.stdout.splitlines() == ['drive', *words, '-o', 'demo_output'], done.stderr
 
 
-@pytest.mark.parametrize('numbers', [[signal.SIGTERM], [signal.SIGINT] * 3],
-                         ids=['SIGTERM', 'SIGINT as launch sends it'])
+@pytest.mark.parametrize('numbers', [[signal.SIGTERM], [signal.SIGINT] * 3, [signal.SIGHUP]],
+                         ids=['SIGTERM', 'SIGINT as launch sends it', 'SIGHUP'])
 def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     environment = {**os.environ, 'ROS_DOMAIN_ID': free_domain()}

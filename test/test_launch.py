@@ -339,6 +339,20 @@ def test_demo_sends_masks_and_ends_well(ros2_launch, large_images):
     assert 'process has died' not in output and 'Traceback' not in output, output
 
 
+@pytest.mark.parametrize('file', ['segnet.launch.py', 'demo.launch.py'])
+@pytest.mark.parametrize('name', ['use_sim_time', 'autostart', 'rviz', 'large_images', 'respawn'])
+def test_what_is_neither_true_nor_false_is_refused(started, file, name):
+    with pytest.raises(ValueError, match=f'{name}:=ja is neither true nor false'):
+        started(file, **{name: 'ja'})
+
+
+@pytest.mark.parametrize('word, respawn', [
+    ('yes', True), ('On', True), ('1', True), ('no', False), ('OFF', False), ('0', False)])
+def test_other_words_for_true_and_false_are_understood(started, word, respawn):
+    node, = started('segnet.launch.py', respawn=word)
+    assert node.respawn is respawn
+
+
 def test_a_parameters_file_that_is_not_there_is_refused(started, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     with pytest.raises(ValueError, match=f'parameters:={tmp_path}/my.yaml is no file'):

@@ -32,7 +32,7 @@ from segnet_ros.ros import main as main_module, node as node_module
 @pytest.fixture(autouse=True)
 def signals():
     """Put back what main() makes of the signals."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):

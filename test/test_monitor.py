@@ -86,6 +86,51 @@ def test_a_camera_that_boots_is_given_the_same_time(clock):
     assert verdict(monitor)[0] == DiagnosticStatus.OK
 
 
+def test_a_camera_that_died_is_not_segmented_though_no_warning_is_wanted(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    for wait, told in ((1, 'segmenting'), (60, 'no frame for 61 s')):
+        clock.now += wait
+        assert verdict(monitor, silence=0.0) == (DiagnosticStatus.OK, told)
+
+
+def test_frames_that_were_lost_on_their_way_are_told_once(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.lost(50)
+    monitor.lost(2)
+    status = monitor.status('camera', {})
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.startswith('52 frames lost on their way here: see the README')
+    assert (values_of(status)['lost'], values_of(status)['received']) == ('52', '1')
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+
+
+def test_trouble_from_outside_is_told_with_what_else_there_is(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.count('dropped')
+    assert verdict(monitor, trouble='no clock') == (
+        DiagnosticStatus.WARN,
+        'no clock; 1 of 1 frames dropped: they come faster than they can be segmented')
+
+
+@pytest.mark.parametrize('limit', [{'most_latency': 0.2}, {'age_limited': True}])
+def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock, limit):
+    monitor = StreamMonitor()
+    assert verdict(monitor, silence=0.0, **limit)[0] == DiagnosticStatus.OK
+    finish(monitor, clock, 0.1, 20, age=0.05)
+    finish(monitor, clock, 0.1, 5, age=-3600.0)  # a bag begins anew before its clock does
+    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 11, age=-0.09)  # a clock that ticks ten times a second
+    assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
+    finish(monitor, clock, 0.1, 11, age=-1.9)
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    assert verdict(monitor, **limit) == (
+        DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: see the cameras' "
+        'clocks; max_frame_age and latency_warning do not hold')
+
+
 def test_a_slow_network_is_no_stuck_one(clock):
     """Dropped frames are what a slow network leaves; none that ends is what a stuck one does."""
     monitor = StreamMonitor()
@@ -152,7 +197,8 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
     assert values_of(status) == {
         'device': 'a CPU', 'memory': '7 MiB resident', 'input_rate': '20.00 Hz',
         'output_rate': '10.00 Hz', 'age_of_last_frame': '0.025 s',
-        **dict.fromkeys(OUTCOMES, '0'), 'received': '202', 'processed': '101', 'limited': '101',
+        **dict.fromkeys(('lost', *OUTCOMES), '0'), 'received': '202', 'processed': '101',
+        'limited': '101',
         'latency_wait_ms': 'p50 51.00, p95 96.00, max 101.00',
         'latency_convert_ms': 'p50 102.00, p95 192.00, max 202.00',
         'latency_segment_ms': 'p50 153.00, p95 288.00, max 303.00',

@@ -20,6 +20,7 @@ import importlib.util
 from pathlib import Path
 import threading
 import time
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 import weakref
 
@@ -29,6 +30,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
+from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -1066,6 +1068,54 @@ def test_a_bag_that_loops_under_simulated_time_goes_on(bench):
         bench.spin_until(lambda: bench.heard['mask'])
     camera.publish(image_message(stamp=(90, 0)))
     bench.spin_until(lambda: counts(bench)['stale'] == 1)
+
+
+def test_a_simulated_time_that_nobody_sends_is_told(bench):
+    node = bench.start_node(use_sim_time=True, diagnostics_period=0.1)
+    bench.listen('/diagnostics', DiagnosticArray)
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+
+    def told():
+        return bench.heard['/diagnostics'][-1].status[0].message
+    bench.heard['/diagnostics'].clear()
+    bench.spin_until(lambda: bench.heard['/diagnostics'])
+    assert told() == 'use_sim_time is set, but nothing comes on /clock'
+    clock = bench.peer.create_publisher(Clock, '/clock', 10)
+    bench.spin_until(lambda: clock.get_subscription_count() > 0)
+    msg = Clock()
+    msg.clock.sec = 100
+    clock.publish(msg)
+    bench.spin_until(lambda: node.get_clock().now().nanoseconds)
+    bench.heard['/diagnostics'].clear()
+    bench.spin_until(lambda: bench.heard['/diagnostics'])
+    assert 'use_sim_time' not in told()
+
+
+@pytest.mark.parametrize('supported', [True, False])
+def test_what_dds_loses_is_counted_where_it_tells(bench, monkeypatch, supported):
+    created = []
+
+    def create_subscription(node, *args, event_callbacks=None, **kwargs):
+        if event_callbacks and event_callbacks.message_lost:
+            if not supported:
+                raise UnsupportedEventTypeError('no such event')
+            created.append(event_callbacks.message_lost)
+        return create(node, *args, event_callbacks=event_callbacks, **kwargs)
+    create = node_module.SegNetNode.create_subscription
+    monkeypatch.setattr(node_module.SegNetNode, 'create_subscription', create_subscription)
+    bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['mask'])
+    for count in created:
+        count(SimpleNamespace(total_count=9, total_count_change=7))
+    assert counts(bench)['lost'] == 7 * supported
 
 
 def test_60_lifecycles_leave_no_memory_behind(bench):

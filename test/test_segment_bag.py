@@ -466,7 +466,7 @@ def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'ray', None)
     assert main(['segment-bag', str(tmp_path), str(tmp_path / 'out'), '--workers', '2',
                  *model]) == 1
-    assert "pip install 'segnet_ros[ray]'" in capsys.readouterr().err
+    assert 'pip install ray, or' in capsys.readouterr().err
 
 
 def test_images_decode_to_what_was_recorded(bag):

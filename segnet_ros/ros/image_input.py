@@ -17,7 +17,7 @@
 from collections.abc import Callable
 import time
 
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
@@ -99,12 +99,22 @@ class ImageInput:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
         self.reliability = reliability
+        try:
+            self._subscription = self._create_subscription(message_lost=self._on_lost)
+        except UnsupportedEventTypeError:  # by this middleware
+            self._subscription = self._create_subscription()
+
+    def _create_subscription(self, **callbacks):
         message_type, topic = self._input()
-        self._subscription = self._node.create_subscription(
+        return self._node.create_subscription(
             message_type, topic, self._on_image,
-            QoSProfile(depth=1, reliability=reliability),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            QoSProfile(depth=1, reliability=self.reliability),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible, **callbacks),
             qos_overriding_options=_OVERRIDES)
+
+    def _on_lost(self, event):
+        self._monitor.lost(event.total_count_change)
 
     def _type_name(self) -> str:
         return f'sensor_msgs/msg/{self._input()[0].__name__}'

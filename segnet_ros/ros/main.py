@@ -27,6 +27,7 @@ try:
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.signals import SignalHandlerOptions
 
+    from segnet_ros.processes import ending_signals
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
@@ -36,12 +37,13 @@ except KeyboardInterrupt:  # Ctrl-C in the seconds that PyTorch takes to import
 
 
 def main(args=None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code."""
+    """Run the node until SIGINT, SIGTERM or the terminal's end; return the exit code."""
     # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
     # own handlers would end the context under the worker's hands, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = ending_signals()
+    for number in signals:
         signal.signal(number, lambda *_: stop.set())
     use_large_image_profile()
     keep_freed_memory()
@@ -68,7 +70,7 @@ def main(args=None) -> int:
         return 1
     finally:
         # Python gives its handlers up before its process ends; a late signal would kill it then.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             signal.signal(number, signal.SIG_IGN)
         _end(node)
 

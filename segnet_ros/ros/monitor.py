@@ -26,9 +26,12 @@ WINDOW = 300  # frames that percentiles look back on
 RATE_SECONDS = 5.0  # that rates look back on
 RESIZES, RESIZE_SECONDS = 3, 10.0  # a camera that starts anew changes its size once
 CLOCK_SECONDS = 3600.0  # older results tell of clocks or of stamps that are none
+AHEAD_SECONDS = 0.1  # results before their stamps: a simulated clock may tick as seldom
+AHEAD_RESULTS = 11  # whose median is judged: a bag that begins anew is ahead for one or two
 STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
 
-# What a frame can come to. Received frames are the sum of the others and of those under way.
+# What a frame can come to. Received frames are the sum of the others and of those under way;
+# beside them DDS tells of frames that were lost on their way here.
 OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
 
 
@@ -62,6 +65,11 @@ class StreamMonitor:
         with self._lock:
             self.counts['received'] += 1
             self._arrivals.append(time.monotonic())
+
+    def lost(self, count: int):
+        """Count frames that DDS lost on their way here."""
+        with self._lock:
+            self.counts['lost'] += count
 
     def started(self):
         """Begin to expect frames; forget those that waited before a pause."""
@@ -128,29 +136,34 @@ class StreamMonitor:
             return time.monotonic() - self._waiting_since if self._waiting_since else 0.0
 
     def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
-               paused: bool = False, least_rate: float = 0.0,
-               most_latency: float = 0.0) -> DiagnosticStatus:
+               paused: bool = False, least_rate: float = 0.0, most_latency: float = 0.0,
+               age_limited: bool = False, trouble: str = '') -> DiagnosticStatus:
         """
         Return the status for /diagnostics and begin a new period.
 
-        WARN where frames were dropped or stale since the last call, kept changing their size, or
-        none came for too long, or where results came too seldom or too late; ERROR where any
-        failed, all were stale or the worker is stuck. The message says which.
+        WARN where frames were lost, dropped or stale since the last call, kept changing their
+        size, or none came for too long, or where results came too seldom, too late or before
+        their stamps though a limit counts from these; ERROR where any failed, all were stale or
+        the worker is stuck. The message says which.
 
         :param silence: seconds without a frame that are too long; 0 never is.
         :param least_rate: results a second that are too few; 0 never is.
         :param most_latency: seconds from a stamp to its results that are too many; 0 never is.
+        :param age_limited: whether frames are dropped by their age (max_frame_age).
+        :param trouble: to warn of, from outside.
         """
         with self._lock:
             now = time.monotonic()
-            news = {key: self.counts[key] - self._seen[key] for key in ('received', *OUTCOMES)}
+            news = {key: self.counts[key] - self._seen[key]
+                    for key in ('received', 'lost', *OUTCOMES)}
             self._seen = Counter(self.counts)
             self._told = True
             if paused:
                 self._forget_results()
-            values = {**facts, 'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
+            arriving = _rate(self._arrivals, now)
+            values = {**facts, 'input_rate': f'{arriving:.2f} Hz',
                       'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
-                      **{key: str(self.counts[key]) for key in ('received', *OUTCOMES)}}
+                      **{key: str(self.counts[key]) for key in news}}
             if self._arrivals:
                 values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
             values |= {f'latency_{stage}_ms': _percentiles(seconds)
@@ -160,10 +173,16 @@ class StreamMonitor:
                 values['stamp_age_ms'] = (
                     _percentiles(self._ages) if abs(age) < CLOCK_SECONDS else
                     f"{age:.0f} s: not by the node's clock")
-            level, message = _verdict(news, self.last_error, 0 < silence < self.silent_seconds(),
-                                      self.stuck_seconds(), paused, bool(self._arrivals),
-                                      self._resizing(now)
-                                      or self._missed(now, least_rate, most_latency))
+            silent = self.silent_seconds()
+            warning = trouble or self._resizing(now) or self._missed(now, least_rate, most_latency)
+            if not warning and (age_limited or most_latency):
+                warning = self._ahead()
+            otherwise = ('no frames yet' if not self._arrivals else
+                         'segmenting' if arriving or silent < RATE_SECONDS else
+                         f'no frame for {silent:.0f} s')
+            level, message = _verdict(news, self.last_error, 0 < silence < silent,
+                                      self.stuck_seconds(), paused, otherwise,
+                                      [*filter(None, (warning, _losses(news)))])
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -190,6 +209,13 @@ class StreamMonitor:
             return (f'results up to {self._latest:.3f} s after their stamps, more than '
                     f'latency_warning: {most_latency:g}{clocks}')
         return ''
+
+    def _ahead(self) -> str:
+        """Return that results come before their stamps, or ''."""
+        age = float(np.median(list(self._ages)[-AHEAD_RESULTS:])) if self._ages else 0.0
+        return '' if age > -AHEAD_SECONDS else (
+            f"results {-age:.3f} s before their frames' stamps: see the cameras' clocks; "
+            'max_frame_age and latency_warning do not hold')
 
 
 def _percentiles(seconds) -> str:
@@ -218,8 +244,13 @@ def _rate(times: deque, now: float) -> float:
                (steps + 1) / max(1e-3, now - recent[0]))
 
 
+def _losses(news: dict[str, int]) -> str:
+    return (f"{news['lost']} frames lost on their way here: see the README on large images over "
+            'DDS' if news['lost'] else '')
+
+
 def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
-             paused: bool, begun: bool, warning: str) -> tuple[bytes, str]:
+             paused: bool, otherwise: str, warnings: list[str]) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
     if stuck > STUCK_SECONDS:
@@ -235,7 +266,6 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told
         return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
-    warnings = [warning] if warning else []
     if news['dropped'] and not news['unwatched']:
         warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
                         'faster than they can be segmented')
@@ -243,4 +273,4 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         return DiagnosticStatus.WARN, '; '.join(warnings)
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
-    return DiagnosticStatus.OK, 'segmenting' if begun else 'no frames yet'
+    return DiagnosticStatus.OK, otherwise

@@ -19,6 +19,8 @@ import importlib
 import logging
 import sys
 
+from segnet_ros.extras import install_extra, pip_install
+
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
     'predict': 'segment images, videos or bags to masks, pictures, a video or a table',
@@ -38,9 +40,9 @@ EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'de
 # How to get what no extra brings: OpenCV, since beside ROS's own it would be a second one
 # (setup.py), and what comes with ROS.
 PACKAGES = {
-    'cv2': "pip install 'opencv-python-headless<5', or apt install python3-opencv",
+    'cv2': pip_install('opencv-python-headless<5') + ', or beside ROS apt install python3-opencv',
     'rclpy': "source ROS 2's setup.bash",
-    'rosbags': 'pip install rosbags',
+    'rosbags': pip_install('rosbags'),
 }
 
 
@@ -73,7 +75,7 @@ def _run(argv: list[str]) -> int:
         package = (error.name or '').partition('.')[0]
         if package not in PACKAGES and args.verb not in EXTRAS:
             raise
-        how = PACKAGES.get(package) or f"pip install 'segnet_ros[{EXTRAS[args.verb]}]'"
+        how = PACKAGES.get(package) or install_extra(EXTRAS[args.verb])
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
               f'brings it, elsewhere {how}', file=sys.stderr)
         return 1

@@ -1,0 +1,41 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How to install what the node does without: the extras of setup.py, as commands for people."""
+
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+import shlex
+import sys
+import sysconfig
+
+
+def pip_install(*packages: str) -> str:
+    """Return the command that installs packages, as pip names them, for this Python."""
+    # What a distribution manages itself, as Ubuntu does, pip leaves alone unless told (PEP 668).
+    managed = sys.prefix == sys.base_prefix and Path(
+        sysconfig.get_path('stdlib'), 'EXTERNALLY-MANAGED').is_file()
+    return ' '.join(['pip install', *['--break-system-packages'] * managed,
+                     *map(shlex.quote, packages)])
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs what an extra of this package consists of."""
+    # Packages by name: colcon installs this one, and no index has it.
+    try:
+        required = requires('segnet_ros') or []
+    except PackageNotFoundError:  # run where it lies, uninstalled
+        return pip_install(f'.[{extra}]')
+    return pip_install(*(r.partition(';')[0].strip() for r in required
+                         if r.endswith(f'extra == "{extra}"')))
