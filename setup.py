@@ -118,7 +118,8 @@ setup(
     zip_safe=True,
     python_requires='>=3.11',
     # What is the same everywhere; colcon does not ask PyPI for these, package.xml names them.
-    install_requires=['numpy', 'pyyaml', 'rosbags>=0.10', 'safetensors', 'torch>=2.5', 'tqdm'],
+    install_requires=[
+        'numpy', 'pyyaml', 'rosbags>=0.11.6', 'safetensors', 'torch>=2.5', 'tqdm'],
     extras_require={
         'ros': ROS, 'video': VIDEO, 'demo': DEMO, 'ray': RAY, 'train': TRAIN,
         'test': TEST, 'ros-test': ROS_TEST},

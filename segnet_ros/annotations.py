@@ -34,7 +34,9 @@ def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
 
     :raises ValueError: naming the file that is no image, or does not hold ids of these classes.
     """
-    annotation = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    # Read here: OpenCV crashes where a name is no text.
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    annotation = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if annotation is None:
         raise ValueError(f'{path} is not an image that OpenCV can read')
     if annotation.ndim == 3:

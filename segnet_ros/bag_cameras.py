@@ -71,8 +71,11 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
 def result_prefixes(topics: list[str]) -> dict[str, str]:
     """Return what the results of each image topic begin with, different for each."""
     spaces = [topic.removesuffix('/compressed').rpartition('/')[0] for topic in topics]
-    return {topic: (space if spaces.count(space) == 1 else topic) + '/segmentation'
-            for topic, space in zip(topics, spaces, strict=True)}
+    chosen = [space if spaces.count(space) == 1 else topic
+              for topic, space in zip(topics, spaces, strict=True)]
+    if len({*chosen}) < len(chosen):  # one camera's namespace is another's topic
+        chosen = topics
+    return {topic: begin + '/segmentation' for topic, begin in zip(topics, chosen, strict=True)}
 
 
 def copied_topics(source: str | Path) -> list[OutTopic]:

@@ -28,13 +28,13 @@ from segnet_ros.frames import encode_image
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.legend import draw_legend
 from segnet_ros.training.metrics import confusion_matrix, scores
-from segnet_ros.video import stack, VideoWriter
+from segnet_ros.video import stack, Timeline, VideoWriter
+from segnet_ros.whole_file import write_whole
 
 VIDEO, SHEET, SUMMARY = FILES = ('video.mp4', 'contact_sheet.png', 'summary.json')
 SHEET_FRAMES = 12
 SHEET_COLUMNS = 4
 CELL_WIDTH = 320
-LONGEST_GAP = 10.0  # seconds
 
 
 class DriveReport:
@@ -53,9 +53,7 @@ class DriveReport:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._label_set = folder, label_set
         self._video = VideoWriter(folder / VIDEO, fps * speed)
-        self._fps = fps
-        self._start_ns: float = 0  # the stamp that would be at the video's start
-        self._last_place = 0.0
+        self._timeline = Timeline(fps)
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         self._video_shape: tuple[int, ...] | None = None
@@ -91,7 +89,7 @@ class DriveReport:
                              "rename the folder that ends in 'annot'")
         self._video_shape = self._video_shape or image.shape
         if image.shape == self._video_shape:
-            self._video.write(stack(image, color_mask), self._place(stamp_ns))
+            self._video.write(stack(image, color_mask), self._timeline.place(stamp_ns))
         if self.frames % self._stride == 0:
             self._cells.append(_cell(image, color_mask))
             if len(self._cells) > 2 * SHEET_FRAMES:
@@ -104,20 +102,6 @@ class DriveReport:
         self._fractions += counts / label_map.size
         if truth is not None:
             self._confusion += confusion_matrix(truth, label_map, len(self._label_set))
-
-    def _place(self, stamp_ns: int) -> float:
-        """Return where in the video a frame is, by its stamp: others may have been dropped."""
-        if not self._video.count:
-            self._start_ns = stamp_ns
-            return 0.0
-        place = (stamp_ns - self._start_ns) * 1e-9 * self._fps
-        step, longest = place - self._last_place, max(1.0, LONGEST_GAP * self._fps)
-        if not 0 < step <= longest:
-            # The clock was set: no hours in which nothing moves.
-            place = self._last_place + min(max(1.0, step), longest)
-            self._start_ns = stamp_ns - place / self._fps * 1e9
-        self._last_place = place
-        return place
 
     def finish(self, measured: dict) -> dict:
         """
@@ -142,7 +126,8 @@ class DriveReport:
                 name: round(float(total / max(1, self.frames)), 6)
                 for name, total in zip(names, self._fractions, strict=True)},
         }
-        (self._folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + '\n')
+        text = json.dumps(summary, indent=2, allow_nan=False) + '\n'
+        write_whole(self._folder / SUMMARY, text.encode())
         return summary
 
     def _write_contact_sheet(self):
@@ -162,7 +147,7 @@ class DriveReport:
         side[:legend.shape[0]] = legend
         sheet = np.vstack([sheet, np.full((side.shape[0] - sheet.shape[0], sheet.shape[1], 3), 255,
                                           np.uint8)])
-        (self._folder / SHEET).write_bytes(encode_image(np.hstack([sheet, side]), 'png'))
+        write_whole(self._folder / SHEET, encode_image(np.hstack([sheet, side]), 'png'))
 
 
 def _cell(image: np.ndarray, color_mask: np.ndarray) -> np.ndarray:

@@ -69,9 +69,9 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     """
     Return every image and recording that the arguments mean, each once, under names that differ.
 
-    A name is the file's stem. Where two would be the same, all keep their folders below the one
-    that holds them all; where that is not enough (x.png beside x.jpg), their endings too, and at
-    last numbers.
+    A name is the file's stem, 'input' where it has none. Where two would be the same, all keep
+    their folders below the one that holds them all; where that is not enough (x.png beside
+    x.jpg), their endings too, and at last numbers.
 
     :param inputs: images, folders of images, patterns such as 'data/**/*.png', videos, rosbag2s,
         'sample', 'sample:SEED', 'camera:N'. Write './sample' for a file or folder of that name.
@@ -79,7 +79,7 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     :raises ValueError: where a folder holds no images.
     """
     sources = list(dict.fromkeys(source for text in inputs for source in _expand(text)))
-    names = [Path(source).stem.replace(':', '') for source in sources]
+    names = [_stem(source) for source in sources]
     if _collide(names):
         paths = [os.path.abspath(source) for source in sources]
         common = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -120,10 +120,16 @@ def _kind(source: str) -> str:
     return source.partition(':')[0]
 
 
+def _stem(source: str) -> str:
+    if _kind(source) not in (SAMPLE, CAMERA):
+        source = os.path.abspath(source)  # '.' has a name too
+    return Path(source).stem.replace(':', '') or 'input'
+
+
 def _expand(text: str) -> list[str]:
     if _kind(text) in (SAMPLE, CAMERA):
         return [text]
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # pathlib's raises where a file's name begins with ~
     names = [str(path)] if path.exists() else sorted(glob(str(path), recursive=True))
     if not names:
         raise FileNotFoundError(f"no file or folder '{text}', and nothing that it matches as a "

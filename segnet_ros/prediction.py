@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, ExitStack, suppress
 import csv
 from dataclasses import dataclass
+import errno
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import PICTURES, Segmentation
 from segnet_ros.sources import OnError
-from segnet_ros.video import stack, VideoWriter
-from segnet_ros.whole_file import errors_named, whole_file
+from segnet_ros.video import stack, Timeline, VideoWriter
+from segnet_ros.whole_file import errors_named, write_whole
 
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
            'mean_confidence')
@@ -160,14 +161,23 @@ class _Writer:
 
     def write(self, frame: Frame, segmentation: Segmentation, rate: float, on_error: OnError):
         if self._results.out:
-            for kind in self._results.kinds:
-                path = self._results.out / kind / (frame.name + _suffix(kind))
-                _write_picture(path, getattr(segmentation, PICTURES[kind][0]))
+            self._write_pictures(self._results.out, frame, segmentation, on_error)
         if self._results.statistics:
             self._write_rows(frame, segmentation)
         if self._results.video:
             self._write_video(frame, segmentation, rate, on_error)
         self.count += 1
+
+    def _write_pictures(self, out: Path, frame: Frame, segmentation: Segmentation,
+                        on_error: OnError):
+        for kind in self._results.kinds:
+            path = out / kind / (frame.name + _suffix(kind))
+            try:
+                _write_picture(path, getattr(segmentation, PICTURES[kind][0]))
+            except (ValueError, OSError) as error:  # too large for the format, too long a name
+                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                    raise
+                on_error(ValueError(f'{frame.name} has no {kind}: {error}'))
 
     def _write_rows(self, frame: Frame, segmentation: Segmentation):
         statistics = segmentation.statistics
@@ -187,9 +197,11 @@ class _Writer:
         if self._video is None:
             assert self._results.video is not None
             self._video = self._files.enter_context(VideoWriter(self._results.video, rate))
+            self._timeline = Timeline(rate)
         try:
-            self._video.write(stack(frame.image, getattr(segmentation, self._results.below)))
-        except ValueError as error:  # of another size than the first
+            self._video.write(stack(frame.image, getattr(segmentation, self._results.below)),
+                              self._timeline.place(frame.stamp_ns, anew=frame.index == 0))
+        except ValueError as error:  # of another size than the first, or too large
             on_error(ValueError(f'{frame.name} is not in the video: {error}'))
 
 
@@ -199,8 +211,7 @@ def _suffix(kind: str) -> str:
 
 def _write_picture(path: Path, array: np.ndarray):
     codec = 'jpeg' if path.suffix == '.jpg' else 'png'
-    with whole_file(path) as part, errors_named(path):
-        part.write_bytes(encode_image(array, codec))
+    write_whole(path, encode_image(array, codec))
 
 
 @contextmanager

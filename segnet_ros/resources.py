@@ -19,6 +19,7 @@ Works the same in a checkout, in a virtual environment and in a colcon install s
 ROS index, so that the core runs where there is no ROS.
 """
 
+import os
 from pathlib import Path
 
 DEFAULT_WEIGHTS = 'segnet_half_camvid11'  # of the node and of every verb
@@ -45,7 +46,7 @@ def find_resource(name_or_path: str, folder: str, suffix: str) -> Path:
     :param suffix: the ending that a bare name lacks, e.g. '.yaml'.
     :raises FileNotFoundError: naming what was looked for and which names there are.
     """
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if path.is_file():
         return path
     own = share_directory() / folder

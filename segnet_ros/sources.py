@@ -24,6 +24,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, tee
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -87,7 +88,7 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     if seed is not None:
         drive = SampleDrive(seed)
         return Frames(drive.rate, SAMPLE_FRAMES, lambda: _rendered(drive))
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if not path.exists():
         raise FileNotFoundError(f"no file or folder '{source}'; give a folder of images, a video, "
                                 "a rosbag2, or 'sample' for the rendered drive")
@@ -140,7 +141,7 @@ def open_labels(source: str | Path, label_set: LabelSet
             return None
         drive = SampleDrive(seed)
         return lambda index: drive.frame(index)[1] if index < SAMPLE_FRAMES else None
-    path = Path(source).expanduser().absolute()
+    path = Path(os.path.expanduser(source)).absolute()
     annotations = path.with_name((path.stem if path.is_file() else path.name) + 'annot')
     if not annotations.is_dir():
         return None
@@ -244,8 +245,14 @@ class _OpenCVVideo:
     """A video as OpenCV reads it, which every user of this package has."""
 
     def __init__(self, path: Path):
-        self._path = path
-        capture = cv2.VideoCapture(str(path))
+        # Whole: FFmpeg would take 12:30.mp4 for an address. And text, or OpenCV crashes.
+        self._path = str(path.absolute())
+        try:
+            self._path.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f'{path}: OpenCV opens no video whose name is not UTF-8; rename '
+                             'it') from error
+        capture = cv2.VideoCapture(self._path)
         if not capture.isOpened():
             raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
         self.rate = capture.get(cv2.CAP_PROP_FPS)
@@ -253,7 +260,7 @@ class _OpenCVVideo:
         capture.release()
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
-        capture = cv2.VideoCapture(str(self._path))
+        capture = cv2.VideoCapture(self._path)
         # Upright, as phones mean it; some versions of OpenCV do it by themselves.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         try:

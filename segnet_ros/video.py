@@ -34,6 +34,8 @@ from segnet_ros.whole_file import whole_file
 ENCODER = 'libx264'
 # x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
+LONGEST_SIDE = 16384  # that x264 takes
+LONGEST_GAP = 10.0  # seconds for which a video stands still
 TICKS = 100  # in the time of a frame: cameras do not keep to theirs
 # FFmpeg's names of what cameras, phones and browsers write; its others read pictures too.
 CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
@@ -61,7 +63,7 @@ class StrangersVideo:
     """
 
     def __init__(self, path: str | Path):
-        self._path = str(path)
+        self._path = str(Path(path).absolute())  # FFmpeg would take 12:30.mp4 for an address
         self._av = _import_av()
         try:
             with self._open() as container:
@@ -86,6 +88,37 @@ class StrangersVideo:
                 turns = round(frame.rotation / 90)
                 yield (round(1e9 * (frame.time or 0)),
                        np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), turns)))
+
+
+class Timeline:
+    """
+    Where frames belong in a video, by their stamps: some may lack, and cameras are uneven.
+
+    :param rate: frames a second of the video, at the speed of the stamps.
+    """
+
+    def __init__(self, rate: float):
+        self._rate = rate
+        self._start_ns: float | None = None  # the stamp that would be at the video's start
+        self._last = 0.0
+
+    def place(self, stamp_ns: int, anew: bool = False) -> float:
+        """
+        Return when to show the next frame, in frames from the start; see VideoWriter.write.
+
+        :param anew: whether another recording begins, which follows at once.
+        """
+        if self._start_ns is None:
+            self._start_ns = stamp_ns
+            return 0.0
+        place = (stamp_ns - self._start_ns) * 1e-9 * self._rate
+        step, longest = place - self._last, max(1.0, LONGEST_GAP * self._rate)
+        if anew or not 0 < step <= longest:
+            # The clock was set: no hours in which nothing moves.
+            place = self._last + (1.0 if anew else min(max(1.0, step), longest))
+            self._start_ns = stamp_ns - place / self._rate * 1e9
+        self._last = place
+        return place
 
 
 class VideoWriter:
@@ -135,11 +168,15 @@ class VideoWriter:
 
         :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
             the one before is shown until then. All with a place, or none.
-        :raises ValueError: where the frame is none, or has not the size of the first.
+        :raises ValueError: where the frame is none, too large for H.264, or has not the size of
+            the first.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f'a frame of a video is (H, W, 3) uint8, not {image.shape} '
                              f'{image.dtype}')
+        if max(image.shape) > LONGEST_SIDE:
+            raise ValueError(f'{self.path}: {image.shape[1]}x{image.shape[0]} pixels are too many '
+                             f'for a video, whose sides have {LONGEST_SIDE} at most')
         if self._container is None:
             self._open(image.shape)
         if image.shape != self._shape:
@@ -169,7 +206,7 @@ class VideoWriter:
             part = file.enter_context(whole_file(self.path))
             # The index in front, so that a browser need not load all before it plays.
             container = file.enter_context(self._av.open(
-                str(part), 'w', format='mp4', options={'movflags': 'faststart'}))
+                str(part.absolute()), 'w', format='mp4', options={'movflags': 'faststart'}))
             stream = container.add_stream(ENCODER, self._rate, options=QUALITY)
             height, width = shape[:2]
             stream.height, stream.width = height + height % 2, width + width % 2

@@ -39,12 +39,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_whole(path: str | Path, content: bytes):
+    """Write a file whole or not at all; OSError names it."""
+    with whole_file(path) as part, errors_named(path):
+        part.write_bytes(content)
+
+
 @contextmanager
-def errors_named(path: str | Path) -> Iterator[None]:
-    """Have an OSError or an error of sqlite3 name the file; those of a full disk do not."""
+def errors_named(path: str | Path, *others: type[Exception]) -> Iterator[None]:
+    """
+    Have an OSError or an error of sqlite3 name the file; those of a full disk do not.
+
+    :param others: errors that a library raises where a file cannot be written.
+    """
+    wrapped: tuple[type[Exception], ...] = (sqlite3.Error, *others)
     try:
         yield
-    except sqlite3.Error as error:
+    except wrapped as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
     except OSError as error:
         if error.errno is None:

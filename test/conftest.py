@@ -13,10 +13,18 @@
 # limitations under the License.
 
 
-"""Leave out the tests of extras that are not installed: rosdep has no names for what they need."""
+"""
+Leave out the tests of extras that are not installed, and hold what tests of several files share.
 
+rosdep has no names for what the extras need.
+"""
+
+from contextlib import contextmanager
 from importlib.util import find_spec
 import os
+import resource
+
+import pytest
 
 # By what they need beside what package.xml names; `make venv` brings all of it.
 NEEDS = {
@@ -45,3 +53,17 @@ def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
     return [f'left out: {file}, for {", ".join(MISSING[file])} is not installed'
             for file in collect_ignore]
+
+
+@pytest.fixture
+def full_disk():
+    """Return a context within which files cannot grow beyond 8 kB, as where a disk is full."""
+    @contextmanager
+    def limited():
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    return limited

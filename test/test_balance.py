@@ -27,6 +27,7 @@ from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.tools.cli import main
+from segnet_ros.training import balance as balance_module
 from segnet_ros.training.balance import Balance, fit_bias
 from segnet_ros.training.config import load_config, TrainConfig
 from segnet_ros.training.evaluate import evaluate
@@ -115,6 +116,14 @@ def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp
     assert all(torch.equal(a, b) for (n, a), b in zip(
         old.state_dict().items(), new.state_dict().values(), strict=True)
         if n != 'classifier.bias')
+
+
+def test_every_frame_is_thinned_out_by_its_own_size(tmp_path, weights, monkeypatch):
+    write_split(tmp_path, 'val', {f'{name}.png': SampleDrive(0, size).frame(0) for name, size in
+                                  (('a', (24, 32)), ('b', (480, 640)), ('c', (480, 640)))})
+    monkeypatch.setattr(balance_module, '_PIXELS', 3000)
+    logits, truth = balance_module._read_pixels(*load_checkpoint(weights), tmp_path, 'val')
+    assert len(logits) == len(truth) < 3000
 
 
 def test_drive_that_is_not_there_is_told(data, weights, capsys):

@@ -18,7 +18,7 @@ from dataclasses import replace
 import json
 
 import pytest
-from safetensors import safe_open
+from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 import torch
 
@@ -115,12 +115,20 @@ def test_file_is_half_precision(weights):
 def test_weights_cut_off_while_they_are_written_leave_the_older_ones(weights, monkeypatch):
     def fill_the_disk(tensors, path, **_):
         path.write_bytes(b'half of it')
-        raise OSError(28, 'No space left on device')
+        raise SafetensorError('I/O error: No space left on device (os error 28)')
     monkeypatch.setattr('segnet_ros.checkpoint.save_file', fill_the_disk)
-    with pytest.raises(OSError, match='No space left'):
+    with pytest.raises(OSError, match='No space left') as failed:
         save_checkpoint(weights, trained(), INFO)
+    assert failed.value.filename == str(weights)
     assert read_info(weights) == INFO
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+def test_a_full_disk_is_told_with_the_file(weights, full_disk):
+    with full_disk(), pytest.raises(OSError) as failed:
+        save_checkpoint(weights, trained(), INFO)
+    assert failed.value.filename == str(weights)
+    assert read_info(weights) == INFO
 
 
 @pytest.mark.parametrize('architecture', ARCHITECTURES)

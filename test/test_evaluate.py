@@ -17,6 +17,7 @@
 from dataclasses import replace
 import json
 import os
+import shutil
 
 import cv2
 from labelled_folder import write_split
@@ -230,6 +231,13 @@ def test_night_is_dark_and_tilt_turns_the_labels_along():
     assert 0.03 < 1 - inside.mean() < 0.4
     assert (tilted[..., 0][inside] == turned[inside] * 20).mean() > 0.75
     assert not np.array_equal(turned, label_map)
+
+
+def test_names_that_are_no_text_are_read_too(weights, data, tmp_path):
+    odd = os.fsencode(tmp_path) + b'/caf\xe9'
+    shutil.copytree(data, os.fsdecode(odd))
+    assert evaluate(weights, os.fsdecode(odd)).result['miou'] == \
+        evaluate(weights, data).result['miou']
 
 
 def test_plots_are_written(weights, data, tmp_path):

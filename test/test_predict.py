@@ -31,6 +31,7 @@ from small_network import write_small_checkpoint
 import torch
 
 from segnet_ros.bags import write_bag
+from segnet_ros.frames import Frame
 from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.labels import load_label_set
 from segnet_ros.prediction import COLUMNS, predict, Results
@@ -293,6 +294,69 @@ def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive
     assert picture(tmp_path / 'out' / 'mask' / '3.png').shape == (32, 64)
     assert len(list(open_frames(tmp_path / 'v.mp4'))) == 5
     assert '3 is not in the video' in capsys.readouterr().err
+
+
+def test_what_no_format_or_name_can_hold_is_left_out_alone(tmp_path, drive, weights, capsys):
+    wide = np.zeros((2, 65600, 3), np.uint8)  # JPEG has 16 bits for a side
+    long = 'n' * 250  # and names on most disks 255 bytes, until they are whole more
+    folder = save(tmp_path / 'in', {'a.png': drive[0], 'b.png': wide, f'{long}.png': drive[1],
+                                    'z.png': drive[2]})
+    assert run(folder, '-o', tmp_path / 'out', '--write', 'overlay', weights=weights) == 3
+    assert files(tmp_path / 'out') == ['overlay/a.jpg', 'overlay/z.jpg']
+    told = capsys.readouterr().err
+    assert 'b has no overlay: 65600x2 pixels' in told and f'{long} has no overlay: ' in told
+
+
+def test_a_picture_too_large_for_a_video_is_left_out_of_it(tmp_path, drive, weights, capsys):
+    folder = save(tmp_path / 'in', {'a.png': np.zeros((8200, 2, 3), np.uint8), 'b.png': drive[0]})
+    assert run(folder, '--video', tmp_path / 'v.mp4', weights=weights) == 3
+    assert len(list(open_frames(tmp_path / 'v.mp4'))) == 1
+    assert 'a is not in the video' in capsys.readouterr().err
+
+
+def test_a_video_keeps_to_the_stamps_and_recordings_follow_at_once(tmp_path, drive, weights):
+    for number, start in ((1, 10**18), (2, 0)):  # recorded years apart
+        write_bag([Frame(i, start + stamp, 'camera', str(i), drive[i])
+                   for i, stamp in enumerate((0, 10**9, 3 * 10**9))], tmp_path / f'bag{number}')
+    assert run(tmp_path / 'bag1', tmp_path / 'bag2', '--video', tmp_path / 'v.mp4', '--fps', 5,
+               weights=weights) == 0
+    stamps = [frame.stamp_ns / 1e9 for frame in open_frames(tmp_path / 'v.mp4')]
+    step = 1.5  # the first bag's mean
+    assert stamps == pytest.approx([0, 1, 3, 3 + step, 4 + step, 6 + step], abs=0.02)
+
+
+@pytest.mark.parametrize('argument', ['.', '..', 'x/..'])
+def test_a_bag_that_one_stands_in_has_its_folder_s_name(tmp_path, drive, weights, monkeypatch,
+                                                        argument):
+    write_bag([Frame(0, 0, 'camera', '0', drive[0])], tmp_path / 'my_bag')
+    (tmp_path / 'my_bag' / 'x').mkdir()
+    monkeypatch.chdir(tmp_path / 'my_bag' / ('x' if argument == '..' else ''))
+    assert run(argument, '-o', tmp_path / 'out', weights=weights) == 0
+    assert files(tmp_path / 'out') == ['mask/my_bag/000000.png']
+
+
+def test_names_that_mean_something_elsewhere_are_names(tmp_path, drive, weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / 'in', {'~lock.png': drive[0]})
+    with VideoWriter('in/2024-01-02T12:30:05.mp4', 10) as video:
+        video.write(drive[1])
+    monkeypatch.chdir('in')
+    for argument, name in (('.', '~lock'), ('2024-01-02T12:30:05.mp4', '2024-01-02T123005/000000'),
+                           ('./2024-01-02T12:30:05.mp4', '2024-01-02T123005/000000')):
+        out = tmp_path / 'out' / name.partition('/')[0]
+        assert run(argument, '-o', out, '--video', 'o:o.mp4', weights=weights) == 0
+        assert files(out) == [f'mask/{name}.png']
+        assert len(list(open_frames('o:o.mp4'))) == 1
+        os.remove('o:o.mp4')
+
+
+def test_a_video_whose_name_is_no_text_is_refused(tmp_path, drive):
+    with VideoWriter(tmp_path / 'v.mp4', 10) as video:
+        video.write(drive[0])
+    name = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9.mp4')
+    os.rename(tmp_path / 'v.mp4', name)
+    with pytest.raises(ValueError, match='whose name is not UTF-8; rename it'):
+        open_frames(name)
 
 
 def test_a_limit_below_one_is_refused(folder, tmp_path, weights, capsys):

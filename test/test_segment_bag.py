@@ -396,6 +396,8 @@ def test_results_there_already_are_refused(bag, tmp_path, predictor):
     (['/camera/left', '/camera/right', '/rear/image'],
      ['/camera/left', '/camera/right', '/rear']),
     (['/image', '/image/compressed'], ['/image', '/image/compressed']),
+    (['/image', '/image_raw', '/image/seen'], ['/image', '/image_raw', '/image/seen']),
+    (['/a/b', '/a/c', '/a/b/d', '/e/f'], ['/a/b', '/a/c', '/a/b/d', '/e/f']),
 ])
 def test_prefixes(topics, prefixes):
     assert list(result_prefixes(topics).values()) == [p + '/segmentation' for p in prefixes]

@@ -920,6 +920,15 @@ def test_state_of_a_gpu_run_is_read_where_there_is_none(data, tmp_path, monkeypa
     assert places and None not in places
 
 
+def test_a_disk_that_is_full_of_state_is_told_with_the_file(tmp_path, full_disk):
+    path = tmp_path / 'last.ckpt'
+    callbacks.WholeFiles().save_checkpoint({'step': 1}, path)
+    with full_disk(), pytest.raises(OSError) as failed:
+        callbacks.WholeFiles().save_checkpoint({'step': 2, 'state': torch.zeros(99999)}, path)
+    assert failed.value.filename == str(path) and failed.value.strerror
+    assert callbacks.WholeFiles().load_checkpoint(path) == {'step': 1}
+
+
 def test_damaged_state_is_told(data, tmp_path):
     torch.save({'state': torch.zeros(1000)}, tmp_path / 'last.ckpt')
     with (tmp_path / 'last.ckpt').open('r+b') as file:

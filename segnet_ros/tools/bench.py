@@ -23,7 +23,7 @@ import tempfile
 from segnet_ros.own_domain import enter_domain
 from segnet_ros.tools.arguments import add_device_argument, add_domain_argument, \
     add_precision_argument
-from segnet_ros.whole_file import whole_file
+from segnet_ros.whole_file import write_whole
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
 
@@ -82,8 +82,7 @@ def _write(results: dict, path: Path | None):
     from segnet_ros.bench.report import headline
     results['headline'] = headline(results)
     if path:
-        with whole_file(path) as part:
-            part.write_text(json.dumps(results, indent=2) + '\n')
+        write_whole(path, (json.dumps(results, indent=2) + '\n').encode())
 
 
 def _soak(plan, frames: int) -> Iterator[tuple[str, dict]]:

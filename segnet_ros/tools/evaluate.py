@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 
 from segnet_ros.tools.arguments import add_model_arguments
+from segnet_ros.whole_file import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -55,8 +56,7 @@ def main(args: argparse.Namespace):
                           args.robustness, args.device, args.precision)
     print_scores(evaluation.result)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(evaluation.result, indent=1) + '\n')
+        write_whole(args.json, (json.dumps(evaluation.result, indent=1) + '\n').encode())
         print(f'scores: {args.json}')
     if args.plots:
         for path in save_plots(evaluation, args.plots):

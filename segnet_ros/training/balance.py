@@ -104,11 +104,9 @@ def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str
     frames = frame_paths(data, split)
     logits_of = logits_function(network, info)
     logits, truths = [], []
-    stride = 1
-    for number, paths in enumerate(tqdm(frames, split, unit='frame', leave=False)):
+    for paths in tqdm(frames, split, unit='frame', leave=False):
         image, truth = read_frame(*paths, info.label_set)
-        if not number:
-            stride = math.ceil(math.sqrt(truth.size * len(frames) / _PIXELS))
+        stride = math.ceil(math.sqrt(truth.size * len(frames) / _PIXELS))
         known = torch.from_numpy(truth[::stride, ::stride] != VOID)
         logits.append(logits_of(image)[0, :, ::stride, ::stride].permute(1, 2, 0).cpu()[known])
         truths.append(torch.from_numpy(truth[::stride, ::stride])[known].long())

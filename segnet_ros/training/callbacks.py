@@ -30,7 +30,7 @@ from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet
 from segnet_ros.training.curves import save_curves
 from segnet_ros.training.metrics import scores, without_nan
-from segnet_ros.whole_file import whole_file
+from segnet_ros.whole_file import errors_named, whole_file
 
 
 def average_weights(decay: float) -> WeightAveraging:
@@ -150,7 +150,7 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         """Write a file; a kill at any time leaves the one before."""
-        with whole_file(path) as part:
+        with whole_file(path) as part, errors_named(path, RuntimeError):  # of a full disk
             torch.save(checkpoint, part)
 
     def load_checkpoint(self, path, *args, **kwargs):
