@@ -36,8 +36,8 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1@/p' $(MAKEFILE_LIST) | column -t -s @
 
 .PHONY: demo
-demo: $(VENV)/.run  ## drive the real node with the sample drive, or with BAG=PATH; see demo_output/
-	@$(BIN)/segnet drive $${BAG:+"$$BAG"} -o demo_output
+demo: $(VENV)/.run  ## drive the real node with the sample drive, or with BAG=PATH (TOPIC=...); see demo_output/
+	@$(BIN)/segnet drive $${BAG:+"$$BAG"} $${TOPIC:+--topic "$$TOPIC"} -o demo_output
 
 .PHONY: test
 test: lint  ## lint, then the whole test suite

@@ -314,13 +314,16 @@ def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):
     assert source.read_bytes() == b'mine'
 
 
-@pytest.mark.parametrize('bag,words', [('My Drive.mp4', ['My Drive.mp4']), ('', [])])
-def test_make_demo_takes_a_path_with_spaces(tmp_path, bag, words):
+@pytest.mark.parametrize('bag,topic,words', [
+    ('My Drive.mp4', '', ['My Drive.mp4']), ('', '', []),
+    ('bag', '/front/image', ['bag', '--topic', '/front/image'])])
+def test_make_demo_takes_a_path_with_spaces_and_a_topic(tmp_path, bag, topic, words):
     segnet = tmp_path / 'segnet'
     segnet.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     segnet.chmod(0o755)
     done = subprocess.run(
-        ['make', '--silent', '--old-file=.venv/.run', 'demo', f'BIN={tmp_path}', f'BAG={bag}'],
+        ['make', '--silent', '--old-file=.venv/.run', 'demo', f'BIN={tmp_path}', f'BAG={bag}',
+         f'TOPIC={topic}'],
         cwd=Path(__file__).parents[1], text=True, capture_output=True)
     assert done.stdout.splitlines() == ['drive', *words, '-o', 'demo_output'], done.stderr
 
