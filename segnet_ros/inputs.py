@@ -91,9 +91,9 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
 
 
 def read_inputs(inputs: Iterable[Input], fps: float, on_error: OnError,
-                topic: str | None = None) -> Iterator[tuple[float, Frame]]:
+                topic: str | None = None) -> Iterator[tuple[Input, float, Frame]]:
     """
-    Yield frames a second and Frame, of one input after the other; Frame.name is the results'.
+    Yield Input, frames a second and Frame, one input after the other; Frame.name is the results'.
 
     :param fps: of images, which follow one another as the frames of one recording, and of a video
         or camera that does not tell its own.
@@ -108,9 +108,10 @@ def read_inputs(inputs: Iterable[Input], fps: float, on_error: OnError,
             for frame in source:
                 if item.is_image:
                     stamp_ns = round(images * 1e9 / fps)
-                    yield fps, replace(frame, name=item.name, stamp_ns=stamp_ns, index=images)
+                    frame = replace(frame, name=item.name, stamp_ns=stamp_ns, index=images)
+                    yield item, fps, frame
                 else:
-                    yield source.rate, replace(frame, name=f'{item.name}/{frame.name}')
+                    yield item, source.rate, replace(frame, name=f'{item.name}/{frame.name}')
         except (ValueError, OSError) as error:
             on_error(error if isinstance(error, ValueError) else ValueError(str(error)))
         images += item.is_image

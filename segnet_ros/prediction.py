@@ -110,8 +110,11 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
     total = len(found) if all(item.is_image for item in found) else None
     with _Writer(results, predictor.info.label_set) as writer, suppress(*ends), \
             tqdm(total=total, unit='frame', disable=not progress) as bar:
-        for rate, frame in islice(read_inputs(found, fps, leave_out, topic), limit):
-            writer.write(frame, predictor.segment(frame.image, arrays), rate, leave_out)
+        for item, rate, frame in islice(read_inputs(found, fps, leave_out, topic), limit):
+            segmentation = predictor.segment(frame.image, arrays)
+            writer.write(frame, segmentation, leave_out)
+            if results.video:
+                writer.write_video(item, frame, segmentation, rate, leave_out)
             bar.update()
     return Outcome(writer.count, left_out)
 
@@ -151,6 +154,7 @@ class _Writer:
         self._results, self._label_set = results, label_set
         self._files = ExitStack()
         self._video: VideoWriter | None = None
+        self._shown: Input | None = None  # last, in the video
         self._rows: Any = None
 
     def __enter__(self) -> '_Writer':
@@ -159,13 +163,11 @@ class _Writer:
     def __exit__(self, *error):
         self._files.close()
 
-    def write(self, frame: Frame, segmentation: Segmentation, rate: float, on_error: OnError):
+    def write(self, frame: Frame, segmentation: Segmentation, on_error: OnError):
         if self._results.out:
             self._write_pictures(self._results.out, frame, segmentation, on_error)
         if self._results.statistics:
             self._write_rows(frame, segmentation)
-        if self._results.video:
-            self._write_video(frame, segmentation, rate, on_error)
         self.count += 1
 
     def _write_pictures(self, out: Path, frame: Frame, segmentation: Segmentation,
@@ -192,17 +194,21 @@ class _Writer:
             self._rows.writerow({'frame': frame.name, 'stamp': f'{seconds}.{nanoseconds:09d}',
                                  'class_name': name, **statistics.values(class_id)})
 
-    def _write_video(self, frame: Frame, segmentation: Segmentation, rate: float,
-                     on_error: OnError):
+    def write_video(self, item: Input, frame: Frame, segmentation: Segmentation, rate: float,
+                    on_error: OnError):
         if self._video is None:
             assert self._results.video is not None
             self._video = self._files.enter_context(VideoWriter(self._results.video, rate))
             self._timeline = Timeline(rate)
+        picture = stack(frame.image, getattr(segmentation, self._results.below))
         try:
-            self._video.write(stack(frame.image, getattr(segmentation, self._results.below)),
-                              self._timeline.place(frame.stamp_ns, anew=frame.index == 0))
+            self._video.check(picture)
         except ValueError as error:  # of another size than the first, or too large
-            on_error(ValueError(f'{frame.name} is not in the video: {error}'))
+            return on_error(ValueError(f'{frame.name} is not in the video: {error}'))
+        # What is shown of a recording keeps its time; images and other recordings follow at once.
+        anew = item.is_image or item is not self._shown
+        self._video.write(picture, self._timeline.place(frame.stamp_ns, anew))
+        self._shown = item
 
 
 def _suffix(kind: str) -> str:

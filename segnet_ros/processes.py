@@ -29,7 +29,13 @@ def take_signals_as_interrupts():
     And SIGINT too, which a shell has what it starts with & ignore. nohup's wish is kept.
     """
     for number in ending_signals():
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _hang_up if number == signal.SIGHUP else signal.default_int_handler)
+
+
+def _hang_up(number, _):
+    # A shell and the kernel both send it; the second would end the closing of files.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:

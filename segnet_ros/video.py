@@ -160,6 +160,18 @@ class VideoWriter:
         """Close the file."""
         self.close()
 
+    def check(self, image: np.ndarray):
+        """Raise ValueError where a frame is none, too large, or not of the first one's size."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f'a frame of a video is (H, W, 3) uint8, not {image.shape} '
+                             f'{image.dtype}')
+        if max(image.shape) > LONGEST_SIDE:
+            raise ValueError(f'{self.path}: {image.shape[1]}x{image.shape[0]} pixels are too many '
+                             f'for a video, whose sides have {LONGEST_SIDE} at most')
+        if self._shape and image.shape != self._shape:
+            raise ValueError(f'{self.path}: a frame of {image.shape[1]}x{image.shape[0]} does not '
+                             f'fit in a video of {self._shape[1]}x{self._shape[0]}')
+
     def write(self, image: np.ndarray, place: float | None = None):
         """
         Append a frame, (H, W, 3) uint8 RGB.
@@ -168,20 +180,11 @@ class VideoWriter:
 
         :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
             the one before is shown until then. All with a place, or none.
-        :raises ValueError: where the frame is none, too large for H.264, or has not the size of
-            the first.
+        :raises ValueError: as check() does.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f'a frame of a video is (H, W, 3) uint8, not {image.shape} '
-                             f'{image.dtype}')
-        if max(image.shape) > LONGEST_SIDE:
-            raise ValueError(f'{self.path}: {image.shape[1]}x{image.shape[0]} pixels are too many '
-                             f'for a video, whose sides have {LONGEST_SIDE} at most')
+        self.check(image)
         if self._container is None:
             self._open(image.shape)
-        if image.shape != self._shape:
-            raise ValueError(f'{self.path}: a frame of {image.shape[1]}x{image.shape[0]} does not '
-                             f'fit in a video of {self._shape[1]}x{self._shape[0]}')
         height, width = image.shape[:2]
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')

@@ -17,6 +17,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 import errno
+import os
 from pathlib import Path
 import sqlite3
 
@@ -27,9 +28,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Give a file beside `path` to write; at the end of the block it replaces the one at `path`.
 
     Whoever reads `path` meanwhile finds the older file or none, and so after an error or a kill.
-    Folders that lack are made.
+    Folders that lack are made. A pipe or a device, such as /dev/stdout, is given itself.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
+    if path.is_symlink():  # it stays one
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     try:

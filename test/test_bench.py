@@ -39,6 +39,7 @@ from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.resources import share_directory
 from segnet_ros.ros import bench_node
 from segnet_ros.ros.bench_delivery import deliver
+from segnet_ros.extras import pip_install
 from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.tools import bench, cli
@@ -179,7 +180,7 @@ def test_no_picture_is_promised_without_what_draws_it(monkeypatch, capsys, tmp_p
     monkeypatch.delitem(sys.modules, 'segnet_ros.bench.plot', raising=False)
     monkeypatch.setattr(bench, '_measure', lambda *_: pytest.fail('measured in vain'))
     assert cli.main(['bench', '--plot', str(tmp_path / 'bench.png')]) == 1
-    assert 'pip install matplotlib' in capsys.readouterr().err
+    assert pip_install('matplotlib') in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('what', [['--only', 'start'], ['--soak', '3']])

@@ -35,6 +35,7 @@ import torch
 from uneven_video import write_uneven_video
 
 from segnet_ros.checkpoint import CheckpointError, load_checkpoint, ModelInfo, save_checkpoint
+from segnet_ros.extras import install_extra, pip_install
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.page import layout
@@ -227,13 +228,13 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 
 
 @pytest.mark.parametrize('verb, module, words', [
-    ('demo', 'gradio', "pip install 'av>=14.2' 'gradio"),
+    ('demo', 'gradio', install_extra('demo')),
     ('predict', 'cv2',
-     "pip install 'opencv-python-headless<5', or beside ROS apt install python3-opencv"),
+     pip_install('opencv-python-headless<5') + ', or beside ROS apt install python3-opencv'),
     ('replay', 'rclpy', "source ROS 2's setup.bash"), ('drive', 'rclpy', 'source ROS 2'),
-    ('predict', 'rosbags.interfaces', 'pip install rosbags'),
-    ('train', 'lightning', "pip install 'lightning>=2.6.1' 'matplotlib>=3.7' "),
-    ('evaluate', 'matplotlib.figure', "pip install 'lightning>=2.6.1' 'matplotlib>=3.7' ")])
+    ('predict', 'rosbags.interfaces', pip_install('rosbags')),
+    ('train', 'lightning', install_extra('train')),
+    ('evaluate', 'matplotlib.figure', install_extra('train'))])
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
     for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
                  'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',

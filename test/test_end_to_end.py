@@ -335,7 +335,9 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     environment = {**os.environ, 'ROS_DOMAIN_ID': free_domain()}
     node = subprocess.Popen(
         [sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '-p', f'weights:={weights}'],
-        env=environment, text=True, stderr=subprocess.PIPE)
+        env=environment, text=True, stderr=subprocess.PIPE,
+        # Under nohup it would ignore this one.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     receiver = Receiver()
     masks, overlays = (receiver.listen(Image, name, 10) for name in ('mask', 'overlay'))
     publisher = receiver.node.create_publisher(Image, 'image', 1)

@@ -104,6 +104,9 @@ def test_frames_that_were_lost_on_their_way_are_told_once(clock):
     assert status.message.startswith('52 frames lost on their way here: see the README')
     assert (values_of(status)['lost'], values_of(status)['received']) == ('52', '1')
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    clock.now += 60
+    monitor.lost(3)
+    assert verdict(monitor)[1].startswith('no frames; 3 frames lost on their way here')
 
 
 def test_trouble_from_outside_is_told_with_what_else_there_is(clock):
@@ -129,6 +132,9 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
     assert verdict(monitor, **limit) == (
         DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: see the cameras' "
         'clocks; max_frame_age and latency_warning do not hold')
+    monitor.received()
+    monitor.count('unwatched')  # and nobody asks any more
+    assert verdict(monitor, **limit)[0] == DiagnosticStatus.OK
 
 
 def test_a_slow_network_is_no_stuck_one(clock):

@@ -1090,9 +1090,7 @@ def test_a_simulated_time_that_nobody_sends_is_told(bench):
     msg.clock.sec = 100
     clock.publish(msg)
     bench.spin_until(lambda: node.get_clock().now().nanoseconds)
-    bench.heard['/diagnostics'].clear()
-    bench.spin_until(lambda: bench.heard['/diagnostics'])
-    assert 'use_sim_time' not in told()
+    bench.spin_until(lambda: 'use_sim_time' not in told())
 
 
 @pytest.mark.parametrize('supported', [True, False])

@@ -292,7 +292,9 @@ def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive
     assert run(folder, '-o', tmp_path / 'out', '--video', tmp_path / 'v.mp4',
                weights=weights) == 3
     assert picture(tmp_path / 'out' / 'mask' / '3.png').shape == (32, 64)
-    assert len(list(open_frames(tmp_path / 'v.mp4'))) == 5
+    # Those after it follow at once.
+    assert [frame.stamp_ns for frame in open_frames(tmp_path / 'v.mp4')] == pytest.approx(
+        [i * 10**9 / 15 for i in range(5)], abs=2e6)
     assert '3 is not in the video' in capsys.readouterr().err
 
 
@@ -315,14 +317,18 @@ def test_a_picture_too_large_for_a_video_is_left_out_of_it(tmp_path, drive, weig
 
 
 def test_a_video_keeps_to_the_stamps_and_recordings_follow_at_once(tmp_path, drive, weights):
-    for number, start in ((1, 10**18), (2, 0)):  # recorded years apart
-        write_bag([Frame(i, start + stamp, 'camera', str(i), drive[i])
+    for number, start in ((1, 10**18), (2, 0), (3, 2 * 10**18)):  # recorded years apart
+        write_bag([Frame(i, start + stamp, 'camera', str(i),
+                         drive[i][:32] if number == 2 or (number, i) == (3, 0) else drive[i])
                    for i, stamp in enumerate((0, 10**9, 3 * 10**9))], tmp_path / f'bag{number}')
-    assert run(tmp_path / 'bag1', tmp_path / 'bag2', '--video', tmp_path / 'v.mp4', '--fps', 5,
-               weights=weights) == 0
+    save(tmp_path, {'a.png': drive[0], 'b.png': drive[1]})
+    inputs = [tmp_path / name for name in ('bag1', 'bag2', 'a.png', 'bag3', 'b.png')]
+    # Of bag2 no frame fits into the video, of bag3 all but the first do.
+    assert run(*inputs, '--video', tmp_path / 'v.mp4', '--fps', 5, weights=weights) == 3
     stamps = [frame.stamp_ns / 1e9 for frame in open_frames(tmp_path / 'v.mp4')]
     step = 1.5  # the first bag's mean
-    assert stamps == pytest.approx([0, 1, 3, 3 + step, 4 + step, 6 + step], abs=0.02)
+    assert stamps == pytest.approx(
+        [0, 1, 3, 3 + step, 3 + 2 * step, 5 + 2 * step, 5 + 3 * step], abs=0.02)
 
 
 @pytest.mark.parametrize('argument', ['.', '..', 'x/..'])
@@ -399,12 +405,12 @@ def test_files_are_never_taken_for_the_sample_drive_or_a_camera(tmp_path, folder
     for argument in ('./sample', 'sample/', '[s]ample'):
         found = find_inputs([argument])
         assert [item.name for item in found] == ['sample']
-        frames = [frame for _, frame in read_inputs(found, 15, pytest.fail)]
+        frames = [frame for _, _, frame in read_inputs(found, 15, pytest.fail)]
         assert len(frames) == 6 and all(
             np.array_equal(frame.image, image) for frame, image in zip(frames, drive, strict=True))
     monkeypatch.chdir('pictures')
     for argument in ('.', '*.png', './camera:0.png'):
-        [(_, frame)] = read_inputs(find_inputs([argument]), 15, pytest.fail)
+        [(_, _, frame)] = read_inputs(find_inputs([argument]), 15, pytest.fail)
         np.testing.assert_array_equal(frame.image, drive[3])
 
 

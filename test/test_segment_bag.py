@@ -43,6 +43,7 @@ from segnet_ros.bag_folder import find_jobs, segment_bags
 from segnet_ros.bag_segmentation import BagOptions, segment_bag
 from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, make_header, \
     RawMessage, read_messages, TYPES, write_bag
+from segnet_ros.extras import install_extra
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.predictor import Predictor
@@ -468,7 +469,7 @@ def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'ray', None)
     assert main(['segment-bag', str(tmp_path), str(tmp_path / 'out'), '--workers', '2',
                  *model]) == 1
-    assert 'pip install ray, or' in capsys.readouterr().err
+    assert f"{install_extra('ray')}, or" in capsys.readouterr().err
 
 
 def test_images_decode_to_what_was_recorded(bag):

@@ -929,6 +929,14 @@ def test_a_disk_that_is_full_of_state_is_told_with_the_file(tmp_path, full_disk)
     assert callbacks.WholeFiles().load_checkpoint(path) == {'step': 1}
 
 
+def test_a_gpu_s_error_while_state_is_written_is_no_file_s(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError('CUDA error: unspecified launch failure')
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(RuntimeError, match='launch failure'):
+        callbacks.WholeFiles().save_checkpoint({}, tmp_path / 'last.ckpt')
+
+
 def test_damaged_state_is_told(data, tmp_path):
     torch.save({'state': torch.zeros(1000)}, tmp_path / 'last.ckpt')
     with (tmp_path / 'last.ckpt').open('r+b') as file:

@@ -16,6 +16,7 @@
 """Check that videos hold what was written, in a form that browsers play."""
 
 from pathlib import Path
+import re
 import sys
 
 import av
@@ -25,6 +26,7 @@ import pytest
 from rendered_pictures import picture
 
 from segnet_ros import video as video_module
+from segnet_ros.extras import install_extra
 from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 
@@ -171,7 +173,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
 
 def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'av', None)
-    with pytest.raises(ValueError, match="pip install 'av>=12'"):
+    with pytest.raises(ValueError, match=re.escape(install_extra('video'))):
         VideoWriter(tmp_path / 'v.mp4', 15)
 
 

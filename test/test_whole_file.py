@@ -14,9 +14,11 @@
 
 """Tests of files that are whole or not there."""
 
+import os
+
 import pytest
 
-from segnet_ros.whole_file import whole_file
+from segnet_ros.whole_file import whole_file, write_whole
 
 
 def test_the_file_appears_at_the_end_in_a_folder_that_is_made(tmp_path):
@@ -36,3 +38,15 @@ def test_an_error_leaves_the_older_file(tmp_path):
         raise ZeroDivisionError
     assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
     assert path.read_text() == 'older'
+
+
+def test_a_pipe_is_written_itself_and_a_link_stays_one(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    reader = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / 'pipe', b'through')
+    assert os.read(reader, 9) == b'through' and (tmp_path / 'pipe').is_fifo()
+    os.close(reader)
+    (tmp_path / 'link').symlink_to('file')
+    for content in (b'new', b'newer'):
+        write_whole(tmp_path / 'link', content)
+        assert (tmp_path / 'file').read_bytes() == content and (tmp_path / 'link').is_symlink()

@@ -55,6 +55,7 @@ class StreamMonitor:
         self._started = 0.0  # since when frames are expected
         self._waiting_since: float | None = None  # for a worker to be done with any frame
         self._ages: deque = deque(maxlen=WINDOW)
+        self._ages_now: deque = deque(maxlen=AHEAD_RESULTS)  # since results are wanted
         self._latest = 0.0  # greatest age since the first results after the last status
         self._told = False  # by a status, of all results so far
         self._wanted_since: float | None = None  # that results come without a pause
@@ -81,6 +82,7 @@ class StreamMonitor:
     def _forget_results(self):
         """Judge by what comes from now on: what nobody wanted is not missing."""
         self._wanted_since, self._latest = None, 0.0
+        self._ages_now.clear()
 
     def waiting(self):
         """Note that a frame waits for a worker."""
@@ -116,6 +118,7 @@ class StreamMonitor:
             self._waiting_since = None
             self._finishes.append(marks[-1])
             self._ages.append(age)
+            self._ages_now.append(age)
             # Until there are newer ones the last results stand for what there is.
             self._latest = age if self._told else max(self._latest, age)
             self._told = False
@@ -177,12 +180,12 @@ class StreamMonitor:
             warning = trouble or self._resizing(now) or self._missed(now, least_rate, most_latency)
             if not warning and (age_limited or most_latency):
                 warning = self._ahead()
+            warnings = [*filter(None, (warning, _losses(news)))]
             otherwise = ('no frames yet' if not self._arrivals else
                          'segmenting' if arriving or silent < RATE_SECONDS else
                          f'no frame for {silent:.0f} s')
             level, message = _verdict(news, self.last_error, 0 < silence < silent,
-                                      self.stuck_seconds(), paused, otherwise,
-                                      [*filter(None, (warning, _losses(news)))])
+                                      self.stuck_seconds(), paused, otherwise, warnings)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -212,7 +215,7 @@ class StreamMonitor:
 
     def _ahead(self) -> str:
         """Return that results come before their stamps, or ''."""
-        age = float(np.median(list(self._ages)[-AHEAD_RESULTS:])) if self._ages else 0.0
+        age = float(np.median(self._ages_now)) if self._ages_now else 0.0
         return '' if age > -AHEAD_SECONDS else (
             f"results {-age:.3f} s before their frames' stamps: see the cameras' clocks; "
             'max_frame_age and latency_warning do not hold')
@@ -256,7 +259,7 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
     if stuck > STUCK_SECONDS:
         return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
     if silent:
-        return DiagnosticStatus.WARN, 'no frames'
+        return DiagnosticStatus.WARN, '; '.join(filter(None, ('no frames', _losses(news))))
     if paused:
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if news['stale']:

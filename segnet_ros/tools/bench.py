@@ -20,6 +20,7 @@ import json
 from pathlib import Path
 import tempfile
 
+from segnet_ros.extras import pip_install
 from segnet_ros.own_domain import enter_domain
 from segnet_ros.tools.arguments import add_device_argument, add_domain_argument, \
     add_precision_argument
@@ -52,8 +53,8 @@ def main(args: argparse.Namespace) -> int:
         try:
             from segnet_ros.bench.plot import PANELS, save_plot
         except ModuleNotFoundError as error:
-            raise ValueError(f'--plot: {error}; pip install matplotlib, or leave --plot out') \
-                from error
+            raise ValueError(f'--plot: {error}; {pip_install("matplotlib")}, or leave it '
+                             'out') from error
         if args.soak or not {*PANELS} & {*args.only}:
             raise ValueError(f'--plot draws {", ".join(PANELS)}, and none of them is measured')
     enter_domain(args.domain)

@@ -16,6 +16,7 @@
 
 import csv
 from dataclasses import replace
+import errno
 import logging
 from pathlib import Path
 
@@ -150,8 +151,13 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         """Write a file; a kill at any time leaves the one before."""
-        with whole_file(path) as part, errors_named(path, RuntimeError):  # of a full disk
-            torch.save(checkpoint, part)
+        with whole_file(path) as part, errors_named(path):
+            try:
+                torch.save(checkpoint, part)
+            except RuntimeError as error:
+                if 'inline_container' not in str(error):  # the writer, as where a disk is full
+                    raise
+                raise OSError(errno.EIO, str(error)) from error
 
     def load_checkpoint(self, path, *args, **kwargs):
         """Read a file; ValueError says what to do with one that cannot be read."""

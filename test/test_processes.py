@@ -1,0 +1,55 @@
+# Copyright 2026 The segnet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A process is asked to end by Ctrl-C, by SIGTERM and by its terminal's end."""
+
+import signal
+
+import pytest
+
+from segnet_ros.processes import ending_signals, take_signals_as_interrupts
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Begin with the default for a hangup, and put everything back."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_each_is_an_interrupt(number):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends in &
+    take_signals_as_interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_a_second_hangup_does_not_disturb_the_closing_of_files():
+    take_signals_as_interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_nohup_s_wish_is_kept():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert ending_signals() == (signal.SIGINT, signal.SIGTERM)
+    take_signals_as_interrupts()
+    signal.raise_signal(signal.SIGHUP)
