@@ -34,11 +34,11 @@ from segnet_ros.bench.networks import count_flops, matrix_product, measure_netwo
 from segnet_ros.bench.openvino_network import ExportableNetwork
 from segnet_ros.bench.plan import make_plan, Plan, QUICK, street
 from segnet_ros.bench.report import headline, report, table
+from segnet_ros.extras import pip_install
 from segnet_ros.networks.build import build_network
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.resources import share_directory
 from segnet_ros.ros import bench_node
-from segnet_ros.extras import pip_install
 from segnet_ros.ros.bench_delivery import deliver
 from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
