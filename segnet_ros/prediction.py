@@ -205,9 +205,9 @@ class _Writer:
             self._video.check(picture)
         except ValueError as error:  # of another size than the first, or too large
             return on_error(ValueError(f'{frame.name} is not in the video: {error}'))
-        # What is shown of a recording keeps its time; images and other recordings follow at once.
-        anew = item.is_image or item is not self._shown
-        self._video.write(picture, self._timeline.place(frame.stamp_ns, anew))
+        # What is shown of a recording keeps its time; another one, or an image, follows at once.
+        place = self._timeline.place(frame.stamp_ns, anew=item is not self._shown)
+        self._video.write(picture, place)
         self._shown = item
 
 

@@ -845,8 +845,9 @@ def test_input_follows_what_the_camera_offers(bench, monkeypatch):
 
 
 def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
-    node = bench.start_node(max_frame_age=1.0)
+    node = bench.start_node(max_frame_age=1.0, diagnostics_period=0.1)
     bench.listen('mask', Image)
+    bench.listen('/diagnostics', DiagnosticArray)
     camera = bench.publisher(Image)
     bench.connected(camera)
     now = node.get_clock().now().nanoseconds // 10**9
@@ -855,6 +856,8 @@ def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
     camera.publish(image_message(stamp=(now + 60, 0)))
     bench.spin_until(lambda: bench.heard['mask'])
     assert [m.header.stamp.sec for m in bench.heard['mask']] == [now + 60]
+    bench.spin_until(lambda: "before their frames' stamps" in
+                     bench.heard['/diagnostics'][-1].status[0].message)
 
 
 def test_max_rate_holds_a_fast_camera_back_and_a_higher_one_holds_at_once(bench):

@@ -347,9 +347,10 @@ def test_names_that_mean_something_elsewhere_are_names(tmp_path, drive, weights,
     with VideoWriter('in/2024-01-02T12:30:05.mp4', 10) as video:
         video.write(drive[1])
     monkeypatch.chdir('in')
-    for argument, name in (('.', '~lock'), ('2024-01-02T12:30:05.mp4', '2024-01-02T123005/000000'),
-                           ('./2024-01-02T12:30:05.mp4', '2024-01-02T123005/000000')):
-        out = tmp_path / 'out' / name.partition('/')[0]
+    clip, results = '2024-01-02T12:30:05.mp4', '2024-01-02T123005/000000'
+    for number, (argument, name) in enumerate((
+            ('.', '~lock'), ('~lock.png', '~lock'), (clip, results), ('./' + clip, results))):
+        out = tmp_path / str(number)
         assert run(argument, '-o', out, '--video', 'o:o.mp4', weights=weights) == 0
         assert files(out) == [f'mask/{name}.png']
         assert len(list(open_frames('o:o.mp4'))) == 1

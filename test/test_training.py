@@ -184,6 +184,12 @@ def spoil_annotation(folder):
     return path
 
 
+def spoil_annotation_emptied(folder):
+    path = folder / 'trainannot' / '0002_1.png'
+    path.write_bytes(b'')
+    return path
+
+
 def spoil_ids(folder):
     path = folder / 'trainannot' / '0002_1.png'
     cv2.imwrite(str(path), np.full(SIZE, 12, np.uint8))
@@ -214,6 +220,7 @@ def spoil_depth(folder):
     (spoil_image, 'the 10 bytes are not a whole image'),
     (spoil_half_of_a_jpeg, 'are not a whole image'),
     (spoil_annotation, 'not an image that OpenCV can read'),
+    (spoil_annotation_emptied, 'not an image that OpenCV can read'),
     (spoil_ids, r'ids \[12\]'),
     (spoil_size, r'is \(10, 10\); .*size of its image, \(64, 96\)'),
     (spoil_colours, r'holds colours, \(64, 96, 3\); .*one channel.*palette'),
