@@ -59,4 +59,4 @@ def _player(context) -> list[ExecuteProcess]:
         cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
              LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
         output='screen',
-        additional_env=large_image_environment(is_true('large_images', large_images or 'false')))]
+        additional_env=large_image_environment(is_true('large_images', large_images)))]

@@ -86,7 +86,7 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     sim_time, rviz, large_images, respawn = (
-        is_true(name, values[name] or 'false')
+        is_true(name, values[name])
         for name in ('use_sim_time', 'rviz', 'large_images', 'respawn'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     if len(cameras) > 1 and '{camera}' not in values['image']:

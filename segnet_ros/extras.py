@@ -14,7 +14,6 @@
 
 """How to install what the node does without: the extras of setup.py, as commands for people."""
 
-from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 import shlex
 import sys
@@ -32,6 +31,8 @@ def pip_install(*packages: str) -> str:
 
 def install_extra(extra: str) -> str:
     """Return the command that installs what an extra of this package consists of."""
+    # Here, since every command would wait for it.
+    from importlib.metadata import PackageNotFoundError, requires
     # Packages by name: colcon installs this one, and no index has it.
     try:
         required = requires('segnet_ros') or []

@@ -112,9 +112,7 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
             tqdm(total=total, unit='frame', disable=not progress) as bar:
         for item, rate, frame in islice(read_inputs(found, fps, leave_out, topic), limit):
             segmentation = predictor.segment(frame.image, arrays)
-            writer.write(frame, segmentation, leave_out)
-            if results.video:
-                writer.write_video(item, frame, segmentation, rate, leave_out)
+            writer.write(item, frame, segmentation, rate, leave_out)
             bar.update()
     return Outcome(writer.count, left_out)
 
@@ -163,11 +161,14 @@ class _Writer:
     def __exit__(self, *error):
         self._files.close()
 
-    def write(self, frame: Frame, segmentation: Segmentation, on_error: OnError):
+    def write(self, item: Input, frame: Frame, segmentation: Segmentation, rate: float,
+              on_error: OnError):
         if self._results.out:
             self._write_pictures(self._results.out, frame, segmentation, on_error)
         if self._results.statistics:
             self._write_rows(frame, segmentation)
+        if self._results.video:
+            self._write_video(item, frame, segmentation, rate, on_error)
         self.count += 1
 
     def _write_pictures(self, out: Path, frame: Frame, segmentation: Segmentation,
@@ -194,8 +195,8 @@ class _Writer:
             self._rows.writerow({'frame': frame.name, 'stamp': f'{seconds}.{nanoseconds:09d}',
                                  'class_name': name, **statistics.values(class_id)})
 
-    def write_video(self, item: Input, frame: Frame, segmentation: Segmentation, rate: float,
-                    on_error: OnError):
+    def _write_video(self, item: Input, frame: Frame, segmentation: Segmentation, rate: float,
+                     on_error: OnError):
         if self._video is None:
             assert self._results.video is not None
             self._video = self._files.enter_context(VideoWriter(self._results.video, rate))

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 import os
 import resource
+import signal
 
 import pytest
 
@@ -67,3 +68,13 @@ def full_disk():
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     return limited
+
+
+@pytest.fixture
+def signal_handlers():
+    """Put back what a test makes of the signals that ask a process to end."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)

@@ -14,7 +14,7 @@
 
 """What is missing is named by a command that installs it."""
 
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 import shlex
 import sys
 import sysconfig
@@ -22,7 +22,6 @@ import sysconfig
 from packaging.requirements import Requirement
 import pytest
 
-from segnet_ros import extras
 from segnet_ros.extras import install_extra, pip_install
 
 
@@ -52,6 +51,6 @@ def test_a_venv_needs_no_flag(flag, monkeypatch):
 
 def test_where_the_package_is_not_installed_pip_takes_it_from_the_checkout(monkeypatch):
     def missing(name):
-        raise PackageNotFoundError(name)
-    monkeypatch.setattr(extras, 'requires', missing)
+        raise metadata.PackageNotFoundError(name)
+    monkeypatch.setattr(metadata, 'requires', missing)
     assert install_extra('train') == "pip install '.[train]'"

@@ -29,14 +29,7 @@ import torch
 from segnet_ros.ros import main as main_module, node as node_module
 
 
-@pytest.fixture(autouse=True)
-def signals():
-    """Put back what main() makes of the signals."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures('signal_handlers')
 
 
 @pytest.mark.parametrize('parameter, words, hint', [

@@ -24,13 +24,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def handlers():
-    """Begin with the default for a hangup, and put everything back."""
-    before = [signal.getsignal(number) for number in SIGNALS]
+def hangup(signal_handlers):
+    """Begin with the default for a hangup, which nohup has ignored."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    for number, handler in zip(SIGNALS, before, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize('number', SIGNALS)

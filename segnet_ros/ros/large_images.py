@@ -59,8 +59,9 @@ def use_large_image_profile():
     """
     os.environ.update(large_image_environment())
     # However it is spelt: by launch files and users through links, as colcon installs them.
-    ours = [name for name in PROFILE_VARIABLES if name in os.environ
-            and os.path.realpath(os.environ[name]) == os.path.realpath(_profile())]
+    profile = os.path.realpath(_profile())
+    ours = [name for name in PROFILE_VARIABLES
+            if name in os.environ and os.path.realpath(os.environ[name]) == profile]
     fast_dds = 'fastrtps' in os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
     if ours and fast_dds and (free := _free_shared_memory()) < SHARED_MEMORY:
         logging.getLogger(__name__).warning(  # which needs no set-up

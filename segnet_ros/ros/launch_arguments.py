@@ -14,7 +14,8 @@
 
 """What the words of a launch file's arguments mean; knows nothing of what is launched."""
 
-TRUE, FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')
+# An argument without a word asks for nothing.
+TRUE, FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off', '')
 
 
 def is_true(name: str, value: str) -> bool:
