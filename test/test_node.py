@@ -326,16 +326,19 @@ def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
     node = bench.start_node()
     client = bench.peer.create_client(ChangeState, '/segmentation/segnet/change_state')
     bench.spin_until(client.service_is_ready)
-    for transition, success in ((Transition.TRANSITION_CONFIGURE, False),
-                                (Transition.TRANSITION_DEACTIVATE, True)):
-        request = ChangeState.Request(transition=Transition(id=transition))
-        answer = client.call_async(request)
+    for transition, success in (
+            (Transition(id=Transition.TRANSITION_CONFIGURE), False),
+            (Transition(label='cleanup'), False),
+            (Transition(id=Transition.TRANSITION_DEACTIVATE), True),
+            (Transition(label='activate'), True)):
+        answer = client.call_async(ChangeState.Request(transition=transition))
         bench.spin_until(answer.done)
         assert answer.result().success is success
-    assert state_of(node) == State.PRIMARY_STATE_INACTIVE
+    assert state_of(node) == State.PRIMARY_STATE_ACTIVE
     heard = capfd.readouterr().err
     assert 'transition 1 is not possible while the node is active' in heard
-    assert 'autostart: false' in heard
+    assert 'cleanup is not possible while the node is active' in heard
+    assert heard.count('autostart: false') == 2
 
 
 def test_a_second_camera_that_cannot_be_set_up_leaves_no_topics_behind(bench, monkeypatch):

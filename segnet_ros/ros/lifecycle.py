@@ -12,13 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What rclpy 7.1's lifecycle nodes lack: transitions that tell of errors and outlive them."""
+"""What rclpy's lifecycle nodes lack: transitions that tell of errors and outlive them."""
 
 from functools import wraps
 import traceback
 
 from rclpy.exceptions import ParameterException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from segnet_ros.checkpoint import CheckpointError
@@ -27,7 +26,7 @@ from segnet_ros.ros.parameters import parameter_error
 
 def transition(undo: str = ''):
     """
-    Log what a transition raises, which rclpy 7.1 would swallow, and say how it ended.
+    Log what a transition raises, which rclpy would swallow, and say how it ended.
 
     :param undo: the method that takes back what was begun, so that the transition fails and the
         node stays in the state that it had; without it the node goes through error processing.
@@ -66,21 +65,23 @@ def refuse_impossible_transitions(node: LifecycleNode):
     """
     Answer a ChangeState that does not fit the node's state with success: false.
 
-    rclpy 7.1 raises it out of the executor instead, which would end the process: one lifecycle
-    manager that configures a node which has started by itself (ros2/rclpy#1209).
+    Jazzy's rclpy raises it out of the executor instead, which would end the process: one lifecycle
+    manager that configures a node which has started by itself (ros2/rclpy#1209). Kilted's refuses
+    it too, but does not say what to do.
     """
     service = node._service_change_state
     change_state = service.callback
 
     def callback(request, response):
-        try:
+        asked = request.transition
+        # By label where there is one, as rclpy does.
+        if any(asked.label == label if asked.label else asked.id == number
+               for number, label, *_ in node._state_machine.available_transitions):
             return change_state(request, response)
-        except rclpy_implementation.RCLError:
-            asked = request.transition.label or f'transition {request.transition.id}'
-            node.get_logger().error(
-                f'{asked} is not possible while the node is {state_of(node)}; a lifecycle '
-                'manager needs the parameter autostart: false')
-            response.success = False
-            return response
+        node.get_logger().error(
+            f'{asked.label or f"transition {asked.id}"} is not possible while the node is '
+            f'{state_of(node)}; a lifecycle manager needs the parameter autostart: false')
+        response.success = False
+        return response
 
     service.callback = callback
