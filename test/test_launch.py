@@ -34,7 +34,7 @@ from ros_domain import free_domain
 import yaml
 
 from segnet_ros.resources import share_directory
-from segnet_ros.ros.large_images import PROFILE_VARIABLES
+from segnet_ros.ros.large_images import _variables_read, PROFILE_VARIABLES
 
 LAUNCH = share_directory() / 'launch'
 CONFIG = share_directory() / 'config'
@@ -264,7 +264,7 @@ def test_rviz_takes_the_bag_s_time(started, said, sim_time):
 
 
 @pytest.mark.parametrize('large_images, own, given', [
-    ('true', None, dict.fromkeys(PROFILE_VARIABLES, str(CONFIG / 'fastdds_large_images.xml'))),
+    ('true', None, dict.fromkeys(_variables_read(), str(CONFIG / 'fastdds_large_images.xml'))),
     ('false', None, {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT'}),
     *(('true', name, {}) for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'))])
 def test_all_that_is_started_gets_the_shared_memory(started, monkeypatch, large_images, own,

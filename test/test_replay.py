@@ -14,6 +14,7 @@
 
 """Check replay over real DDS: a second process replays, this one receives."""
 
+from importlib.metadata import PackageNotFoundError
 import os
 from pathlib import Path
 import re
@@ -326,7 +327,21 @@ def test_the_users_own_profile_stays(monkeypatch):
         assert os.environ[PROFILE_VARIABLES[1]] == 'mine.xml'
     monkeypatch.setattr(os, 'environ', {})
     use_large_image_profile()
-    assert {Path(os.environ[name]).is_file() for name in PROFILE_VARIABLES} == {True}
+    assert all(Path(profile).is_file() for profile in os.environ.values())
+
+
+@pytest.mark.parametrize('rclpy, read', [
+    ('7.1.6', PROFILE_VARIABLES[:1]), ('9.1.2', PROFILE_VARIABLES[1:]), (None, PROFILE_VARIABLES)])
+def test_the_profile_goes_where_this_ros_reads_it(monkeypatch, rclpy, read):
+    def version(name):
+        if rclpy is None:
+            raise PackageNotFoundError(name)
+        return rclpy
+    monkeypatch.setattr(large_images, 'version', version)
+    monkeypatch.setattr(large_images, '_free_shared_memory', lambda: 1e9)
+    monkeypatch.setattr(os, 'environ', {})
+    use_large_image_profile()
+    assert tuple(os.environ) == read
 
 
 def test_one_publisher_keeps_what_all_that_it_stands_for_kept():

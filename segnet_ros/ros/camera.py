@@ -36,7 +36,7 @@ from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import Segmenter
 
-# Durability among them, for a calibration that is published once and latched.
+# Durability too, for a calibration that is published once and latched.
 _INFO_OVERRIDES = QoSOverridingOptions([
     QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY])
@@ -48,7 +48,7 @@ class DecodedFrame:
     A frame on its way from message to results.
 
     :param image: (H, W, 3) uint8 RGB, perhaps a view of the message.
-    :param wanted: the segmenter's outputs that somebody listens to.
+    :param wanted: the segmenter's outputs that somebody subscribes to.
     :param times: when it was received, taken and decoded; seconds of the monotonic clock.
     """
 
@@ -64,7 +64,7 @@ class Camera:
 
     :param name: '' for the only camera, else the prefix of its topics.
     :param build_segmenter: (height, width) -> Segmenter; called for each new resolution, once for
-        each frame that is in work at the same time.
+        each frame that is processed at the same time.
     """
 
     def __init__(self, node, name: str, label_set, build_segmenter):
@@ -73,7 +73,7 @@ class Camera:
         self._segmenters = Segmenters(build_segmenter, self._say_sizes)
         self.outputs = Outputs(node, self._prefix, label_set)
         self.monitor = StreamMonitor()
-        # What is published is one frame's, whole, and never older than what was before.
+        # One frame's results are published together, and never after those of a newer frame.
         self._publishing = threading.Lock()
         self._newest_published = 0.0
         self._images = ImageInput(node, self._prefix, self.monitor, self._on_image)
@@ -85,7 +85,7 @@ class Camera:
         self._told_of_info: set[str] = set()
 
     def start(self, frames: NewestFrames):
-        """Subscribe; frames go to the worker's store."""
+        """Subscribe; images go to `frames`, from which the workers take them."""
         self._frames = frames
         self._camera_info = None  # another camera may be there now
         self._told_of_info.clear()
@@ -93,7 +93,7 @@ class Camera:
         self.monitor.started()
         self._info_subscription = self._node.create_subscription(
             CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
-            # Fits what any driver offers.
+            # Compatible with anything a driver offers.
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=_INFO_OVERRIDES)
         self._images.start()
@@ -106,13 +106,13 @@ class Camera:
             self._info_subscription = None
 
     def destroy(self):
-        """Give back topics and buffers."""
+        """Destroy the topics and release the buffers."""
         self.stop()
         self.outputs.destroy()
         self._segmenters.clear()
 
     def watch(self, settings: Settings):
-        """Follow publishers that come and go; say once what does not come."""
+        """Follow publishers that come and go; warn once if images or camera_info stay away."""
         limit = settings.no_image_warning_period
         begun = self._first_image
         if (self._images.watch(limit) and limit and self._camera_info is None and begun
@@ -123,7 +123,7 @@ class Camera:
         self._camera_info = msg
 
     def _calibration(self, size: tuple[int, int]) -> CameraInfo | None:
-        """Return the calibration, where there is one and it can be that of frames of this size."""
+        """Return the calibration if there is one and it fits frames of this size, else None."""
         info = self._camera_info
         if info is not None and (trouble := calibration_trouble(info, size)):
             self._tell_of_info(trouble)
@@ -131,29 +131,29 @@ class Camera:
         return info
 
     def _tell_of_info(self, trouble: str):
-        """Warn those who subscribed to mask/camera_info, once, why nothing is published there."""
+        """Warn once why mask/camera_info is not published, if somebody subscribes to it."""
         if trouble not in self._told_of_info and self.outputs.subscribed('mask/camera_info'):
             self._told_of_info.add(trouble)
             name = self._prefix + 'camera_info'
-            self._node.get_logger().warn(
+            self._node.get_logger().warning(
                 f'{self._prefix}mask/camera_info cannot be published from '
                 f'{self._node.resolve_topic_name(name)}: {trouble}')
 
     def _on_image(self, msg: Image | CompressedImage):
-        """Leave the frame for the worker; the newest wins."""
+        """Hand the frame to the workers, within max_rate; the newest wins."""
         now = time.monotonic()
         self._first_image = self._first_image or now
         self.monitor.received()
         max_rate = self._node.settings.max_rate
         if max_rate:
-            # A tenth of a period early is on time, or jitter would halve the rate.
+            # Up to a tenth of a period early is on time, or jitter would halve the rate.
             period = 1 / max_rate
-            # Never further off than it can be at this rate: the rate may just have been raised.
+            # Never further off than this rate allows: max_rate may just have been raised.
             self._due = min(self._due, now + 1.1 * period)
             if now < self._due - 0.1 * period:
                 return self.monitor.count('limited')
-            # Late frames keep the beat: of 12 a second 10 are taken, and not every second one.
-            # After a gap it begins anew, so that nothing is made up for.
+            # A late frame does not shift the schedule: at a max_rate of 10, 10 of 12 frames a
+            # second pass, not every second one. After a gap it restarts, without catching up.
             if now >= self._due + period:
                 self._due = now - 0.1 * period
             self._due += period
@@ -164,9 +164,9 @@ class Camera:
     def decode(self, msg: Image | CompressedImage, received: float,
                settings: Settings) -> DecodedFrame | None:
         """
-        Return the frame as an array, or None where it is stale, unwatched or bad, and counted.
+        Return the decoded frame; None, and counted, if it is stale, unwatched or unreadable.
 
-        :param received: when, in seconds of the monotonic clock.
+        :param received: when it was received, in seconds of the monotonic clock.
         """
         begun = time.monotonic()
         if self._is_stale(msg.header, settings):
@@ -184,9 +184,9 @@ class Camera:
 
     def tell(self, trouble: str, where: str = ''):
         """
-        Log what is wrong with a frame, at most once a second; other cameras have their own.
+        Log what is wrong with a frame, at most once a second for each camera.
 
-        :param where: told too, unless this trouble was the last one told.
+        :param where: a traceback, logged too unless the same trouble was the last one logged.
         """
         now = time.monotonic()
         if now >= self._tell_again:
@@ -197,17 +197,17 @@ class Camera:
 
     def lend_segmenter(self, frame: DecodedFrame,
                        settings: Settings) -> AbstractContextManager[Segmenter]:
-        """Give the frame a segmenter; its results must be published before it is given back."""
+        """Lend a segmenter for the frame; publish its results before the context ends."""
         return self._segmenters.lend(frame.image.shape[:2], settings)
 
     def publish(self, frame: DecodedFrame, segmentation: Segmentation, segmented: float,
                 settings: Settings):
         """
-        Publish what is subscribed, unless a newer frame overtook this one or it has grown stale.
+        Publish what is subscribed, unless a newer frame overtook this one or it became stale.
 
-        :param segmented: when it was, in seconds of the monotonic clock.
+        :param segmented: when it was segmented, in seconds of the monotonic clock.
         """
-        # A segmenter's first frame waits until it is built.
+        # The first frame waits while its segmenter is built.
         if self._is_stale(frame.header, settings):
             return self.monitor.count('stale')
         received = frame.times[0]
@@ -221,7 +221,7 @@ class Camera:
                                self._age(frame.header))
 
     def _is_stale(self, header: Header, settings: Settings) -> bool:
-        # A bag that loops, or a clock that jumps back, gives negative ages: those are not old.
+        # A bag that loops or a clock that jumps back gives negative ages, which are not stale.
         return 0 < settings.max_frame_age < self._age(header)
 
     def _age(self, header: Header) -> float:
@@ -233,7 +233,7 @@ class Camera:
     def _say_sizes(self, *sizes: tuple[int, int]):
         self.monitor.resized()
         now = time.monotonic()
-        if now < self._say_again:  # two cameras on one topic change it with every frame
+        if now < self._say_again:  # two cameras on one topic change size every frame
             return
         self._say_again = now + 1.0
         camera, network, output = (f'{width}x{height}' for height, width in sizes)

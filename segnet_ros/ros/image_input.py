@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The subscription to one camera's images: what it asks for, and what to say where none come."""
+"""The subscription to one camera's images: the QoS it requests, and warnings if none come."""
 
 from collections.abc import Callable
 import time
@@ -30,10 +30,10 @@ _OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
 
 class ImageInput:
     """
-    Subscribes to the images, raw or compressed, by the parameters input_*; knows no pixels.
+    Subscribes to raw or compressed images, by the parameters input_*; knows nothing of pixels.
 
-    :param prefix: of the topic, '' or 'front/'.
-    :param monitor: which tells how long no image came.
+    :param prefix: of the topic name, '' or 'front/'.
+    :param monitor: knows how long no image has come.
     :param on_image: called with each message.
     """
 
@@ -42,7 +42,7 @@ class ImageInput:
         self._node, self._prefix, self._monitor, self._on_image = node, prefix, monitor, on_image
         self._subscription = None
         self.reliability: ReliabilityPolicy | None = None
-        self._silent_since: float | None = None  # where a warning was given
+        self._silent_since: float | None = None  # set once a warning was given
 
     def start(self):
         """Subscribe."""
@@ -57,9 +57,10 @@ class ImageInput:
 
     def watch(self, limit: float) -> bool:
         """
-        Follow publishers that come and go; warn once when no image comes, and tell whether any do.
+        Follow publishers that come and go; warn once if no image comes.
 
-        :param limit: seconds without an image that are too long; 0 never is.
+        :param limit: seconds without an image that are too long; 0 for no limit.
+        :return: whether images come within the limit.
         """
         reliability = self._choose_reliability()
         if reliability != self.reliability:
@@ -77,20 +78,20 @@ class ImageInput:
             topic, publishers = self._publishers()
             name = self._input()[1]
             example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
-            self._node.get_logger().warn(
+            self._node.get_logger().warning(
                 f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
                 + (f': {_offers(publishers)}{self._other_types(publishers)}' if publishers else
                    f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
         return False
 
     def _other_types(self, publishers) -> str:
-        """Say what is published there and is not what is taken; DDS does not tell."""
+        """Return a hint on published types that do not match; DDS reports no mismatch."""
         others = sorted({p.topic_type for p in publishers} - {self._type_name()})
         return (f". They publish {' and '.join(others)}, this node takes {self._type_name()}: see "
                 'the parameter input_transport' if others else '')
 
     def _input(self) -> tuple[type, str]:
-        """Return message type and topic of the frames."""
+        """Return the message type and topic of the frames."""
         if self._node.get_parameter('input_transport').value == 'compressed':
             return CompressedImage, self._prefix + 'image/compressed'
         return Image, self._prefix + 'image'
@@ -124,13 +125,13 @@ class ImageInput:
         return topic, self._node.get_publishers_info_by_topic(topic)
 
     def _choose_reliability(self) -> ReliabilityPolicy:
-        """Return what to ask for: reliable where every publisher offers it, or none ever did."""
+        """Return what to request; auto is reliable if all publishers offer it or none came yet."""
         asked = self._node.get_parameter('input_reliability').value
         if asked != 'auto':
             return ReliabilityPolicy[asked.upper()]
         publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
         if not publishers and self.reliability is not None:
-            return self.reliability  # a driver that starts anew will offer what it did
+            return self.reliability  # a driver that restarts will offer what it did
         if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
             return ReliabilityPolicy.RELIABLE
         return ReliabilityPolicy.BEST_EFFORT
@@ -138,7 +139,7 @@ class ImageInput:
     def _on_incompatible(self, event):
         if self._node.get_parameter('input_reliability').value != 'auto':
             topic, publishers = self._publishers()
-            self._node.get_logger().warn(
+            self._node.get_logger().warning(
                 f'{topic}: a publisher offers a quality of service that does not fit what this '
                 f'node asks for ({event.last_policy_kind.name.lower()}): {_offers(publishers)}; '
                 "set the parameter input_reliability to 'auto' or 'best_effort'")

@@ -13,11 +13,13 @@
 # limitations under the License.
 
 """
-Let raw camera images through Fast DDS, whose default shared memory is too small for them.
+Set Fast DDS up for raw camera images, for which its default shared memory is too small.
 
-Knows the environment that Fast DDS reads; knows nothing of nodes. Other middlewares ignore it.
+Knows the environment variables that Fast DDS reads, which other middlewares ignore; knows nothing
+of nodes.
 """
 
+from importlib.metadata import PackageNotFoundError, version
 import logging
 import os
 
@@ -25,52 +27,61 @@ from segnet_ros.resources import share_directory
 
 # Fast DDS 2 (Humble to Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
-# Where one of these is set, the user has set Fast DDS up already.
 DEFAULTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
+# If one of these is set, the user has set Fast DDS up already.
 OWN_SETTINGS = (*PROFILE_VARIABLES, DEFAULTS_VARIABLE)
-# What a process takes of the shared memory at its start: the profile's segment of 64 MiB, and
-# 3 MB for keeping the book (measured, Fast DDS 2.14).
+# Shared memory that a process takes at start: the profile's segment of 64 MiB, and 3 MB for
+# bookkeeping (measured, Fast DDS 2.14).
 SHARED_MEMORY_FOLDER = '/dev/shm'
 SHARED_MEMORY = 68 * 2**20
 
 
 def large_image_environment(wanted: bool = True) -> dict[str, str]:
     """
-    Return what a process's environment lacks for large images.
+    Return the environment variables that a process needs for large images.
 
-    That is nothing where the user has set Fast DDS up already.
+    There are none to add if the user has set Fast DDS up already.
 
-    :param wanted: false for what keeps a process of this package from using the profile.
+    :param wanted: False returns what keeps a process of this package from using the profile.
     """
     if any(name in os.environ for name in OWN_SETTINGS):
         return {}
     if not wanted:
         return {DEFAULTS_VARIABLE: 'DEFAULT'}
-    return dict.fromkeys(PROFILE_VARIABLES, _profile())
+    return dict.fromkeys(_variables_read(), _profile())
 
 
 def use_large_image_profile():
     """
     Point Fast DDS at config/fastdds_large_images.xml, unless the user has set it up already.
 
-    Call it before the process makes its first node. Child processes inherit it. Where there is
-    too little shared memory for it, this says so and what to do: Fast DDS itself would say that
-    the platform has none.
+    Call this before the process creates its first node. Child processes inherit the setting. If
+    there is too little shared memory, warn what to do and do without the profile: Fast DDS itself
+    would say that the platform has none.
     """
     os.environ.update(large_image_environment())
-    # However it is spelt: by launch files and users through links, as colcon installs them.
+    # Resolve links: launch files and users may name the profile by a link that colcon installed.
     profile = os.path.realpath(_profile())
     ours = [name for name in PROFILE_VARIABLES
             if name in os.environ and os.path.realpath(os.environ[name]) == profile]
     fast_dds = 'fastrtps' in os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
     if ours and fast_dds and (free := _free_shared_memory()) < SHARED_MEMORY:
-        logging.getLogger(__name__).warning(  # which needs no set-up
+        logging.getLogger(__name__).warning(  # prints without any set-up
             '%s has %d MB free, large images need %d MB of it for each process: many will be lost '
             'on their way. Start the container with --shm-size=1g or --ipc=host; where killed '
             'processes left theirs behind, run `fastdds shm clean`.',
             SHARED_MEMORY_FOLDER, free / 1e6, SHARED_MEMORY / 1e6)
         for name in ours:
             del os.environ[name]
+
+
+def _variables_read() -> tuple[str, ...]:
+    """Return the profile variables that Fast DDS reads; Kilted warns if the old one is set."""
+    try:
+        rclpy = version('rclpy')
+    except PackageNotFoundError:
+        return PROFILE_VARIABLES
+    return PROFILE_VARIABLES[:1] if int(rclpy.split('.')[0]) < 8 else PROFILE_VARIABLES[1:]
 
 
 def _profile() -> str:
@@ -80,6 +91,6 @@ def _profile() -> str:
 def _free_shared_memory() -> float:
     try:
         found = os.statvfs(SHARED_MEMORY_FOLDER)
-    except OSError:  # no Linux; Fast DDS keeps it elsewhere
+    except OSError:  # not Linux: Fast DDS's shared memory is elsewhere
         return float('inf')
     return found.f_bavail * found.f_frsize

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The process of `segnet_node`: signals, autostart, the executor, and an end in any case."""
+"""The process of `segnet_node`: signals, autostart, the executor, and a guaranteed exit."""
 
 import os
 import signal
@@ -37,10 +37,10 @@ except KeyboardInterrupt:  # Ctrl-C in the seconds that PyTorch takes to import
 
 
 def main(args=None) -> int:
-    """Run the node until SIGINT, SIGTERM or the terminal's end; return the exit code."""
-    # A signal only asks for the end, which then comes in order: worker, topics, context. rclpy's
-    # own handlers would end the context under the worker's hands, and Python's would raise
-    # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send Ctrl-C.
+    """Run the node until SIGINT, SIGTERM or SIGHUP, or until it fails; return the exit code."""
+    # A signal only requests shutdown, which then goes in order: workers, topics, context. rclpy's
+    # own handlers would shut the context down while the workers use it, and Python's would raise
+    # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send SIGINT.
     stop = threading.Event()
     signals = ending_signals()
     for number in signals:
@@ -49,7 +49,7 @@ def main(args=None) -> int:
     keep_freed_memory()
     started = time.monotonic()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = None
+    node = executor = None
     try:
         node = SegNetNode()
         node.ending = stop
@@ -69,21 +69,23 @@ def main(args=None) -> int:
         print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
         return 1
     finally:
-        # Python gives its handlers up before its process ends; a late signal would kill it then.
+        # Python removes its handlers before the process ends; a late signal would kill it then.
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
-        _end(node)
+        _end(node, executor)
 
 
-def _end(node: SegNetNode | None):
-    """Take the node down, and with it the process where the node cannot go on."""
+def _end(node: SegNetNode | None, executor: SingleThreadedExecutor | None):
+    """Destroy the node; if it has failed, exit the process at once."""
     try:
+        if executor is not None:
+            executor.shutdown()
         if node is not None:
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
         if node is not None and node.failure:
-            # Without Python's and CUDA's own end, which may crash or hang where a worker does.
+            # Skip Python's and CUDA's own shutdown, which may crash or hang if a worker does.
             sys.stderr.flush()
             os._exit(1)
 

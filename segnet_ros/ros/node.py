@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""SegNetNode: the lifecycle node that segments images; parameters in, cameras and worker run."""
+"""SegNetNode: the lifecycle node that segments images; sets up cameras and workers."""
 
 from collections.abc import Iterable
 import threading
@@ -41,12 +41,12 @@ from segnet_ros.runtime import (
     choose_device, choose_precision, device_name, prepare, resident_bytes)
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
-WATCH_PERIOD = 0.5  # seconds between looks at who publishes images
-SIGNAL_PERIOD = 0.2  # seconds until a signal is noticed at the latest
+WATCH_PERIOD = 0.5  # seconds between checks of who publishes images
+SIGNAL_PERIOD = 0.2  # seconds within which a signal is noticed
 IDLE_PERIOD = 1.0  # seconds between messages on /diagnostics while the node is not active
-HUNG_SECONDS = 30.0  # without an end to any frame, after which a worker or a GPU hangs
-# That a worker has once the process is to end. `ros2 launch` kills ten seconds after its SIGINT,
-# and Fast DDS leaves a killed process's shared memory behind.
+HUNG_SECONDS = 30.0  # with no frame finished, after which a worker or GPU counts as hung
+# For workers to finish once the process is to end. `ros2 launch` kills ten seconds after SIGINT,
+# and a killed process leaves its Fast DDS shared memory behind.
 END_SECONDS = 8.0
 
 
@@ -55,29 +55,30 @@ class SegNetNode(LifecycleNode):
     Segments the images of one or several cameras with one network.
 
     Images are received in the executor's thread and segmented in a worker's, so that the newest
-    frame is always the one that is taken next. Several workers overlap: while one computes,
-    another decodes, copies or publishes.
+    frame is always taken next. Several workers overlap: while one computes, another decodes,
+    copies or publishes.
     """
 
     def __init__(self, **kwargs):
-        super().__init__('segnet', **kwargs)
-        refuse_impossible_transitions(self)
-        declare(self, PARAMETERS)
+        # First what destroy_node() needs: Kilted's rclpy calls it even if the rest of this raises.
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
-        self.ending = threading.Event()  # set when the process is to end: then workers must hurry
-        self.failure: str | None = None  # why the process must end, once it must
+        self.ending = threading.Event()  # set when the process is to end: workers get less time
+        self.failure: str | None = None  # why the process must end, if it must
         self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
         self._network = self._info = self._spare = self._frames = self._device = None
         self._spare_lock = threading.Lock()
         self._workers: list[threading.Thread] = []
         self.settings: Settings | None = None
+        self._timers_running = []
+        super().__init__('segnet', **kwargs)
+        refuse_impossible_transitions(self)
+        declare(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
-        self._timers_running = []
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', 10,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -90,26 +91,26 @@ class SegNetNode(LifecycleNode):
 
     @transition(undo='_release')
     def on_configure(self):
-        """Load the network, declare what its classes need, set the topics up."""
+        """Load the network, declare its classes' parameters, set up the topics."""
         self._check_parameters(spec.name for spec in PARAMETERS)
         path = find_weights(self._value('weights'))
         device = self._device = choose_device(self._value('device'))
         dtype = choose_precision(self._value('precision'), device)
         network, self._info = load_checkpoint(path)
         self._network = prepare(network, device, dtype)
-        # The first run of a network is slow; better here than on the first camera frame, which
-        # the next ones would overtake. If the camera has this size, it is the one that is used.
+        # A network's first run is slow: do it here, not on the first camera frame, which newer
+        # ones would overtake. If the camera has this size, it gets this segmenter.
         self._spare = self._build_segmenter(self._info.input_size)
         self._facts = {'device': device_name(device), 'precision': str(dtype).split('.')[1],
                        'weights': str(path)}
         label_set = self._info.label_set
         self._declare_classes(class_specs(label_set.class_names, label_set.colors))
         self.settings = Settings.read(self, label_set)
-        # One by one: where the second cannot be set up, the first is there to be taken down.
+        # One by one: if the second cannot be set up, _release() must find the first.
         for name in parse_camera_names(self._value('camera_names')):
             self._cameras.append(Camera(self, name, label_set, self._build_segmenter))
         if LabelInfo is None:
-            self.get_logger().warn('vision_msgs is not installed: no label_info is published')
+            self.get_logger().warning('vision_msgs is not installed: no label_info is published')
         self._configured = True
         self.get_logger().info(
             f'{self._info.architecture} of width {self._info.width} with '
@@ -118,13 +119,13 @@ class SegNetNode(LifecycleNode):
 
     @transition(undo='_stop')
     def on_activate(self):
-        """Latch names and legend, then take frames."""
+        """Publish the latched class names and legend, then start taking frames."""
         self._frames = NewestFrames()
         for camera in self._cameras:
             camera.outputs.publish_latched(self.settings)
             camera.start(self._frames)
         parallel = self._value('parallel_frames')
-        # Together they use as many threads of the CPU as one worker would.
+        # Together they use as many CPU threads as one worker would.
         threads = max(1, cpu_threads() // parallel)
         batched = len(self._cameras) if self._device.type == 'cuda' else 0
         self._workers = [
@@ -139,23 +140,23 @@ class SegNetNode(LifecycleNode):
 
     @transition()
     def on_deactivate(self):
-        """Take no more frames."""
+        """Stop taking frames."""
         self._stop()
 
     @transition()
     def on_cleanup(self):
-        """Give the network, the buffers and the topics back; a pause ends too."""
+        """Release the network, buffers and topics; end a pause too."""
         self._release()
         self.enabled = True
 
     @transition()
     def on_shutdown(self):
-        """Stop and give everything back, from any state."""
+        """Stop and release everything, from any state."""
         self._release()
 
     @transition()
     def on_error(self):
-        """Come back to unconfigured with nothing held."""
+        """Release everything and return to unconfigured."""
         self._release()
 
     def _stop(self):
@@ -181,12 +182,12 @@ class SegNetNode(LifecycleNode):
     def _release(self):
         self._stop()
         if self._network is not None and self._device.type == 'cuda' and not self.failure:
-            try:  # a GPU can be lost while nobody asks anything of it
+            try:  # a GPU can be lost while it is idle
                 torch.cuda.synchronize(self._device)
             except RuntimeError as error:
                 self.lose_device(error)
         if self.failure:
-            return  # a worker that hangs has it all still, and CUDA cannot take its own back
+            return  # a hung worker still holds everything, and a lost GPU frees nothing
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
@@ -202,22 +203,22 @@ class SegNetNode(LifecycleNode):
                 raise ValueError(reason)
 
     def _declare_classes(self, specs: list[ParameterSpec]):
-        """Declare what the classes need; other weights bring other classes, or other colours."""
+        """Declare the classes' parameters in place of those for other weights or colours."""
         names = {spec.name for spec in specs}
         for old in [s for s in self._specs.values() if s not in (*PARAMETERS, *specs)]:
             if old.name not in names or has_default(self, old):
                 self.undeclare_parameter(old.name)
                 del self._specs[old.name]
         for spec in specs:
-            declare(self, [spec])  # which may raise; those before it are to be undeclared again
+            declare(self, [spec])  # may raise; _specs must know those before it, to undeclare them
             self._specs[spec.name] = spec
         self._check_parameters(names)
 
     def _tell_of_unknown_parameters(self):
-        """Name what was given and is no parameter: misspelt, an alert would never come."""
+        """Warn of unknown parameters that were given: a misspelt alert would never come."""
         unknown = sorted(n for n in self._parameter_overrides if not self.has_parameter(n))
         if unknown:
-            self.get_logger().warn(
+            self.get_logger().warning(
                 f'{", ".join(unknown)}: this node has no such parameters, they have no effect; '
                 '`ros2 param list` names those that it has')
 
@@ -226,7 +227,7 @@ class SegNetNode(LifecycleNode):
             spare, self._spare = self._spare, None
         if spare is not None and spare.camera_size == camera_size:
             return spare
-        del spare  # its buffers make room for the others
+        del spare  # free its buffers first
         network_size = (parse_size(self._value('network_size'), ('auto',))
                         or fit_input_size(self._info.input_size, camera_size))
         output = self._value('output_size')
@@ -237,17 +238,17 @@ class SegNetNode(LifecycleNode):
     def _watch(self):
         for camera in self._cameras:
             camera.watch(self.settings)
-            # No error comes of a driver that hangs; a CPU is only slow.
+            # A driver that hangs raises no error; a CPU is only slow.
             if self._device.type == 'cuda' and camera.monitor.stuck_seconds() > HUNG_SECONDS:
                 self.give_up(f'the GPU hangs: no frame finished for {HUNG_SECONDS:.0f} s')
 
     def _tell_state(self):
-        """Say on /diagnostics, while the node is not active, that and why it is silent."""
+        """Report the state and last error on /diagnostics while the node is not active."""
         if self._timers_running or not self._value('diagnostics_period'):
             return
         try:
             names = parse_camera_names(self._value('camera_names'))
-        except ValueError:  # which configuring it will tell of
+        except ValueError:  # which on_configure reports
             names = ['']
         self._publish_diagnostics([
             state_status(self._status_name(name), state_of(self), self.transition_error)
@@ -296,11 +297,11 @@ class SegNetNode(LifecycleNode):
         return response
 
     def lose_device(self, error: Exception):
-        """Take note that the GPU failed: CUDA answers this process with errors from now on."""
+        """Note that the GPU failed: CUDA returns errors to this process from now on."""
         self.give_up(f'the GPU cannot be used any more in this process ({error})')
 
     def give_up(self, reason: str):
-        """Take note that nothing will come of this process any more, so that main() ends it."""
+        """Note and log why this process cannot go on, so that main() ends it."""
         if self.failure is None:
             self.failure = reason
             self.get_logger().fatal(
@@ -308,14 +309,14 @@ class SegNetNode(LifecycleNode):
                 '(respawn:=true of segnet.launch.py)')
 
     def destroy_node(self):
-        """Stop the worker and give everything back before the node goes."""
+        """Stop the workers and release everything before the node is destroyed."""
         self.ending.set()
         try:
             self._release()
         finally:
             super().destroy_node()
-            # It holds the node's handle, and so Fast DDS's shared memory, until it is collected:
-            # in a process that ends at once, never.
+            # It holds the node's handle, and so Fast DDS's shared memory, until it is
+            # garbage-collected, which never happens in a process that ends at once.
             self._state_machine.destroy_when_not_in_use()
 
 

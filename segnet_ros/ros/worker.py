@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What workers do with the frames that they take: message in, messages out, bad luck counted."""
+"""What workers do with the frames that they take: message in, messages out, failures counted."""
 
 from contextlib import contextmanager, ExitStack
 from functools import cache, lru_cache
@@ -30,29 +30,29 @@ from segnet_ros.segmenter_batch import can_batch, SegmenterBatch
 
 @cache
 def cpu_threads() -> int:
-    """Return the process's threads for one worker alone: as many as before any worker."""
-    return torch.get_num_threads()  # which a worker's own number changes for new threads
+    """Return the number of CPU threads that torch had before any worker started."""
+    return torch.get_num_threads()  # cached: workers change this for new threads
 
 
 class Worker:
     """
-    Segments the frames that wait until their store is closed; each thread has its own.
+    Segments waiting frames until their store is closed; each thread has its own worker.
 
-    :param together: where frames of so many cameras wait, they go through the network in one
+    :param together: if frames of this many cameras wait, they go through the network in one
         batch; 0 for one after the other. A batch pays on a GPU, which one frame does not fill; on
         a CPU it would only make the first camera wait for the last.
     """
 
     def __init__(self, node, frames: NewestFrames, together: int = 0):
         self._node, self._frames, self._together = node, frames, together
-        self._batch = lru_cache(1)(SegmenterBatch)  # a thread keeps to its segmenters
-        self._fit = True  # the cameras' segmenters make a batch, as far as seen
+        self._batch = lru_cache(1)(SegmenterBatch)  # one: a thread keeps its segmenters
+        self._fit = True  # whether the segmenters can be batched, as far as known
         self._sizes: dict = {}  # (height, width) of each camera's frames
 
     def run(self, threads: int):
-        """Segment with so many threads of the CPU, until the store is closed."""
+        """Segment with this many CPU threads until the store is closed."""
         torch.set_num_threads(threads)
-        # Where no batch can be made, frames taken together would only grow old.
+        # If no batch can be made, frames taken together would only grow old.
         while taken := self._frames.take(self._together if self._fit else 0):
             if self._node.enabled:
                 self.process(taken, self._node.settings)
@@ -62,11 +62,11 @@ class Worker:
 
     def process(self, taken: list[tuple], settings: Settings):
         """
-        Segment one frame of each of some cameras and publish what is subscribed.
+        Segment one frame each of some cameras and publish what is subscribed; count failures.
 
-        :param taken: (camera, (message, time received)) of each; what goes wrong is counted.
+        :param taken: (camera, (message, time received)) of each frame.
         """
-        # In one order always: a batch is made for the segmenters in theirs, a graph each on CUDA.
+        # Always in one order: each order of segmenters would need its own batch and CUDA graph.
         taken = sorted(taken, key=lambda one: one[0].name)
         with ExitStack() as lent:
             work = []
@@ -92,41 +92,41 @@ class Worker:
             segmentations = batch.segment([frame.image for _, frame, _ in work],
                                           [frame.wanted for _, frame, _ in work])
         segmented = time.monotonic()
-        # There are none where the batch failed.
+        # There are none if the batch failed.
         for (camera, frame, _), segmentation in zip(work, segmentations, strict=False):
             with self._answering_for(camera):
                 camera.publish(frame, segmentation, segmented, settings)
 
     @contextmanager
     def _answering_for(self, *cameras):
-        """Count what goes wrong as these cameras' failure: it must not stop the node."""
+        """Count an exception as a failure of these cameras: it must not stop the node."""
         try:
             yield
         except Exception as error:  # noqa: BLE001
             for camera in cameras:
                 camera.monitor.count('failed', repr(error))
                 camera.tell(f'frame dropped: {error!r}', traceback.format_exc())
-            # CUDA's errors stay, but for want of memory. Only younger torch has a class for them.
+            # CUDA errors persist, except out of memory. Only newer torch has a class for them.
             if 'CUDA error' in str(error) and 'out of memory' not in str(error):
                 self._node.lose_device(error)
 
     def _follow_size(self, camera, size: tuple[int, int]):
-        """Let the batches go that hold segmenters, and so buffers, of the size before."""
+        """Release a batch that holds segmenters, and so buffers, of a camera's previous size."""
         if self._sizes.setdefault(camera, size) != size:
             self._sizes[camera] = size
             self._fit = True
             self._batch.cache_clear()
 
     def _make_batch(self, segmenters: list[Segmenter]) -> SegmenterBatch | None:
-        """Return the batch of all cameras' segmenters, None where they work one by one."""
-        # A part of the cameras, the others' frames being stale or bad, is not worth its own graph.
+        """Return the batch of all cameras' segmenters, or None if they run one by one."""
+        # If frames of some cameras are stale or bad, the rest are not worth a graph of their own.
         if not len(segmenters) == self._together > 1:
             return None
         self._fit = can_batch(segmenters)
         try:
             return self._batch(*segmenters) if self._fit else None
-        except Exception as error:  # noqa: BLE001 such as want of memory: they can do without
+        except Exception as error:  # noqa: BLE001 such as out of memory: do without the batch
             self._fit = False
-            self._node.get_logger().warn(
+            self._node.get_logger().warning(
                 f'no batch of all cameras can be made, they take turns from now on: {error}')
             return None
