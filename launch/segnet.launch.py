@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Start the segmentation node; with it, where asked for, a bag and RViz."""
+"""Start the segmentation node and, on request, a bag and RViz."""
 
 import os
 
@@ -76,7 +76,7 @@ ARGUMENTS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; what they say is read when the launch starts."""
+    """Declare the arguments; their values are read when the launch starts."""
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
@@ -93,7 +93,7 @@ def _start(context):
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')
     parameters = os.path.expanduser(values['parameters'])
-    if not os.path.isfile(parameters):  # of which launch_ros would but warn
+    if not os.path.isfile(parameters):  # launch_ros would only warn
         raise ValueError(f'parameters:={parameters} is no file; without it the node would start '
                          'with its defaults')
     environment = large_image_environment(large_images)
@@ -124,7 +124,7 @@ def _start(context):
 
 
 def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
-    """Return the rules that lead one camera's inputs to its topics."""
+    """Return the rules that remap one camera's inputs to its topics."""
     topic = image.replace('{camera}', camera)
     prefix = camera + '/' if camera else ''
     return [(prefix + 'image', topic),
@@ -134,10 +134,10 @@ def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
 
 def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
           environment: dict[str, str]) -> Node:
-    """Return RViz; its configuration names the default topics, so lead those to the real ones."""
+    """Return RViz; its configuration names the default topics, so remap those to the real ones."""
     camera = cameras[0] if cameras else ''
     namespace = values['namespace']
-    if not namespace.startswith('/'):  # it is below that of a group (PushROSNamespace)
+    if not namespace.startswith('/'):  # relative to that of a group (PushROSNamespace)
         group = LaunchConfiguration('ros_namespace', default='').perform(context)
         namespace = group.strip('/') + '/' + namespace
     outputs = '/'.join(['', *filter(None, (namespace.strip('/'), camera))])

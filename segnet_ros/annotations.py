@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""True label maps as people draw them: PNG files of class ids, named like their images."""
+"""Ground-truth label maps as annotation files: PNGs of class ids, named like their images."""
 
 from pathlib import Path
 
@@ -23,18 +23,18 @@ from segnet_ros.labels import LabelSet
 
 
 def find_annotation(folder: Path, stem: str) -> Path | None:
-    """Return the annotation of the image with this stem; None where there is none."""
+    """Return the annotation of the image with this stem; None if there is none."""
     paths = (folder / (stem + suffix) for suffix in ('.png', '.PNG'))
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
     """
-    Return a true label map, (H, W) uint8 class ids, VOID where there is none.
+    Return a ground-truth label map, (H, W) uint8 class ids, VOID for pixels without a class.
 
-    :raises ValueError: naming the file that is no image, or does not hold ids of these classes.
+    :raises ValueError: naming the file, if it is not an image of this label set's class ids.
     """
-    # Read here: OpenCV crashes where a name is no text.
+    # Read the bytes here: OpenCV crashes on a file name that is not valid text.
     content = np.frombuffer(path.read_bytes(), np.uint8)
     annotation = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if annotation is None:

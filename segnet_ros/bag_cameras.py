@@ -38,12 +38,12 @@ from segnet_ros.split_bag import OutTopic
 def camera_topics(source: str | Path, names: Iterable[str] = ()
                   ) -> tuple[list[BagTopic], list[ValueError]]:
     """
-    Return the bag's topics of those names, or else all that hold camera images.
+    Return the named image topics of a bag; without names, all that hold camera images.
 
-    Depth images are none, nor is what is named .../segmentation/...
+    Depth images and topics named .../segmentation/... do not count as camera images.
 
-    :return: the topics, and an error for each camera that is not among them for its encoding.
-    :raises ValueError: naming the image topics that there are.
+    :return: the topics, and an error for each camera left out because of its encoding.
+    :raises ValueError: listing the image topics, if a named one is missing or none can be read.
     """
     images = {t.name: t for t in bag_topics(source)
               if t.type_name in (IMAGE, COMPRESSED) and t.count}
@@ -69,7 +69,7 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
 
 
 def result_prefixes(topics: list[str]) -> dict[str, str]:
-    """Return what the results of each image topic begin with, different for each."""
+    """Return a distinct topic prefix for the results of each image topic."""
     spaces = [topic.removesuffix('/compressed').rpartition('/')[0] for topic in topics]
     chosen = [space if spaces.count(space) == 1 else topic
               for topic, space in zip(topics, spaces, strict=True)]
@@ -80,9 +80,9 @@ def result_prefixes(topics: list[str]) -> dict[str, str]:
 
 def copied_topics(source: str | Path) -> list[OutTopic]:
     """
-    Return all topics of a bag as a new one needs them, to copy their messages as they are.
+    Return all topics of a bag, as a new one needs them to copy the messages unchanged.
 
-    :raises ValueError: where the bag does not hold a type's definition, or a topic has two types.
+    :raises ValueError: if the bag lacks a type's definition, or a topic has several types.
     """
     with open_bag(source) as reader:
         mixed = [name for name, info in reader.topics.items() if info.msgtype is None]
@@ -96,7 +96,7 @@ def copied_topics(source: str | Path) -> list[OutTopic]:
 
 
 def check_names(source: str | Path, topics: Sequence[OutTopic]):
-    """Raise ValueError where two of a new bag's topics have the same name."""
+    """Raise ValueError if two of a new bag's topics have the same name."""
     twice = [name for name, count in Counter(t.name for t in topics).items() if count > 1]
     if twice:
         raise ValueError(f'{source} holds {", ".join(twice)} already; segment with '
@@ -121,12 +121,12 @@ def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
 
 
 def _encoding(source: str | Path, topic: BagTopic) -> str | None:
-    """Return the encoding (compressed: the format) of a topic's first whole message, if any."""
-    with suppress(ValueError):  # damage is told where all is read
+    """Return the encoding (compressed: the format) of a topic's first intact message, if any."""
+    with suppress(ValueError):  # damage is reported when the whole bag is read
         for message in read_messages(source, [topic.name]):
             try:
                 image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
-            except SerdeError:  # a damaged message says nothing of those that follow
+            except SerdeError:  # later messages may be intact
                 continue
             return image.format if message.type_name == COMPRESSED else image.encoding
     return None

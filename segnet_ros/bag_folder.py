@@ -14,9 +14,9 @@
 
 
 """
-A folder of bags through the network, several at a time through ray: on one machine or a cluster.
+Segment a folder of bags, several at a time through ray, on one machine or a cluster.
 
-Each bag is one task, so that its frames stay in order and a killed run goes on bag by bag.
+Each bag is one task, so its frames stay in order and a killed run resumes bag by bag.
 """
 
 from collections.abc import Iterator
@@ -49,10 +49,10 @@ class BagJob:
 @dataclass(frozen=True)
 class BagReport:
     """
-    What came of a bag.
+    The result of one bag.
 
-    :param outcome: None where it could not be segmented.
-    :param errors: why not, or the images that were left out.
+    :param outcome: None if the bag could not be segmented.
+    :param errors: why it could not be, or which images were left out.
     """
 
     job: BagJob
@@ -61,7 +61,7 @@ class BagReport:
 
 
 def is_folder_of_bags(path: str | Path) -> bool:
-    """Tell a folder that holds bags from one that is a bag, which after a crash is one file."""
+    """Tell whether this is a folder of bags, not itself a bag (after a crash just one file)."""
     path = Path(path)
     if not path.is_dir() or (path / 'metadata.yaml').is_file():
         return False
@@ -72,16 +72,16 @@ def is_folder_of_bags(path: str | Path) -> bool:
 def find_jobs(folder: str | Path, out: str | Path, model: dict,
               options: BagOptions) -> list[BagJob]:
     """
-    Return a job for each bag of a folder, in the order of names, to a bag of that name in `out`.
+    Return a job for each bag in a folder, by name; each makes a bag of the same name in `out`.
 
-    :raises ValueError: where there are none, or two would have one name.
-    :raises CheckpointError: where there are no such weights.
+    :raises ValueError: if there are no bags, two share a name, or `out` is the folder itself.
+    :raises CheckpointError: if there are no such weights.
     """
     if Path(folder).resolve() == Path(out).resolve():
         raise ValueError(f'{out}: the new bags need another folder than the old')
     bags = [bag.absolute() for bag in _bags(Path(folder))]
     find_weights(model['weights'])
-    # The workers of a cluster have working folders of their own.
+    # Workers on a cluster have their own working directories.
     if (weights := Path(model['weights']).expanduser()).is_file():
         model = {**model, 'weights': str(weights.absolute())}
     targets = [Path(out).absolute() / (b.stem if b.is_file() else b.name) for b in bags]
@@ -95,13 +95,13 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
 
 def segment_bags(jobs: list[BagJob], workers: int = 1) -> Iterator[BagReport]:
     """
-    Segment bags, yielding a report as each ends; one that fails does not keep the others from it.
+    Segment bags, yielding a report as each finishes; a failed bag does not stop the others.
 
-    What an earlier run has completed by the same options is not done again.
+    Bags that an earlier run completed with the same options are not segmented again.
 
-    :param workers: how many bags at a time, above 1 through ray: on this machine, or on the
-        cluster that RAY_ADDRESS names, all of whose machines must see the bags' folders.
-    :raises ValueError: where ray is needed but not installed.
+    :param workers: how many bags at a time; above 1 they run through ray, on this machine or on
+        the cluster that RAY_ADDRESS names, whose machines must all see the bags' folders.
+    :raises ValueError: if ray is needed but not installed.
     """
     return map(run_job, jobs) if workers == 1 else _through_ray(jobs, workers)
 
@@ -117,15 +117,15 @@ def run_job(job: BagJob, threads: int | None = None) -> BagReport:
     except (CheckpointError, ValueError, OSError) as error:
         return BagReport(job, None, [*errors, str(error)])
     except Exception as error:
-        logging.getLogger(__name__).exception('%s', job.source)  # it may as well be a bug
-        _predictor.cache_clear()  # and with it the buffers
+        logging.getLogger(__name__).exception('%s', job.source)  # it may be a bug
+        _predictor.cache_clear()  # releases the buffers too
         return BagReport(job, None, [*errors, f'{job.source}: {type(error).__name__}: {error}'])
     return BagReport(job, outcome, errors)
 
 
 @lru_cache(maxsize=1)
 def _predictor(**model) -> Predictor:
-    """Return the same network for bag after bag."""
+    """Return a Predictor, the same one for bag after bag."""
     return Predictor(**model)
 
 
@@ -138,7 +138,7 @@ def _through_ray(jobs: list[BagJob], workers: int) -> Iterator[BagReport]:
     try:
         have = ray.cluster_resources()
         cpus, gpus = (have.get(kind, 0) / workers for kind in ('CPU', 'GPU'))
-        # No task runs on two machines.
+        # A task cannot span machines.
         cpus = min(cpus, max(node['Resources'].get('CPU', 0) for node in ray.nodes()))
         threads = max(1, int(cpus))
         # Ray hides the GPUs from a task that asks for none.
@@ -156,7 +156,7 @@ def _through_ray(jobs: list[BagJob], workers: int) -> Iterator[BagReport]:
 
 
 def _start_ray() -> Any:
-    # Ray would otherwise report its use to its makers.
+    # Otherwise ray sends usage statistics to its developers.
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     try:
         import ray
@@ -173,5 +173,5 @@ def _start_ray() -> Any:
 def _report(ray: Any, ended: Any, job: BagJob) -> BagReport:
     try:
         return ray.get(ended)
-    except ray.exceptions.RayError as error:  # such as a worker killed for want of memory
+    except ray.exceptions.RayError as error:  # e.g. a worker killed when out of memory
         return BagReport(job, None, [str(error)])

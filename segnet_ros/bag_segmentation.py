@@ -14,9 +14,9 @@
 
 
 """
-A whole rosbag2 through a network to a new one: every image in order, no frame dropped.
+Segment a whole rosbag2 into a new one: every image in order, no frame dropped.
 
-Stamps and frame_ids stay, and a result has its image's record time. Knows nothing of nodes.
+Stamps and frame_ids are kept; a result has its image's record time. Knows nothing of nodes.
 """
 
 from collections import deque
@@ -37,10 +37,10 @@ from segnet_ros.result_messages import CameraResults, RESULTS
 from segnet_ros.sources import OnError
 from segnet_ros.split_bag import read_entry, SplitBag
 
-FILE_FRAMES = 1000  # a file of the new bag; so much is done again after a kill
-DECODERS = 4  # threads; large images take longer to decode than a GPU to segment
-DECODED_AHEAD = 8  # images, while the network works
-BYTES_AHEAD = 256 * 2**20  # of all messages in memory meanwhile
+FILE_FRAMES = 1000  # per file of the new bag; after a kill up to this many are redone
+DECODERS = 4  # threads; decoding a large image takes longer than segmenting it on a GPU
+DECODED_AHEAD = 8  # images, while the network runs
+BYTES_AHEAD = 256 * 2**20  # of all messages held in memory meanwhile
 
 Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
 
@@ -48,11 +48,11 @@ Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
 @dataclass(frozen=True)
 class BagOptions:
     """
-    What of a bag is segmented, and what goes into the new one.
+    What to segment in a bag, and what to write to the new one.
 
     :param results: which of result_messages.RESULTS; label_info goes with the mask.
-    :param topics: image topics; () for all that hold camera images, results of another
-        segmentation not among them.
+    :param topics: image topics; () for all that hold camera images, except results of another
+        segmentation.
     :param results_only: leave the originals out.
     :param file_frames: images for each file of the new bag.
     :param storage: of the new bag, 'mcap' or 'sqlite3'.
@@ -65,7 +65,7 @@ class BagOptions:
     storage: str = 'mcap'
 
     def __post_init__(self):
-        """Refuse what is not known."""
+        """Reject invalid values."""
         unknown = {*self.results} - {*RESULTS}
         if unknown or not self.results:
             raise ValueError(f'results {sorted(unknown)}: choose from {", ".join(RESULTS)}')
@@ -78,13 +78,13 @@ class BagOptions:
 @dataclass(frozen=True)
 class BagOutcome:
     """
-    What came of a bag.
+    The outcome of segmenting a bag.
 
-    :param frames: images segmented, those of an earlier, killed run among them.
+    :param frames: images segmented, including those of an earlier, killed run.
     :param left_out: images that could not be read; their originals are copied all the same.
-    :param resumed: so many of these were segmented by an earlier run.
-    :param cameras_left_out: topics none of whose images could be read, for their encoding.
-    :param damaged: whether the bag held less than it should, or damage ended it.
+    :param resumed: how many of these an earlier run segmented.
+    :param cameras_left_out: number of image topics left out because of their encoding.
+    :param damaged: whether the bag held less than it should, or damage cut it short.
     """
 
     frames: int
@@ -103,15 +103,15 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
                 options: BagOptions | None = None, on_error: OnError = lambda error: None,
                 progress: bool = False) -> BagOutcome:
     """
-    Segment every image of a bag into a new bag; go on where a killed run has ended.
+    Segment every image of a bag into a new bag; resume where a killed run stopped.
 
-    A new bag that is complete, from the same source by the same options, is left as it is.
+    A new bag that is already complete, from the same source and options, is left as it is.
 
-    The results of /front/image_raw are on /front/segmentation/mask and so on; where image topics
-    share a namespace, of /front/left on /front/left/segmentation/mask.
+    Results of /front/image_raw go to /front/segmentation/mask and so on. If image topics share a
+    namespace, those of /front/left go to /front/left/segmentation/mask.
 
     :param on_error: called with the ValueError of each image, or camera, that cannot be read.
-    :raises FileNotFoundError, ValueError: where the bag cannot be read or the new one not begun.
+    :raises FileNotFoundError, ValueError: if the bag cannot be read or the new one not started.
     """
     options = options or BagOptions()
     made_by = recipe(source, predictor, options)
@@ -157,17 +157,17 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
 
 
 class _Run:
-    """How far a run has come, a resumed one from where it ended; segments image by image."""
+    """The progress of a run, which may resume an earlier one; segments image by image."""
 
     def __init__(self, source: str | Path, bag: SplitBag, cameras: dict[str, CameraResults],
                  predictor: Predictor, cameras_left_out: list[str], on_error: OnError):
         self._source, self._bag, self._cameras, self._predictor = source, bag, cameras, predictor
         self._cameras_left_out, self._on_error = cameras_left_out, on_error
-        self.damaged = False  # that is met again by a run that goes on
+        self.damaged = False  # a resumed run meets the damage again
         self.messages: int = bag.state.get('messages', 0)
         self.frames: int = bag.state.get('frames', 0)
         self.left_out: int = bag.state.get('left_out', 0)
-        self._begun: list[str] = list(bag.state.get('begun', []))  # topics, label_info is written
+        self._begun: list[str] = list(bag.state.get('begun', []))  # topics with label_info written
 
     @property
     def state(self) -> dict:
@@ -176,7 +176,7 @@ class _Run:
                 'damaged': self.damaged}
 
     def until_damage(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
-        """Yield what can be read; what waits to be segmented is not lost with the rest."""
+        """Yield messages up to any damage, so that those waiting to be segmented are not lost."""
         try:
             yield from messages
         except ValueError as error:
@@ -201,7 +201,7 @@ class _Run:
 
 
 def recipe(source: str | Path, predictor: Predictor, options: BagOptions) -> dict:
-    """Return what a new bag is made of and how, as the new bag holds it."""
+    """Return what a new bag is made from and how, in the form stored in it."""
     with open_bag(source) as reader:
         made_of = [Path(source).name, reader.message_count, reader.start_time, reader.duration]
     with predictor.weights.open('rb') as file:
@@ -214,14 +214,14 @@ def recipe(source: str | Path, predictor: Predictor, options: BagOptions) -> dic
 
 def _decode_ahead(messages: Iterable[RawMessage], cameras: Container[str], pool: ThreadPoolExecutor
                   ) -> Iterator[tuple[RawMessage, 'Future[Decoded] | None']]:
-    """Yield each message, with its image where it is one, decoded while the network works."""
+    """Yield each message, with its image if it has one, decoded while the network runs."""
     waiting: deque[tuple[RawMessage, Future[Decoded] | None]] = deque()
     images = size = 0
     for message in messages:
         image = pool.submit(decode_message, message) if message.topic in cameras else None
         waiting.append((message, image))
         images, size = images + (image is not None), size + len(message.cdr)
-        # Images alone are counted: between two of a bag's there may be hundreds of other messages.
+        # Only images are counted: hundreds of other messages may lie between two of them.
         while images > DECODED_AHEAD or size > BYTES_AHEAD:
             first, its_image = waiting.popleft()
             images, size = images - (its_image is not None), size - len(first.cdr)

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Read and write rosbag2 recordings (mcap or sqlite3) where no ROS is installed, through rosbags.
+Read and write rosbag2 recordings (mcap or sqlite3) without ROS, through rosbags.
 
-Messages come in the order of their record times, one at a time, so that memory does not grow with
-a recording. Knows the layout of bags and of the two image messages; knows nothing of nodes.
+Messages come in order of record time, one at a time, so that memory does not grow with a
+recording. Knows the layout of bags and of the two image messages; knows nothing of nodes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -56,7 +56,7 @@ class BagTopic:
 
     @property
     def is_best_effort(self) -> bool:
-        """Tell whether its publishers are known to have offered best effort, all of them."""
+        """Tell whether all of its publishers are known to have offered best effort."""
         return bool(self.qos) and all(
             offered.reliability == QosReliability.BEST_EFFORT for offered in self.qos)
 
@@ -66,14 +66,14 @@ class BagTopic:
         return self.type_name == COMPRESSED
 
     def moved_to(self, topic: str) -> str:
-        """Return where its images are published for `topic`: as by image_transport."""
+        """Return the name under which image_transport publishes its images for `topic`."""
         suffix = '/compressed'
         return topic + suffix if self.is_compressed and not topic.endswith(suffix) else topic
 
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A recorded message as it went over the wire: CDR with its four bytes of header."""
+    """A recorded message as it went over the wire: CDR with its four-byte header."""
 
     topic: str
     type_name: str
@@ -92,12 +92,12 @@ def is_bag(path: str | Path) -> bool:
 @contextmanager
 def open_bag(path: str | Path) -> Iterator[Reader]:
     """
-    Open a bag with rosbags; errors of reading it within the block become ValueError.
+    Open a bag with rosbags; read errors within the block become ValueError.
 
-    A folder whose metadata.yaml is missing, as after a crash, is read by its one file.
+    If metadata.yaml is missing from a folder, as after a crash, its only bag file is read.
 
-    :raises ValueError: where the bag is damaged, of an unknown kind, or cannot be read whole.
-    :raises OSError: where there is none, or it cannot be read now.
+    :raises ValueError: if the bag is damaged, of an unknown kind, or cannot be read whole.
+    :raises OSError: if there is none, or it cannot be read at present.
     """
     path = Path(path)
     file = path
@@ -117,16 +117,16 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
     except (ValueError, MemoryError):
         raise
     except Exception as error:
-        # A disk's or a network's trouble is no damage of the bag's; a seek to nowhere is.
+        # A disk or network error does not mean a damaged bag; an invalid seek does.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
-        # rosbags lets through what its storage libraries raise over a damaged file.
+        # rosbags passes on whatever its storage libraries raise for a damaged file.
         raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may mend '
                          'a damaged .mcap') from error
 
 
 def bag_topics(path: str | Path) -> list[BagTopic]:
-    """Return the topics of a bag, by name."""
+    """Return the topics of a bag, sorted by name."""
     with open_bag(path) as reader:
         return [_topic(name, info.connections) for name, info in sorted(reader.topics.items())
                 if info.msgtype]
@@ -142,10 +142,10 @@ def bag_period_ns(path: str | Path) -> int:
 
 def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
     """
-    Yield a bag's messages, of all topics or of those named, in the order of record times.
+    Yield a bag's messages, of all topics or of those named, in order of record time.
 
-    :raises ValueError: where damage ends the bag and, after the last message, where its metadata
-        tell of more.
+    :raises ValueError: if damage cuts the bag short; after the last message, if its metadata
+        list more.
     """
     wanted = None if topics is None else set(topics)
     with open_bag(path) as reader:
@@ -163,10 +163,10 @@ def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iter
 def image_topic(path: str | Path, topic: str | None = None,
                 option: str = '--topic') -> BagTopic:
     """
-    Return the bag's image topic: the one that is named, else the only one that has messages.
+    Return the named image topic of a bag; without a name, the only one that has messages.
 
-    :param option: by which a user names one, of the command line; for the error alone.
-    :raises ValueError: naming the image topics that there are.
+    :param option: the command-line option that names a topic, for the error message only.
+    :raises ValueError: listing the image topics, unless exactly one fits.
     """
     images = [t for t in bag_topics(path) if t.type_name in (IMAGE, COMPRESSED) and t.count]
     found = [t for t in images if topic in (None, t.name)]
@@ -185,8 +185,8 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
     """
     Return stamp (nanoseconds), frame_id and image, (H, W, 3) uint8 RGB, of an image message.
 
-    :raises ValueError: where its encoding is not one of encodings.SUPPORTED_ENCODINGS or the data
-        are not whole.
+    :raises ValueError: if its encoding is not one of encodings.SUPPORTED_ENCODINGS or its data
+        are incomplete.
     """
     try:
         msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
@@ -206,13 +206,13 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
     """
     Write frames as a new rosbag2 folder; return how many there were.
 
-    Record times are the frames' own, else their stamps. For progress, hand over tqdm(frames).
+    Record times are the frames' own, else their stamps. For progress, pass tqdm(frames).
 
-    :param out: folder to make; where writing fails, it is removed again.
+    :param out: folder to create; it is removed again if writing fails.
     :param storage: 'mcap' or 'sqlite3'.
     :param image_format: 'raw' (sensor_msgs/Image, rgb8), or 'jpeg' or 'png'
         (sensor_msgs/CompressedImage).
-    :raises ValueError: where `out` is there already, an argument is unknown, or there is no frame.
+    :raises ValueError: if `out` exists already, an argument is unknown, or there is no frame.
     """
     out = Path(out)
     for value, known in ((storage, STORAGES), (image_format, IMAGE_FORMATS)):
@@ -242,14 +242,14 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
 
 
 def check_storage_path(path: str | Path, storage: str):
-    """Raise ValueError where rosbags would take a part of a path for an option of sqlite3's."""
+    """Raise ValueError if rosbags would take part of a path for an sqlite3 option."""
     if storage == 'sqlite3' and (found := sorted({*'#?%'} & {*str(path)})):
         raise ValueError(f"{path}: sqlite3 takes no path with {' '.join(found)} in it; rename it, "
                          'or use mcap')
 
 
 def _check_database(path: Path):
-    """Raise ValueError where an sqlite3 bag cannot be read whole."""
+    """Raise ValueError if an sqlite3 bag cannot be read whole."""
     for file in [path] if path.suffix == '.db3' else sorted(path.glob('*.db3*')):
         check_storage_path(file, 'sqlite3')
         for ahead in (file.with_name(file.name + suffix) for suffix in ('-wal', '-journal')):
@@ -261,10 +261,10 @@ def _check_database(path: Path):
 
 def _reconcile(reader: Reader):
     """
-    Have the files' topics offer what metadata.yaml says that they offer.
+    Give the topics in the files the QoS that metadata.yaml lists for them.
 
-    rosbags leaves out, in silence, all messages of a topic of which the two tell different
-    things, as where a tool that wrote one of them knew nothing of quality of service.
+    rosbags silently skips all messages of a topic for which the two differ, for example if the
+    tool that wrote one of them did not know about QoS.
     """
     told = {(c.topic, c.msgtype): c.ext for c in reader.connections}
     for storage in getattr(reader.storage, 'storages', ()):

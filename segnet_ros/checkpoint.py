@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Checkpoints: one .safetensors file with the weights and, in its metadata, all they need to run.
+Checkpoints: one .safetensors file with the weights and, as metadata, all that running them needs.
 
 The metadata hold architecture, width, label set, input normalisation, input size, scores and how
-the weights were made, so that training and inference cannot drift apart. Never a pickle: loading a
-file from a stranger runs none of the stranger's code. Knows nothing of ROS.
+the weights were made, so that training and inference cannot drift apart. Never a pickle: loading
+an untrusted file runs none of its code. Knows nothing of ROS.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from segnet_ros.resources import find_resource
 from segnet_ros.whole_file import errors_named, whole_file
 
 FORMAT = 'segnet_ros/1'
-# ImageNet's statistics of RGB in [0, 1]: customary, and close to those of any street.
+# ImageNet's statistics of RGB in [0, 1]: customary, and close to those of any street scene.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -46,7 +46,7 @@ class CheckpointError(Exception):
 @dataclass(frozen=True)
 class ModelInfo:
     """
-    What a checkpoint says of its weights.
+    What a checkpoint says about its weights.
 
     :param input_size: (height, width) in pixels that the network was trained at.
     :param mean, std: of RGB in [0, 1]; the network's input is (image / 255 - mean) / std.
@@ -69,9 +69,9 @@ class ModelInfo:
 
     def unseen_miou(self) -> float | None:
         """
-        Return the mIoU of the validation; None where its frames were trained on too.
+        Return the validation mIoU; None if the network was also trained on those frames.
 
-        None as well for what went on from other weights: those may have been.
+        Also None if training started from other weights, which may have seen them.
         """
         if self.made_by.get('init'):
             return None
@@ -81,7 +81,7 @@ class ModelInfo:
 
     def has_seen(self, split: str) -> bool:
         """
-        Tell whether frames of a split of the data are among those trained on, by its name.
+        Tell from a split's name whether the network was trained on any of its frames.
 
         :param split: as training's frame_paths takes it, such as 'train:0006R0+val'.
         """
@@ -98,7 +98,7 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str) -> 'ModelInfo':
-        """Read what to_json wrote; ValueError, KeyError or TypeError where it is not that."""
+        """Read what to_json wrote; raise ValueError, KeyError or TypeError for anything else."""
         data = json.loads(text)
         for key in ('input_size', 'mean', 'std'):
             data[key] = tuple(data[key])
@@ -110,14 +110,14 @@ def save_checkpoint(path: str | Path, network: Network, info: ModelInfo):
     Write weights and metadata; convolution weights in half precision, which is what they run in.
 
     The statistics and scales of batch normalisation stay in single precision: they are small, and
-    a variance can be beyond what half precision holds. Nobody ever reads half a file.
+    a variance can exceed the range of half precision. Readers never see half a file.
     """
     tensors = {name: (t.half() if t.ndim == 4 else t).contiguous()
                for name, t in network.state_dict().items()
                if not name.endswith('num_batches_tracked')}
     with whole_file(path) as part, errors_named(path, SafetensorError):
         save_file(tensors, part, metadata={'format': FORMAT, 'info': info.to_json()})
-        # safetensors' files are for their owner's eyes alone; weights are for every user's node.
+        # safetensors makes files that only their owner can read; every user's node needs weights.
         part.chmod(0o644)
 
 
@@ -150,9 +150,9 @@ def read_info(path: str | Path) -> ModelInfo:
 
 def load_checkpoint(path: str | Path) -> tuple[Network, ModelInfo]:
     """
-    Rebuild the network (float32, CPU, eval mode) and what is known of it.
+    Return the network (float32, CPU, eval mode) and its metadata.
 
-    :raises CheckpointError: where the file is missing, truncated, of another format, or where its
+    :raises CheckpointError: if the file is missing, truncated or of another format, or if its
         weights do not fit the architecture that it names.
     """
     info = read_info(path)

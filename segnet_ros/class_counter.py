@@ -24,15 +24,16 @@ class ClassCounter:
     """
     Counts the classes of the output, or of a window of it, from the network's smaller label map.
 
-    The output repeats (or skips) whole rows and columns of it, so that all of its statistics
-    follow exactly. Every class and void has a bin for each row, one for each column, and one for
-    its confidence; a scatter-add fills them, since bincount cannot be captured in a CUDA graph.
+    The output repeats (or skips) whole rows and columns of that map, so its statistics follow
+    exactly. Each class, and void, has a bin for each row, one for each column, and one for its
+    confidence. A scatter-add fills them, since bincount cannot be captured in a CUDA graph.
 
-    :param num_classes: without void.
-    :param rows: (output height,) int64, the network row that stands in each output row.
+    :param num_classes: number of classes, void excluded.
+    :param rows: (output height,) int64, the network row shown in each output row.
     :param columns: (output width,) int64 likewise.
     :param network_size: (height, width) of the network's label map.
-    :param beside: another of the same maps, whose scratch memory serves both: each counts alone.
+    :param beside: another counter of the same maps, to share its scratch memory; the two must
+        not count at the same time.
     """
 
     def __init__(self, num_classes: int, rows: np.ndarray, columns: np.ndarray,
@@ -54,20 +55,20 @@ class ClassCounter:
         self.set_window(0, 0, len(rows), len(columns))
 
     def set_window(self, top: int, left: int, bottom: int, right: int):
-        """Count from now on these rows and columns of the output, the last ones not among them."""
+        """Count only these rows and columns of the output; bottom and right are exclusive."""
         height, width = self._bins.shape
         self._place = left, top
-        # How often each network row and column stands in the window, and what adds up.
+        # How often each network row and column occurs in the window.
         self._row_weights = np.bincount(self._rows[top:bottom], minlength=height)
         self._column_weights = np.bincount(self._columns[left:right], minlength=width)
-        # Into the same buffers: a CUDA graph reads them.
+        # In place: a CUDA graph reads these buffers.
         self._by_row.copy_(torch.from_numpy(self._column_weights))
         self._by_column.copy_(torch.from_numpy(self._row_weights)[:, None])
         torch.mul(self._by_row, self._by_column, out=self._by_pixel)
 
     def count(self, label: torch.Tensor, confidence: torch.Tensor):
         """
-        Fill counts; the profiles and confidences of the classes, as statistics() reads them.
+        Fill `counts` with the profiles and confidences of the classes that statistics() reads.
 
         :param label: (h, w) uint8 class ids of the network, VOID for none.
         :param confidence: (h, w) uint8, 255 for certainty.
@@ -84,10 +85,10 @@ class ClassCounter:
         sums.scatter_add_(0, self._bins.view(-1), self._share.view(-1))
 
     def statistics(self, counts: np.ndarray) -> ClassStatistics:
-        """Return the statistics from counts, which may have been copied back."""
+        """Return the statistics from `counts`, or from a host copy of it."""
         rows, columns, sums = np.split(counts, np.cumsum(self._split)[:-1])
-        # How many output pixels of each class (last: void) each network row would have, if it
-        # stood in the output once; columns likewise.
+        # Output pixels of each class (void last) in each network row, if that row occurred once
+        # in the output; columns likewise.
         rows, columns = (part.reshape(self._num_classes + 1, -1) for part in (rows, columns))
         pixels = rows @ self._row_weights
         present = np.maximum(pixels, 1)
@@ -103,7 +104,7 @@ class ClassCounter:
 
 
 def _extent(profile: np.ndarray, weights: np.ndarray, counts: np.ndarray):
-    """Return start, length and mean place of each class along one axis, in output pixels."""
+    """Return start, length and mean position of each class along one axis, in output pixels."""
     ends = np.cumsum(weights)
     starts = ends - weights
     occupied = (profile > 0) & (weights > 0)

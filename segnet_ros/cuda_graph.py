@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-All that is CUDA's alone: pinned memory, the side stream, capture, replay and waiting.
+All CUDA-only code: pinned memory, the side stream, capture, replay and waiting.
 
 A captured graph replays fixed kernels on fixed addresses, so whatever it reads and writes must be
-allocated before, live as long as the graph, and have shapes that do not depend on data.
+allocated beforehand, live as long as the graph, and have shapes that do not depend on data.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ from torch import nn
 
 WARM_UP_RUNS = 3  # cuDNN chooses its algorithms and the allocator settles before capture
 
-# One capture at a time in a process, says torch; and what begins one waits for the whole device,
-# which ends any other.
+# torch allows one capture at a time in a process, and starting one synchronises the whole device,
+# which would abort any other.
 _CAPTURING = threading.Lock()
 
 
 def host_buffer(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return host memory, pinned where a CUDA device copies to or from it."""
+    """Return a host buffer, pinned if `device` is a CUDA device."""
     return torch.zeros(shape, dtype=dtype, pin_memory=device.type == 'cuda')
 
 
@@ -44,21 +44,21 @@ class CudaGraph:
     def __init__(self, stages: Callable[[], object], device: torch.device):
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._done = torch.cuda.Event(blocking=True)  # waiting sleeps, or it would take a core
+        self._done = torch.cuda.Event(blocking=True)  # waiting sleeps instead of using a core
         self._graph = torch.cuda.CUDAGraph()
         with _CAPTURING:
             self._capture(stages)
 
     def _capture(self, stages: Callable[[], object]):
-        # torch deals streams out of pools of 32 and begins anew when they are used up. One of the
-        # pool of high priority, and one capture at a time: no other graph runs on it meanwhile.
+        # torch hands out streams from pools of 32, round robin. This one is from the high-priority
+        # pool, and captures run one at a time, so no other graph runs on it meanwhile.
         stream = torch.cuda.Stream(self._device, priority=-1)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.device(self._device), torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):
                 stages()
             stream.synchronize()
-            # Other threads may work on the device meanwhile.
+            # Other threads may use the device meanwhile.
             with torch.cuda.graph(self._graph, stream=stream,
                                   capture_error_mode='thread_local'):
                 # Tensors made during capture live in the graph's pool: keep what is returned.
@@ -66,19 +66,19 @@ class CudaGraph:
 
     def run(self, before: Callable[[], None], after: Callable[[], None]):
         """Enqueue copies in, the graph and copies out, in order, and wait for the last."""
-        # What the caller has set since (palette, threshold) was enqueued on its own stream.
+        # Settings changed since (palette, threshold) were enqueued on the caller's stream.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             before()
             self._graph.replay()
             after()
             self._done.record(self._stream)
-        # Waiting on the event lets other Python threads run; it holds no lock.
+        # Waiting on the event releases the GIL, so other Python threads run.
         self._done.synchronize()
 
 
 class _Step(nn.Module):
-    """A module's parameters under another forward: torch puts the captured one in its place."""
+    """A module's parameters with another forward, which torch replaces by the captured one."""
 
     def __init__(self, module: nn.Module, step: Callable):
         super().__init__()
@@ -91,19 +91,19 @@ class _Step(nn.Module):
 def training_graph(module: nn.Module, step: Callable,
                    arguments: tuple[torch.Tensor, ...]) -> Callable:
     """
-    Return a step captured, with the gradients of the module's parameters in a second graph.
+    Return the captured step, with the gradients of the module's parameters in a second graph.
 
     A training step of a SegNet is thousands of kernels: an H100 computes them in half the time
-    that Python takes to launch them. The gradients are the graph's own memory, written anew by
-    every backward, so a parameter's `grad` must be None before each.
+    that Python takes to launch them. The gradients are in the graph's own memory, which every
+    backward overwrites, so a parameter's `grad` must be None before each.
 
-    :param module: in training mode, which is what its graph stays in.
-    :param step: what is captured: takes tensors, returns tensors, and uses all parameters.
-    :param arguments: that stand for all others: theirs must have the same shapes and dtypes.
+    :param module: in training mode, which is fixed in the graph.
+    :param step: the function to capture; takes and returns tensors, and uses all parameters.
+    :param arguments: example tensors; all later calls need the same shapes and dtypes.
     """
-    # What is run before capture would be counted in the statistics of batch normalisation.
+    # The warm-up runs before capture would change the statistics of batch normalisation.
     before = [buffer.clone() for buffer in module.buffers()]
-    # What an earlier run left may call CUDA when it is collected, which would end a capture.
+    # Garbage from an earlier run may call CUDA when collected, which would abort a capture.
     collects = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-What a drive looked like: video, contact sheet and summary of frames and their masks.
+Report on a drive: video, contact sheet and summary of frames and their masks.
 
 Knows arrays and numbers, nothing of ROS.
 """
@@ -39,14 +39,14 @@ CELL_WIDTH = 320
 
 class DriveReport:
     """
-    Collects frames one by one, keeps the sheet's alone, then writes the report: a `with` block.
+    Collects frames one by one, then writes the report; use it in a `with` block.
 
-    Files in the folder: video.mp4 (input above, segmentation below), contact_sheet.png,
-    summary.json. Those of an earlier report are removed first. Where the block ends with an
-    error, the video so far is closed as a whole one and kept.
+    Only the contact sheet's frames stay in memory. Files in the folder: video.mp4 (input above,
+    segmentation below), contact_sheet.png, summary.json. Those of an earlier report are removed
+    first. If the block ends with an error, the video so far is finished and kept.
 
-    :param fps: frames a second of the source, about; the video keeps to the stamps.
-    :param speed: times as fast as by its stamps the source is played, and the video.
+    :param fps: approximate frames per second of the source; the video follows the stamps.
+    :param speed: playback speed of the source and the video, relative to the stamps.
     """
 
     def __init__(self, folder: Path, fps: float, label_set: LabelSet, speed: float = 1.0):
@@ -75,13 +75,13 @@ class DriveReport:
     def add(self, image: np.ndarray, label_map: np.ndarray, color_mask: np.ndarray,
             latency: float, truth: np.ndarray | None, stamp_ns: int):
         """
-        Add one frame; one of another size than the first is left out of the video alone.
+        Add one frame; if its size differs from the first one's, only the video leaves it out.
 
         :param image, color_mask: (H, W, 3) uint8 RGB.
         :param label_map, truth: (H, W) uint8 class ids, VOID for none; truth None if unknown.
         :param latency: seconds from the image's arrival to the mask's.
         :param stamp_ns: when the image was taken.
-        :raises ValueError: where the truth has another size than the mask.
+        :raises ValueError: if truth and mask differ in size.
         """
         if truth is not None and truth.shape != label_map.shape:
             raise ValueError(f'the true masks are {truth.shape[1]}x{truth.shape[0]}, the images '
@@ -105,9 +105,9 @@ class DriveReport:
 
     def finish(self, measured: dict) -> dict:
         """
-        Write the files and return the summary; what cannot be told without a frame is None.
+        Write the files and return the summary; values that are unknown without a frame are None.
 
-        :param measured: what was measured outside, taken over into the summary.
+        :param measured: values measured elsewhere, copied into the summary.
         """
         self._video.close()
         self._write_contact_sheet()

@@ -13,13 +13,13 @@
 # limitations under the License.
 
 """
-What ROS's image encodings mean: from a message's bytes to RGB.
+Decode ROS's image encodings: from a message's bytes to RGB.
 
-Takes whatever has the fields of sensor_msgs/Image, read from a bag or come over the wire; imports
-no ROS. What is not an image raises ImageConversionError, whose one line says what was wrong.
+Takes any object with the fields of sensor_msgs/Image, from a bag or over the wire; imports no
+ROS. Anything that is not an image raises ImageConversionError, with one line on what is wrong.
 
 Sources: sensor_msgs/image_encodings.hpp for the names, the Linux kernel's V4L2 pages on packed and
-semi-planar YUV for the layouts. YUV is BT.601 of limited range, as for OpenCV and cv_bridge.
+semi-planar YUV for the layouts. YUV is limited-range BT.601, as in OpenCV and cv_bridge.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ import numpy as np
 from segnet_ros.frames import decode_image
 
 # Encodings with whole pixels in one plane: name -> (channels, OpenCV's code to RGB).
-# ROS names a Bayer mosaic after its first 2x2 pixels, OpenCV after those one row and column on.
-# 8UC3 and 8UC4 leave the order open: they are read as BGR(A), as OpenCV keeps and RViz shows them.
+# ROS names a Bayer mosaic by its first 2x2 pixels, OpenCV by those one row and column further on.
+# 8UC3 and 8UC4 leave the channel order open: they are read as BGR(A), as OpenCV and RViz do.
 PACKED_8 = {
     'rgb8': (3, None),
     'bgr8': (3, cv2.COLOR_BGR2RGB),
@@ -46,17 +46,17 @@ PACKED_8 = {
     '8UC3': (3, cv2.COLOR_BGR2RGB),
     '8UC4': (4, cv2.COLOR_BGRA2RGB),
 }
-# 16UC1 and its like are left out: they are depth images in ROS (REP 118).
+# 16UC1 and the like are left out: they are depth images in ROS (REP 118).
 PACKED_16 = {name.replace('8', '16'): layout
              for name, layout in PACKED_8.items() if not name.startswith('8UC')}
-# Two pixels in four bytes, sharing their chroma. The first two names are older ones of the others.
+# Two pixels in four bytes, sharing their chroma. The first two are older names of the others.
 YUV_422 = {
     'yuv422': cv2.COLOR_YUV2RGB_UYVY,
     'yuv422_yuy2': cv2.COLOR_YUV2RGB_YUY2,
     'uyvy': cv2.COLOR_YUV2RGB_UYVY,
     'yuyv': cv2.COLOR_YUV2RGB_YUY2,
 }
-# A plane of luma, then a plane of chroma pairs with half its rows; 2x2 pixels share a pair.
+# A plane of luma, then a plane of chroma pairs with half as many rows; 2x2 pixels share a pair.
 YUV_420 = {
     'nv12': cv2.COLOR_YUV2RGB_NV12,
     'nv21': cv2.COLOR_YUV2RGB_NV21,
@@ -67,7 +67,7 @@ SUPPORTED_ENCODINGS = (*PACKED_8, *PACKED_16, *YUV_422, *YUV_420)
 
 
 class ImageConversionError(ValueError):
-    """A message does not hold an image that can be read; the message says why."""
+    """Raised for a message without a readable image; the error's text says why."""
 
 
 def unpack_image(msg: Any) -> np.ndarray:
@@ -75,12 +75,12 @@ def unpack_image(msg: Any) -> np.ndarray:
     Return the image of a raw message as RGB, (H, W, 3) uint8.
 
     rgb8 is not copied: the result is a view of msg.data, and with padded rows (step > 3 * W) its
-    first stride is step. Elsewhere too only the last two dimensions are sure to be contiguous.
-    16-bit samples are scaled by 255 / 65535 and rounded, as cv_bridge does; alpha is dropped.
-    Odd sizes of subsampled YUV need rows with room for the last whole group of pixels.
+    first stride is step. In other cases too, only the last two dimensions are sure to be
+    contiguous. 16-bit samples are scaled by 255 / 65535 and rounded, as cv_bridge does; alpha is
+    dropped. Subsampled YUV of odd size needs rows with room for the last whole group of pixels.
 
-    :param msg: with height, width, encoding, is_bigendian, step and data, bytes of any kind.
-    :raises ImageConversionError: where the encoding is unknown or sizes and data disagree.
+    :param msg: has height, width, encoding, is_bigendian, step and data (bytes-like).
+    :raises ImageConversionError: if the encoding is unknown or sizes and data disagree.
     """
     encoding, height, width = msg.encoding, msg.height, msg.width
     even_width = width + width % 2
@@ -98,7 +98,7 @@ def unpack_image(msg: Any) -> np.ndarray:
         return cv2.cvtColor(pairs.reshape(height, even_width, 2), YUV_422[encoding])[:, :width]
     if encoding in YUV_420:
         rows = _rows(msg, even_width, chroma_rows=(height + 1) // 2)[:, :even_width]
-        # With an odd height the luma's last row is chroma: garbage that is cut off again.
+        # With an odd height the last luma row is really chroma: garbage that is cropped below.
         luma, chroma = rows[:height + height % 2], rows[height:]
         return cv2.cvtColorTwoPlane(luma, chroma.reshape(-1, even_width // 2, 2),
                                     YUV_420[encoding])[:height, :width]
@@ -112,10 +112,10 @@ def unpack_compressed(msg: Any) -> np.ndarray:
 
     Grey, alpha and 16-bit images become RGB too; a compressed Bayer mosaic, which image_transport
     names in the format ('bayer_rggb8; png compressed '), is demosaicked. An EXIF orientation is
-    ignored: turning the image would break the camera's calibration.
+    ignored: rotating the image would break the camera's calibration.
 
-    :param msg: with the fields of sensor_msgs/CompressedImage: format, and data of any kind.
-    :raises ImageConversionError: where it is a depth image, or the data are no whole image.
+    :param msg: has the fields of sensor_msgs/CompressedImage: format and data (bytes-like).
+    :raises ImageConversionError: if it is a depth image, or the data are not a whole image.
     """
     if is_depth(msg.format):
         raise ImageConversionError(
@@ -123,7 +123,7 @@ def unpack_compressed(msg: Any) -> np.ndarray:
     data = bytes(msg.data)
     code = bayer_code(msg.format)
     try:
-        if data.startswith(b'BM'):  # no format of image_transport's, and has no end to look for
+        if data.startswith(b'BM'):  # not an image_transport format, and without an end marker
             raise ValueError('a bitmap')
         image = decode_image(data, keep_grey=code is not None)
     except ValueError as error:
@@ -134,14 +134,14 @@ def unpack_compressed(msg: Any) -> np.ndarray:
     if image.ndim == 3:
         mosaic = image[..., 0]
         if (image != mosaic[..., None]).any():
-            return image  # named for the sensor, though it was demosaicked before
+            return image  # named after the sensor, but already demosaicked
         image = np.ascontiguousarray(mosaic)  # WebP has no grey images
     return to_rgb(image, code)
 
 
 def bayer_code(image_format: str) -> int | None:
     """
-    Return OpenCV's code to RGB of a compressed Bayer mosaic, None for any other image.
+    Return OpenCV's code to RGB for a compressed Bayer mosaic; None for any other image.
 
     :param image_format: as image_transport writes it, such as 'bayer_rggb8; png compressed '.
     """
@@ -152,7 +152,7 @@ def is_depth(encoding: str) -> bool:
     """
     Tell whether an encoding, or a compressed image's format, is that of depth images.
 
-    Of one channel without a colour's name: 16UC1 and 32FC1 are distances (REP 118).
+    These have one channel and name no colour: 16UC1 and 32FC1 hold distances (REP 118).
     """
     name = encoding.partition(';')[0].strip()
     return 'compressedDepth' in encoding or (
@@ -165,14 +165,14 @@ def to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
         return pixels
     height, width = pixels.shape[:2]
     if min(height, width) < 3 and code in BAYER.values():
-        # OpenCV leaves so small a mosaic black; mirrored around its edge pixels it stays a mosaic.
+        # OpenCV leaves so small a mosaic black; mirroring about its edge pixels keeps the mosaic.
         larger = cv2.copyMakeBorder(pixels, 2, 2, 2, 2, cv2.BORDER_REFLECT_101)
         return cv2.cvtColor(larger, code)[2:-2, 2:-2]
     return cv2.cvtColor(pixels, code)
 
 
 def _rows(msg: Any, row_bytes: int, chroma_rows: int = 0) -> np.ndarray:
-    """Return a view of the data, (height + chroma_rows, step) uint8, or say why there is none."""
+    """Return a view of the data, (height + chroma_rows, step) uint8; raise if sizes disagree."""
     what = f'{msg.width}x{msg.height} {msg.encoding} image'
     if not msg.width or not msg.height:
         raise ImageConversionError(f'{what}: it is empty')

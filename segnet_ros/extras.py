@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How to install what the node does without: the extras of setup.py, as commands for people."""
+"""Commands that install the optional extras of setup.py, to show to users."""
 
 from pathlib import Path
 import shlex
@@ -21,8 +21,8 @@ import sysconfig
 
 
 def pip_install(*packages: str) -> str:
-    """Return the command that installs packages, as pip names them, for this Python."""
-    # What a distribution manages itself, as Ubuntu does, pip leaves alone unless told (PEP 668).
+    """Return the pip command that installs these packages for this Python."""
+    # pip refuses to change a distribution-managed Python, such as Ubuntu's, unless told (PEP 668).
     managed = sys.prefix == sys.base_prefix and Path(
         sysconfig.get_path('stdlib'), 'EXTERNALLY-MANAGED').is_file()
     return ' '.join(['pip install', *['--break-system-packages'] * managed,
@@ -30,13 +30,13 @@ def pip_install(*packages: str) -> str:
 
 
 def install_extra(extra: str) -> str:
-    """Return the command that installs what an extra of this package consists of."""
-    # Here, since every command would wait for it.
+    """Return the command that installs the packages of an extra of this package."""
+    # Imported here, since every command would wait for it.
     from importlib.metadata import PackageNotFoundError, requires
-    # Packages by name: colcon installs this one, and no index has it.
+    # List the packages by name: segnet_ros itself is installed by colcon and on no index.
     try:
         required = requires('segnet_ros') or []
-    except PackageNotFoundError:  # run where it lies, uninstalled
+    except PackageNotFoundError:  # run from the source tree, not installed
         return pip_install(f'.[{extra}]')
     return pip_install(*(r.partition(';')[0].strip() for r in required
                          if r.endswith(f'extra == "{extra}"')))

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Frame, the one form in which recorded images travel; decoding and encoding of images.
+Frame, the common form of all recorded images; decoding and encoding of images.
 
 Knows nothing of folders, videos, bags or ROS.
 """
@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')  # of what decode_image reads
-# What a segment of a JPEG begins with; its length follows.
+# The start of a JPEG segment; its length follows.
 JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')
 
 
@@ -36,11 +36,11 @@ class Frame:
     One image of a recording.
 
     :param index: its place in the recording, from 0; unreadable frames are counted too.
-    :param stamp_ns: when it was taken, in nanoseconds; from 0 where no clock was recorded.
+    :param stamp_ns: when it was taken, in nanoseconds; from 0 if no clock was recorded.
     :param frame_id: the camera's coordinate frame.
     :param name: short and unique in its recording: an image file's stem, else the index.
     :param image: (H, W, 3) uint8 RGB.
-    :param record_ns: when a bag has recorded it; None for what is from no bag.
+    :param record_ns: when a bag recorded it; None if it is not from a bag.
     """
 
     index: int
@@ -57,10 +57,10 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
     Return an encoded image (JPEG, PNG, BMP, WebP) as RGB, (H, W, 3) uint8.
 
     :param data: the encoded bytes, or a uint8 array of them.
-    :param upright: turn the image as its EXIF orientation says. Right for photographs; wrong for
-        a camera's messages, which its calibration describes as they are.
+    :param upright: rotate the image by its EXIF orientation. Right for photographs; wrong for
+        camera messages, whose calibration is for the image as it is.
     :param keep_grey: return a grey image as it is stored, (H, W) uint8.
-    :raises ValueError: where the data are no whole image.
+    :raises ValueError: if the data are not a whole image.
     """
     data = bytes(data)
     flags = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
@@ -68,7 +68,7 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     image = None
     if is_whole_image(data):
-        # OpenCV tells most bad data by None, some by an error.
+        # OpenCV returns None for most bad data and raises for some.
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
@@ -78,12 +78,12 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
 
 def encode_image(image: np.ndarray, codec: str, jpeg_quality: int = 95) -> bytes:
     """
-    Return an image encoded.
+    Return an image's encoded bytes.
 
     :param image: uint8, (H, W) grey or (H, W, 3) RGB.
-    :param codec: 'png', which keeps every value (masks), or 'jpeg', which does not.
-    :param jpeg_quality: 1 to 100; png has none.
-    :raises ValueError: where it is too large for the codec.
+    :param codec: 'png', which keeps every value (for masks), or 'jpeg', which does not.
+    :param jpeg_quality: 1 to 100; unused for png.
+    :raises ValueError: if the image is too large for the codec.
     """
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == 'jpeg' else []
@@ -97,8 +97,9 @@ def is_whole_image(data: bytes) -> bool:
     """
     Tell whether encoded data reach from their signature to their end marker.
 
-    OpenCV is shown no others: 4.6 (Ubuntu 24.04) fills with grey what a cut JPEG lacks, and 4.11
-    sets gigabytes aside for a PNG whose chunk lengths are garbage. BMP has no end to look for.
+    Only such data go to OpenCV: 4.6 (Ubuntu 24.04) fills the missing part of a truncated JPEG
+    with grey, and 4.11 allocates gigabytes for a PNG whose chunk lengths are garbage. BMP has no
+    end marker.
     """
     if data.startswith(b'\xff\xd8'):
         return _is_whole_jpeg(data)
@@ -111,9 +112,9 @@ def is_whole_image(data: bytes) -> bool:
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Tell whether an end (FF D9) follows the first scan (FF DA); phones append a video to it."""
+    """Tell whether an end (FF D9) follows the first scan (FF DA); phones may append a video."""
     place = 2
-    # From segment to segment, for a thumbnail in one of them has scans and an end of its own.
+    # Go segment by segment: a thumbnail in one of them has scans and an end of its own.
     while marker := JPEG_MARKER.search(data, place):
         if marker[1] == b'\xda':
             return data.find(b'\xff\xd9', marker.end()) >= 0

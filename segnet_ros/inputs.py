@@ -14,10 +14,10 @@
 
 
 """
-What a user names to be segmented: images, folders, patterns, videos, bags, the sample, a camera.
+The inputs that a user names: images, folders, patterns, videos, bags, the sample, a camera.
 
-Finds all there is and gives each frame the name that its results go by. What a source is and how
-it is read, sources.py knows; cameras are here, for they are no recording.
+Finds them all and gives each frame the name of its results. sources.py reads the recordings;
+cameras, which are not recordings, are read here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,10 +40,10 @@ CAMERA = 'camera'
 @dataclass(frozen=True)
 class Input:
     """
-    One image, or one recording of many.
+    One image, or one recording of many images.
 
     :param source: as sources.open_frames takes it, or 'camera:N'.
-    :param name: of its results, without ending; a recording's are in a folder of that name.
+    :param name: of its results, without suffix; a recording's are in a folder of that name.
     """
 
     source: str
@@ -56,7 +56,7 @@ class Input:
 
     @property
     def is_file(self) -> bool:
-        """Tell whether this is a file or a bag's folder: no camera, nor the sample drive."""
+        """Tell whether this is a file or a bag's folder, not a camera or the sample drive."""
         return _kind(self.source) not in (SAMPLE, CAMERA)
 
     @property
@@ -67,16 +67,16 @@ class Input:
 
 def find_inputs(inputs: Iterable[str]) -> list[Input]:
     """
-    Return every image and recording that the arguments mean, each once, under names that differ.
+    Return every image and recording that the arguments mean, each once, with unique names.
 
-    A name is the file's stem, 'input' where it has none. Where two would be the same, all keep
-    their folders below the one that holds them all; where that is not enough (x.png beside
-    x.jpg), their endings too, and at last numbers.
+    A name is the file's stem, or 'input' if it has none. If two names collide, all include their
+    folders below the common one; if that is not enough (x.png next to x.jpg), their suffixes
+    too, and as a last resort numbers.
 
     :param inputs: images, folders of images, patterns such as 'data/**/*.png', videos, rosbag2s,
         'sample', 'sample:SEED', 'camera:N'. Write './sample' for a file or folder of that name.
-    :raises FileNotFoundError: where an argument means nothing that is there.
-    :raises ValueError: where a folder holds no images.
+    :raises FileNotFoundError: if an argument matches nothing.
+    :raises ValueError: if a folder holds no images.
     """
     sources = list(dict.fromkeys(source for text in inputs for source in _expand(text)))
     names = [_stem(source) for source in sources]
@@ -93,12 +93,12 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
 def read_inputs(inputs: Iterable[Input], fps: float, on_error: OnError,
                 topic: str | None = None) -> Iterator[tuple[Input, float, Frame]]:
     """
-    Yield Input, frames a second and Frame, one input after the other; Frame.name is the results'.
+    Yield Input, frame rate and Frame, input by input; Frame.name is the name of its results.
 
-    :param fps: of images, which follow one another as the frames of one recording, and of a video
-        or camera that does not tell its own.
-    :param on_error: called with the error of each file or frame that has to be left out.
-    :param topic: which of a bag's image topics; needed only where there are several.
+    :param fps: rate of images, which count as the frames of one recording, and of a video or
+        camera that does not report its own.
+    :param on_error: called with the error of each file or frame that is left out.
+    :param topic: which of a bag's image topics; needed only if there are several.
     """
     images = 0
     for item in inputs:
@@ -123,14 +123,14 @@ def _kind(source: str) -> str:
 
 def _stem(source: str) -> str:
     if _kind(source) not in (SAMPLE, CAMERA):
-        source = os.path.abspath(source)  # '.' has a name too
+        source = os.path.abspath(source)  # so that '.' has a name too
     return Path(source).stem.replace(':', '') or 'input'
 
 
 def _expand(text: str) -> list[str]:
     if _kind(text) in (SAMPLE, CAMERA):
         return [text]
-    path = Path(os.path.expanduser(text))  # pathlib's raises where a file's name begins with ~
+    path = Path(os.path.expanduser(text))  # pathlib's raises if a file name begins with ~
     names = [str(path)] if path.exists() else sorted(glob(str(path), recursive=True))
     if not names:
         raise FileNotFoundError(f"no file or folder '{text}', and nothing that it matches as a "
@@ -145,15 +145,15 @@ def _files(path: Path) -> list[str]:
 
 
 def _collide(names: list[str]) -> bool:
-    """Tell whether two names are the same, or one is a folder of another's results."""
+    """Tell whether two names are the same, or one is a parent folder of another."""
     apart = {*names}
     return len(apart) < len(names) or any(
         parent.as_posix() in apart for name in names for parent in Path(name).parents)
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Return the names with _2, _3 and so on at those that have been there before."""
-    found: dict[str, None] = {}  # in order
+    """Return the names, with _2, _3 and so on appended to repeated ones."""
+    found: dict[str, None] = {}  # an ordered set
     for name in names:
         tries = chain([name], (f'{name}_{number}' for number in count(2)))
         found[next(tried for tried in tries if tried not in found)] = None

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-A trained SegNet in 8-bit integers for CPUs, without data and without training.
+Quantise a trained SegNet to 8-bit integers for CPUs, without data or training.
 
-Batch normalisation says how far a channel's values reach, so no image is needed to find out (Nagel
-et al. 2019, arXiv 1906.04721). Each channel has a step of its own, which ReLU, pooling and
-unpooling let pass, and which the next convolution's weights take back. Maps are pooled and
-unpooled before they are rounded: among 8-bit values maxima would tie, and the first would win.
+Batch normalisation gives the range of each channel's values, so no images are needed to measure it
+(Nagel et al. 2019, arXiv 1906.04721). Each channel has its own step size, which ReLU, pooling and
+unpooling leave as it is and the next convolution's weights undo. Maps are pooled and unpooled
+before they are rounded: among 8-bit values maxima would tie, and the first would win.
 """
 
 import torch
@@ -30,8 +30,8 @@ from segnet_ros.networks.layers import ConvUnit
 from segnet_ros.networks.segnet import SegNet
 from segnet_ros.onednn import onednn_has_int8, PackedConvolution, QuantizedConvolution
 
-# How many standard deviations above its mean a channel is cut off. Few of them cost the rare
-# strong answers, many the fine ones; from 7 to 14 the mIoU on CamVid was the same within 0.2.
+# Standard deviations above its mean at which a channel is clipped. Too few lose rare strong
+# activations, too many lose fine ones; from 7 to 14 the mIoU on CamVid was the same within 0.2.
 REACH = 10
 LEVELS = 255
 
@@ -39,22 +39,23 @@ LEVELS = 255
 @torch.no_grad()
 def quantize(network: Network, dtype: torch.dtype) -> Network:
     """
-    Replace all convolutions by 8-bit ones, the first but for its results; change it in place.
+    Replace the convolutions by 8-bit ones, in place; of the first, only the results are 8-bit.
 
-    :param network: in eval mode, its batch normalisation not yet folded.
+    :param network: in eval mode, with batch normalisation not yet folded.
     :param dtype: of the image and of the maps that are pooled; bfloat16 or float32.
-    :raises ValueError: where the network or this build of torch cannot be run so.
+    :raises ValueError: if the network, this CPU or this build of torch does not support int8.
     """
     if not isinstance(network, SegNet):
-        # Each channel's step passes through ReLUs, pooling and unpooling alone: no sum of maps,
-        # and no convolution without a ReLU behind it.
+        # A channel's step passes only through ReLU, pooling and unpooling. Sums of maps do not
+        # work, nor do convolutions without a ReLU after them.
         raise ValueError(f"precision 'int8' is for SegNet, and this is {type(network).__name__}: "
                          'choose bfloat16 or float32')
     if not onednn_has_int8():
         raise ValueError("precision 'int8': this CPU has no AVX-512 VNNI, or torch "
                          f'{torch.__version__} no convolutions for them; choose float32')
     stages = [*network.encoder, *network.decoder]
-    # What follows these is pooling or unpooling, but for the last, which the classifier follows.
+    # The last unit of each stage is followed by pooling or unpooling; that of the last stage, not
+    # among these, by the classifier.
     ends = {id(stage[-1]) for stage in stages[:-1]}
     steps: torch.Tensor | None = None
     for stage in stages:
@@ -74,17 +75,17 @@ def quantize(network: Network, dtype: torch.dtype) -> Network:
 
 
 def _steps(unit: ConvUnit) -> torch.Tensor:
-    """Return the value that one of 255 levels stands for, for each channel after ReLU, (C,)."""
+    """Return the value of one of 255 levels for each channel after ReLU, (C,)."""
     reach = unit.bn.bias + REACH * unit.bn.weight.abs()
-    # A channel that is always zero has some step too.
+    # A channel that is always zero needs a non-zero step too.
     return reach.clamp(min=1e-3 * float(reach.max().clamp(min=1e-6))) / LEVELS
 
 
 def _first(conv: nn.Conv2d, steps: torch.Tensor, dtype: torch.dtype) -> PackedConvolution:
-    """Return the convolution of the image, too small to gain by 8 bits, its results in steps."""
+    """Return the first convolution, too small to gain from 8 bits, with its results in steps."""
     assert conv.bias is not None
     conv.weight.div_(steps[:, None, None, None])
-    conv.bias.div_(steps).add_(0.5)  # what follows rounds by cutting off
+    conv.bias.div_(steps).add_(0.5)  # what follows truncates, which now rounds
     return PackedConvolution(
         conv.to(dtype, memory_format=torch.channels_last),  # type: ignore[call-overload]
         ('hardtanh', 0.0, float(LEVELS)))

@@ -15,8 +15,8 @@
 """
 Label sets: class names, ids and colours, read from YAML files.
 
-A class's id is its place in the list. In every label map in memory and in every published mask,
-pixels of no class hold VOID. Knows nothing of networks or ROS.
+A class's id is its index in the list. In every label map in memory and in every published mask,
+pixels without a class are VOID. Knows nothing of networks or ROS.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class LabelSet:
     void_file_id: int = VOID
 
     def __post_init__(self):
-        """Refuse what would otherwise fail far from here."""
+        """Reject values that would otherwise fail far from here."""
         if not 2 <= len(self.class_names) < VOID:
             raise ValueError(f"label set '{self.name}': needs 2 to 254 classes, "
                              f'has {len(self.class_names)}')
@@ -61,11 +61,11 @@ class LabelSet:
                                  'give three whole numbers from 0 to 255')
 
     def __len__(self) -> int:
-        """Return the number of classes, void not among them."""
+        """Return the number of classes, void excluded."""
         return len(self.class_names)
 
     def palette(self) -> np.ndarray:
-        """Return the colours as a lookup table, (256, 3) uint8 RGB; ids of no class are void."""
+        """Return the colours as a lookup table, (256, 3) uint8 RGB; other ids get void's."""
         table = np.empty((256, 3), np.uint8)
         table[:] = self.void_color
         table[:len(self)] = self.colors
@@ -76,7 +76,7 @@ class LabelSet:
         Return the label map of an annotation image, (H, W) uint8, void as VOID.
 
         :param annotation: (H, W) uint8 as read from an annotation file.
-        :raises ValueError: where it holds an id that is neither a class nor void.
+        :raises ValueError: if it holds an id that is neither a class nor void.
         """
         wrong = set(np.unique(annotation).tolist()) - {*range(len(self)), self.void_file_id}
         if wrong:
@@ -114,7 +114,7 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
     """
     Read a label set by the name of a file in config/labels, or by the path of any YAML file.
 
-    :raises FileNotFoundError: naming the label sets that there are.
+    :raises FileNotFoundError: listing the available label sets.
     :raises ValueError: saying what is wrong in the file.
     """
     path = find_resource(str(name_or_path), 'config/labels', '.yaml')

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The legend: a picture of the classes' names beside their colours."""
+"""The legend: a picture of the class names next to their colours."""
 
 import cv2
 import numpy as np
 
 from segnet_ros.labels import LabelSet
 
-ROW = 28  # pixels a class
+ROW = 28  # pixels per class
 NAMES_AT = 56  # pixels from the left
 FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.5)
 
@@ -28,7 +28,7 @@ def draw_legend(label_set: LabelSet, palette: np.ndarray) -> np.ndarray:
     """
     Return the legend: a patch of colour and the name on each row.
 
-    (28 * C, W, 3) uint8 RGB; W is 220, or as much as the longest name needs.
+    (28 * C, W, 3) uint8 RGB; W is 220, or more if the longest name needs it.
 
     :param palette: (256, 3) uint8 RGB by class id.
     """

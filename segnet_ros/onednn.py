@@ -13,17 +13,17 @@
 # limitations under the License.
 
 """
-Convolutions for CPUs whose weights oneDNN has packed once, with the ReLU fused in.
+CPU convolutions whose weights oneDNN packs once, with the ReLU fused in.
 
-torch's own convolution packs the weights anew on every call and runs the ReLU as another pass over
-memory. These are the operators that torch.compile uses; calling them needs no compiler. The
-results are the same: SegNet's in bfloat16 bit for bit, in float32 up to rounding.
+torch's own convolution repacks the weights on every call and runs the ReLU as another pass over
+memory. These are the operators that torch.compile uses; calling them needs no compiler. SegNet's
+results are the same: bit for bit in bfloat16, up to rounding in float32.
 """
 
 import torch
 from torch import nn
 
-# The activation that is fused in, and its numbers.
+# The name of the fused activation, then its parameters.
 Activation = tuple[str, *tuple[float, ...]]
 NO_ACTIVATION: Activation = ('none',)
 RELU: Activation = ('relu',)
@@ -34,28 +34,28 @@ def onednn_is_available(dtype: torch.dtype) -> bool:
     if not (torch.backends.mkldnn.is_available()
             and hasattr(torch.ops.mkldnn, '_convolution_pointwise')):
         return False
-    # With AVX2 alone oneDNN refuses bfloat16; torch's own convolution takes it, slowly.
+    # With only AVX2, oneDNN rejects bfloat16; torch's own convolution accepts it, slowly.
     return dtype == torch.float32 or (
         dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def cpu_has(feature: str) -> bool:
-    """Tell whether torch finds a feature here, e.g. 'vnni'; an older torch does not look."""
+    """Tell whether torch finds a CPU feature, e.g. 'vnni'; False if torch is too old to check."""
     return getattr(torch.cpu, f'_is_{feature}_supported', lambda: False)()
 
 
 def onednn_has_int8() -> bool:
-    """Tell whether this CPU has AVX-512 VNNI and this torch oneDNN's 8-bit convolution."""
-    # Without VNNI the products are added in 16 bits, where large ones are cut off.
+    """Tell whether this CPU has AVX-512 VNNI and this torch has oneDNN's 8-bit convolution."""
+    # Without VNNI the products are added in 16 bits, where large ones saturate.
     return (onednn_is_available(torch.float32) and cpu_has('vnni')
             and hasattr(torch.ops.onednn, 'qconv2d_pointwise'))
 
 
 class PackedConvolution(nn.Module):
     """
-    A convolution, its bias and what is fused in behind it.
+    A convolution with its bias and a fused activation.
 
-    :param conv: what it computes; left as it is, its bias shared.
+    :param conv: the convolution to compute; left unchanged, its bias shared.
     :param activation: e.g. RELU.
     """
 
@@ -64,12 +64,12 @@ class PackedConvolution(nn.Module):
         self._geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
         self._activation, self._numbers = activation[0], list(activation[1:])
         self.bias = conv.bias
-        # Not a buffer: it is opaque, and good for nothing but this operator.
+        # Not a buffer: it is opaque, and only this operator can use it.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
             conv.weight, *self._geometry)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the convolved (N, C, H, W) map, channels last where `x` is."""
+        """Return the convolved (N, C, H, W) map, channels last if `x` is."""
         return torch.ops.mkldnn._convolution_pointwise(
             x, self._weight, self.bias, *self._geometry, self._activation, self._numbers, '')
 
@@ -78,13 +78,13 @@ class QuantizedConvolution(nn.Module):
     """
     A convolution of stride 1 that takes uint8 maps, multiplies int8 weights and adds in int32.
 
-    :param conv: what it computes, float32; its weights are rounded to 127 levels each way, with a
-        scale for each output channel.
-    :param in_steps: (in channels,) the value that one level of each input channel stands for.
-    :param out_steps: likewise of the output, which is then cut off below 0 and above 255 levels;
-        None for plain values, as of a classifier.
-    :param out_dtype: uint8, or a floating dtype: then the levels are not rounded, but lie 0.5
-        higher, so that cutting off rounds them (in bfloat16, whose own steps are 0.5 from 64 and 1
+    :param conv: the convolution to compute, float32; its weights are rounded to 127 levels on
+        either side of zero, with a scale for each output channel.
+    :param in_steps: (in channels,) the value of one level of each input channel.
+    :param out_steps: likewise for the output, which is then clipped to 0 to 255 levels; None for
+        plain values, as from a classifier.
+    :param out_dtype: uint8 or a floating dtype. In the latter the levels are not rounded but 0.5
+        higher, so that truncation rounds them (in bfloat16, whose own steps are 0.5 from 64 and 1
         from 128, often to one level more).
     """
 

@@ -12,18 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A ROS domain of its own for what starts nodes to try them, so that it meets no robot."""
+"""A separate ROS domain for commands that start nodes as a trial, so that they meet no robot."""
 
 import os
 
 
 def enter_domain(domain: int | None):
     """
-    Have this process, and those that it starts, talk in a ROS domain.
+    Put this process, and those that it starts, in a ROS domain.
 
-    :param domain: None for one that is likely to be free, and that does not leave this machine.
+    :param domain: None for one that is likely to be free, and limited to this machine.
     """
-    # Above 100 the ports that DDS computes from it run into those that the system hands out.
+    # Above 100, the ports that DDS computes from it overlap the system's ephemeral ports.
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100 if domain is None else domain)
     if domain is None:
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

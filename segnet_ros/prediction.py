@@ -14,9 +14,9 @@
 
 
 """
-Images, videos, bags and cameras through a network to pictures, a video and numbers.
+Segment images, videos, bags and cameras; write pictures, a video and statistics.
 
-One frame at a time, so that memory does not grow with their number. What cannot be read is
+One frame at a time, so that memory does not grow with their number. Whatever cannot be read is
 reported and left out. Knows nothing of ROS.
 """
 
@@ -48,13 +48,13 @@ COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction'
 @dataclass(frozen=True)
 class Results:
     """
-    Where results go; None for what is not wanted.
+    Where results go; None for those that are not wanted.
 
     :param out: folder; the pictures are OUT/KIND/NAME.png (overlays: .jpg).
     :param kinds: which of segmentation.PICTURES to write there.
     :param video: .mp4 file of all frames, the image above and `below` below.
     :param below: 'color_mask' or 'overlay'.
-    :param statistics: .csv file with a row for each frame and class.
+    :param statistics: .csv file with a row per frame and class.
     """
 
     out: Path | None = None
@@ -73,7 +73,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many frames were segmented, and what had to be left out, in words."""
+    """The number of frames segmented, and a message for each thing left out."""
 
     frames: int
     left_out: list[str]
@@ -85,14 +85,14 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
     """
     Segment all frames of all inputs, in order, and write the results.
 
-    An interrupt (Ctrl-C) is a good end where a camera is among the inputs, as it has no other.
+    If a camera, which never ends, is among the inputs, an interrupt (Ctrl-C) is a normal end.
 
     :param inputs: as inputs.find_inputs takes them.
-    :param fps: the rate of images, and of a video or camera that does not tell its own.
-    :param limit: end after so many frames.
-    :param on_error: called with the error of each file or frame that is left out, at once.
-    :param topic: which of a bag's image topics; needed only where there are several.
-    :raises FileNotFoundError, ValueError: before the first frame, for inputs that are not there,
+    :param fps: the rate of images, and of a video or camera that does not report its own.
+    :param limit: stop after this many frames.
+    :param on_error: called at once with the error of each file or frame that is left out.
+    :param topic: which of a bag's image topics; needed only if there are several.
+    :raises FileNotFoundError, ValueError: before the first frame, for inputs that do not exist
         or that a result would overwrite.
     :raises OSError: naming the file that cannot be written.
     """
@@ -106,7 +106,7 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
 
     arrays = results.arrays()
     ends = [KeyboardInterrupt] if any(item.is_camera for item in found) else []
-    # How many frames a recording holds, not every file tells.
+    # Not every recording says how many frames it holds.
     total = len(found) if all(item.is_image for item in found) else None
     with _Writer(results, predictor.info.label_set) as writer, suppress(*ends), \
             tqdm(total=total, unit='frame', disable=not progress) as bar:
@@ -118,7 +118,7 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
 
 
 def _refuse_to_overwrite(found: list[Input], results: Results):
-    """Raise ValueError where a file to write is one of those to read, by whatever name."""
+    """Raise ValueError if an output file is also an input, even under another name."""
     read = {}
     for item in found:
         source = Path(item.source)
@@ -140,7 +140,7 @@ def _files_to_write(found: list[Input], results: Results) -> Iterator[Path]:
         for item in found:
             if item.is_image:
                 yield folder / (item.name + suffix)
-            else:  # how many frames it has, only reading tells
+            else:  # only reading tells how many frames it has
                 yield from (folder / item.name).glob('*' + suffix)
 
 
@@ -152,7 +152,7 @@ class _Writer:
         self._results, self._label_set = results, label_set
         self._files = ExitStack()
         self._video: VideoWriter | None = None
-        self._shown: Input | None = None  # last, in the video
+        self._shown: Input | None = None  # last in the video
         self._rows: Any = None
 
     def __enter__(self) -> '_Writer':
@@ -177,7 +177,7 @@ class _Writer:
             path = out / kind / (frame.name + _suffix(kind))
             try:
                 _write_picture(path, getattr(segmentation, PICTURES[kind][0]))
-            except (ValueError, OSError) as error:  # too large for the format, too long a name
+            except (ValueError, OSError) as error:  # image too large, or name too long
                 if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                     raise
                 on_error(ValueError(f'{frame.name} has no {kind}: {error}'))
@@ -204,9 +204,9 @@ class _Writer:
         picture = stack(frame.image, getattr(segmentation, self._results.below))
         try:
             self._video.check(picture)
-        except ValueError as error:  # of another size than the first, or too large
+        except ValueError as error:  # not the size of the first, or too large
             return on_error(ValueError(f'{frame.name} is not in the video: {error}'))
-        # What is shown of a recording keeps its time; another one, or an image, follows at once.
+        # Frames of one recording keep their timing; another one, or an image, follows at once.
         place = self._timeline.place(frame.stamp_ns, anew=item is not self._shown)
         self._video.write(picture, place)
         self._shown = item
@@ -223,7 +223,7 @@ def _write_picture(path: Path, array: np.ndarray):
 
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
-    # A file may be called by bytes that are no text.
+    # File names may hold bytes that are not valid text.
     with errors_named(path), path.open('w', newline='', encoding='utf-8',
                                        errors='surrogateescape') as file:
         yield csv.DictWriter(file, COLUMNS, extrasaction='ignore')

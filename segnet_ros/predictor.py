@@ -31,7 +31,7 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
-SIZES_KEPT = 4  # a Segmenter holds many buffers: so many cameras of different sizes take turns
+SIZES_KEPT = 4  # image sizes; not more, since a Segmenter holds many buffers
 
 
 class Predictor:
@@ -41,7 +41,7 @@ class Predictor:
     :param weights: a .safetensors file or a name in resource/.
     :param device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
     :param precision: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'.
-    :param sizes_kept: of images, of which the last so many need no new Segmenter.
+    :param sizes_kept: how many of the latest image sizes to keep a Segmenter for.
     :raises CheckpointError, ValueError: saying why these cannot be used.
     """
 
@@ -59,8 +59,8 @@ class Predictor:
         """
         Segment one image; the arrays returned are valid until the next call.
 
-        A size that was not among the last few takes a new Segmenter, and so the time of one
-        more frame (on CUDA of several).
+        A size that is not among the last few needs a new Segmenter, which takes the time of one
+        more frame (on CUDA, of several).
 
         :param image: (H, W, 3) uint8 RGB.
         :param outputs: which of segmenter.ALL_OUTPUTS to compute.
@@ -72,7 +72,7 @@ class Predictor:
         height, width = image.shape[:2]
         segmenter = self._segmenters.pop((height, width), None)
         if segmenter is None:
-            # First make room, so that memory never holds one more.
+            # Make room first, so that memory never holds one too many.
             while len(self._segmenters) >= self._sizes_kept:
                 self._segmenters.popitem(last=False)
             segmenter = Segmenter(self._network, self.info, (height, width))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Signals of this process, and commands that run beside it and are gone in the end."""
+"""Signals of this process, and commands that run during a `with` block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,29 +24,29 @@ END_TIMEOUT = 10.0  # seconds
 
 def take_signals_as_interrupts():
     """
-    Have SIGTERM and the terminal's end end this process as Ctrl-C does: its files are closed well.
+    Make SIGTERM and SIGHUP end this process as Ctrl-C does, so that files are closed properly.
 
-    And SIGINT too, which a shell has what it starts with & ignore. nohup's wish is kept.
+    SIGINT is set too, since a shell makes commands started with & ignore it. nohup still works.
     """
     for number in ending_signals():
         signal.signal(number, _hang_up if number == signal.SIGHUP else signal.default_int_handler)
 
 
 def _hang_up(number, _):
-    # A shell and the kernel both send it; the second would end the closing of files.
+    # A shell and the kernel both send it; the second must not interrupt the closing of files.
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that ask a process to end; SIGHUP only where it is not ignored."""
+    """Return the signals that ask a process to end; SIGHUP only if it is not ignored."""
     hangup = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *[signal.SIGHUP] * hangup)
 
 
 @contextmanager
 def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
-    """Run a command beside the block; at its end interrupt it, and kill what does not end."""
+    """Run a command during the block; then interrupt it, and kill it if it does not end."""
     process = subprocess.Popen(command, text=True, **kwargs)
     try:
         yield process
@@ -61,6 +61,6 @@ def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
 
 
 def check_alive(node: subprocess.Popen):
-    """Raise ValueError where the node's process has ended."""
+    """Raise ValueError if the node's process has ended."""
     if node.poll() is not None:
         raise ValueError(f'the node ended with code {node.returncode}; see its message above')

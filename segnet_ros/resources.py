@@ -15,8 +15,8 @@
 """
 Where the package's own files are: label sets, weights, launch and configuration files.
 
-Works the same in a checkout, in a virtual environment and in a colcon install space, and asks no
-ROS index, so that the core runs where there is no ROS.
+Works the same in a checkout, in a virtual environment and in a colcon install space, and uses no
+ROS index, so that the core runs without ROS.
 """
 
 import os
@@ -39,12 +39,12 @@ def share_directory() -> Path:
 
 def find_resource(name_or_path: str, folder: str, suffix: str) -> Path:
     """
-    Return the file that the user means by a path or by a bare name of the package's own.
+    Return the file given by a path or by the bare name of one of the package's own files.
 
     :param name_or_path: a path to any file, or a name such as 'camvid11'.
     :param folder: the package's folder that holds the named files, e.g. 'config/labels'.
-    :param suffix: the ending that a bare name lacks, e.g. '.yaml'.
-    :raises FileNotFoundError: naming what was looked for and which names there are.
+    :param suffix: what a bare name leaves out, e.g. '.yaml'.
+    :raises FileNotFoundError: saying what was looked for and which names exist.
     """
     path = Path(os.path.expanduser(name_or_path))
     if path.is_file():

@@ -14,7 +14,7 @@
 
 
 """
-A camera's results as messages in a bag, made without ROS: the node's topics, the node's contents.
+A camera's results as bag messages, made without ROS, with the node's topics and contents.
 
 Knows the message types and what they hold; knows nothing of files or networks.
 """
@@ -36,7 +36,7 @@ LABEL_INFO = 'vision_msgs/msg/LabelInfo'
 STATISTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 RESULTS = (*PICTURES, 'statistics')
 
-TYPES.register({  # it has no vision_msgs
+TYPES.register({  # rosbags has no vision_msgs
     **get_types_from_msg('uint16 class_id\nstring class_name', 'vision_msgs/msg/VisionClass'),
     **get_types_from_msg('std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
                          'float32 threshold', LABEL_INFO)})
@@ -53,7 +53,7 @@ class CameraResults:
     Makes the messages of one camera's segmentations, each under its image's header.
 
     :param prefix: of the topics, such as '/front/segmentation'.
-    :param results: which of RESULTS; with the mask goes label_info, once, before the first.
+    :param results: which of RESULTS; with the mask, label_info comes once, before the first mask.
     """
 
     def __init__(self, prefix: str, results: tuple[str, ...], label_set: LabelSet):
@@ -72,7 +72,7 @@ class CameraResults:
 
     def messages(self, stamp_ns: int, frame_id: str, segmentation: Segmentation,
                  first: bool) -> Iterator[tuple[str, memoryview]]:
-        """Yield topic and CDR of each message of a frame; label_info with the first alone."""
+        """Yield topic and CDR of each message of a frame; label_info only with the first."""
         header = make_header(stamp_ns, frame_id)
         if first and 'mask' in self._results:
             yield self._cdr('label_info', LABEL_INFO, header, self._class_map(), 0.0)

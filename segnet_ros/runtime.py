@@ -38,9 +38,9 @@ PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': t
 
 def choose_device(name: str = 'auto') -> torch.device:
     """
-    Return the device by name: 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.
+    Return the device by name: 'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
 
-    :raises ValueError: for a name that is no device, or a CUDA device that is not there.
+    :raises ValueError: for a name that is not a device, or a CUDA device that does not exist.
     """
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -64,18 +64,18 @@ def device_name(device: torch.device) -> str:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds now, in bytes."""
+    """Return the resident memory of this process, in bytes."""
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def keep_freed_memory():
     """
-    Tell the C library to keep what is freed for the next allocation of this process.
+    Tell the C library to keep freed memory for the next allocations of this process.
 
-    By default glibc hands large blocks back to the kernel, and each new one comes as untouched
-    pages: a third of a training step went into page faults, and a tenth of a node's frame with
-    two frames in work at a time. Does nothing where the C library has no mallopt (musl, macOS).
+    By default glibc returns large blocks to the kernel, and each new one comes as untouched
+    pages: page faults took a third of a training step, and a tenth of a node's frame with two
+    frames processed at a time. Does nothing if the C library has no mallopt (musl, macOS).
     """
     # From glibc's malloc.h; mallopt(3).
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
@@ -87,7 +87,7 @@ def keep_freed_memory():
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether the device has bfloat16; emulated it is far slower than float32."""
+    """Tell whether the device has native bfloat16; emulated, it is far slower than float32."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return cpu_has('avx512_bf16') or cpu_has('amx_tile')
@@ -115,18 +115,18 @@ def prepare(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
     """
     Fold batch normalisation into the convolutions, then move and lay out the weights.
 
-    Changes the network in place and returns it, in eval mode and without gradients; on a CPU its
-    convolutions are oneDNN's or, in float32 and of many channels, Winograd's. The results are
-    those of the unfolded network up to rounding. For float32 on CUDA it has cuDNN compute in
-    float32, in this process, and not in TF32.
+    Changes the network in place and returns it, in eval mode and without gradients. On a CPU its
+    convolutions become oneDNN's or, in float32 and with many channels, Winograd's. The results
+    are those of the unfolded network up to rounding. For float32 on CUDA, cuDNN's TF32 is turned
+    off for the whole process.
 
-    :param dtype: of weights and maps; int8 stands for 8-bit ones (int8.quantize), images and
-        logits then being what the first parameter is and float32.
-    :raises ValueError: where int8 is asked for and cannot be had.
+    :param dtype: of weights and maps. int8 stands for 8-bit ones (int8.quantize); images then
+        have the dtype of the first parameter, and logits are float32.
+    :raises ValueError: if int8 is requested but not supported.
     """
     network.eval().requires_grad_(False)
     if device.type == 'cuda' and dtype == torch.float32:
-        torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa, and on unless said
+        torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa, and on by default
     if dtype == torch.int8:
         return quantize(network, choose_precision('auto', device))
     for unit in network.modules():

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What comes out of the segmenter: the arrays of one frame and the statistics of its classes."""
+"""The segmenter's output: the arrays of one frame and the statistics of its classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# By the names under which they are published and written: array, and its encoding in ROS.
+# Name under which it is published and written -> (array, its encoding in ROS).
 PICTURES = {'mask': ('label_map', 'mono8'), 'confidence': ('confidence', 'mono8'),
             'color_mask': ('color_mask', 'rgb8'), 'overlay': ('overlay', 'rgb8')}
 
@@ -27,7 +27,7 @@ PICTURES = {'mask': ('label_map', 'mono8'), 'confidence': ('confidence', 'mono8'
 @dataclass(frozen=True)
 class ClassStatistics:
     """
-    Per-class numbers of one label map; index is the class id, sizes and places in output pixels.
+    Per-class numbers of one label map, indexed by class id; sizes and positions in output pixels.
 
     :param pixel_counts: (C,) int64.
     :param void_count: pixels of no class (confidence below the threshold).
@@ -44,7 +44,7 @@ class ClassStatistics:
 
     @property
     def fractions(self) -> np.ndarray:
-        """Return each class's share of all pixels, void ones among them, (C,) float64."""
+        """Return each class's share of all pixels, void included, (C,) float64."""
         return self.pixel_counts / (self.pixel_counts.sum() + self.void_count)
 
     def values(self, class_id: int) -> dict[str, str]:
@@ -67,11 +67,11 @@ class ClassStatistics:
     def statuses(self, class_names: Sequence[str], title: str, alerts: Mapping[str, float]
                  ) -> Iterator[tuple[bool, str, str, dict[str, str]]]:
         """
-        Yield of each class, in id order, what a diagnostic_msgs/DiagnosticStatus says of it.
+        Yield the contents of a diagnostic_msgs/DiagnosticStatus for each class, in id order.
 
-        :param title: stands before the class in the status's name, e.g. 'segmentation/front'.
+        :param title: precedes the class in the status's name, e.g. 'segmentation/front'.
         :param alerts: by class name, the fraction above which a status is a warning.
-        :return: whether it is one, name, message and `values`.
+        :return: whether it is a warning, its name, message and `values`.
         """
         for class_id, name in enumerate(class_names):
             fraction = float(self.fractions[class_id])
@@ -87,13 +87,13 @@ class Segmentation:
     """
     One frame's results: views of the segmenter's buffers, valid until its next frame.
 
-    What was not asked for is None.
+    Outputs that were not requested are None.
 
     :param label_map: (H, W) uint8 class ids, 255 for void.
     :param confidence: (H, W) uint8, round(255 * the largest softmax probability).
     :param color_mask: (H, W, 3) uint8 RGB, each class in its palette colour.
     :param overlay: (H, W, 3) uint8 RGB, the colour mask blended over the image.
-    :param region_statistics: those of the segmenter's region; places are the whole picture's.
+    :param region_statistics: for the segmenter's region; positions are in the whole picture.
     """
 
     label_map: np.ndarray | None = None
@@ -107,7 +107,7 @@ class Segmentation:
 def region_window(region: tuple[float, float, float, float],
                   size: tuple[int, int]) -> tuple[int, int, int, int]:
     """
-    Return the rows and columns of a region as top, left, bottom, right; the last two are outside.
+    Return the rows and columns of a region as top, left, bottom, right, the last two exclusive.
 
     :param region: x, y, width, height as shares of the picture; at least one pixel is taken.
     :param size: (height, width) in pixels.
@@ -120,5 +120,5 @@ def region_window(region: tuple[float, float, float, float],
 
 
 def _edge(share: float, size: int) -> int:
-    """Return the pixel at which one region ends and the next begins, sums or not."""
+    """Return the pixel where one region ends and the next begins, despite rounding in sums."""
     return round(share * size - 1e-6)

@@ -15,9 +15,9 @@
 """
 Segmenter: array in, Segmentation out; owns every buffer and, on CUDA, the graph.
 
-The constructor allocates all there is for one camera resolution. The stages are the same torch
-code on every device and write only into buffers, so that what runs on a CPU is what a GPU
-captures. Knows nothing of ROS.
+The constructor allocates everything for one camera resolution. The stages are the same torch code
+on every device and write only into buffers, so a CPU runs the code that a GPU captures. Knows
+nothing of ROS.
 """
 
 from typing import Any
@@ -33,16 +33,16 @@ from segnet_ros.networks.build import Network
 from segnet_ros.segmentation import ClassStatistics, region_window, Segmentation
 
 OUTPUTS = ('label_map', 'confidence', 'color_mask', 'overlay', 'statistics')
-ALL_OUTPUTS = (*OUTPUTS, 'region_statistics')  # the last one few want: no graph has it
+ALL_OUTPUTS = (*OUTPUTS, 'region_statistics')  # the last is rarely wanted: no graph has it
 _ALPHA_ONE = 128  # the overlay blends in 16-bit fixed point: 255 * 128 still fits
 
 
 def fit_input_size(trained: tuple[int, int], camera: tuple[int, ...]) -> tuple[int, int]:
     """
-    Return the network input (height, width) for a camera: its shape, the trained number of pixels.
+    Return the network input (height, width): the camera's shape, the trained number of pixels.
 
-    Keeping the shape keeps things as tall and as wide as the network learned them; keeping the
-    number of pixels keeps the time. Sides are multiples of 8.
+    Keeping the shape keeps things in the proportions that the network learned; keeping the number
+    of pixels keeps the run time. Sides are multiples of 8.
     """
     scale = (trained[0] * trained[1] / (camera[0] * camera[1])) ** 0.5
     height, width = (max(8, round(side * scale / 8) * 8) for side in camera)
@@ -62,7 +62,7 @@ class Segmenter:
     :param info: the checkpoint's: normalisation, label set, trained size.
     :param camera_size: (height, width) of the frames.
     :param network_size: (height, width) that frames are scaled to; None for fit_input_size's.
-    :param output_size: (height, width) of what comes out; None for the camera's.
+    :param output_size: (height, width) of the outputs; None for the camera's.
     """
 
     def __init__(self, network: Network, info: ModelInfo, camera_size: tuple[int, int],
@@ -88,7 +88,7 @@ class Segmenter:
 
     @property
     def network(self) -> Network:
-        """Return the network that runs here; others may run the same one."""
+        """Return the network; other Segmenters may share it."""
         return self._network
 
     @property
@@ -103,7 +103,7 @@ class Segmenter:
         self._host_image = host_buffer((*self.camera_size, 3), torch.uint8, self.device)
         self._host_image_array = self._host_image.numpy()
         self._image = self._host_image.to(self.device) if self._on_cuda else self._host_image
-        # CUDA's antialiased resize has no uint8; half precision holds 0 to 255 exactly.
+        # CUDA's antialiased resize does not take uint8; half precision holds 0 to 255 exactly.
         resize_dtype = torch.float16 if self._on_cuda else torch.uint8
         self._source = self._image if not self._on_cuda else self._empty(
             (*self.camera_size, 3), resize_dtype)
@@ -112,7 +112,7 @@ class Segmenter:
         self._input = self._empty((height, width, 3), self.dtype)
         mean, std = (torch.tensor(v, device=self.device) for v in (self._info.mean,
                                                                    self._info.std))
-        # For whole rows: three channels at a time would be five times slower on a CPU.
+        # Repeated to whole rows: three channels at a time would be five times slower on a CPU.
         self._scale, self._shift = ((1 / (255 * std)).repeat(width), (mean / std).repeat(width))
 
     def _allocate_results(self):
@@ -172,7 +172,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def set_confidence_threshold(self, threshold: float):
-        """Make void what the network is less sure of than this, 0 (nothing) to 1."""
+        """Set the confidence below which pixels become void, 0 (none) to 1."""
         self._threshold.fill_(threshold)
 
     @torch.inference_mode()
@@ -182,7 +182,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def set_region(self, region: tuple[float, float, float, float] | None):
-        """Set the part of the output that region_statistics are of; None for the whole."""
+        """Set the part of the output that region_statistics cover; None for the whole."""
         window = region_window(region or (0, 0, 1, 1), self.output_size)
         self._counters['region_statistics'].set_window(*window)
 
@@ -193,7 +193,7 @@ class Segmenter:
 
         :param image: camera_size + (3,) uint8 RGB; any strides.
         :param outputs: which of ALL_OUTPUTS to compute (on CUDA: to copy back).
-        :raises ValueError: where the image is not of that shape and dtype.
+        :raises ValueError: if the image is not of that shape and dtype.
         """
         self.load(image)
         if self._graph is None:
@@ -202,11 +202,11 @@ class Segmenter:
             self._graph.run(self.copy_in, lambda: self.copy_back(outputs))
         return self.results(outputs)
 
-    # What segment() is made of, for SegmenterBatch, which runs the network once for several.
+    # The parts of segment(), for SegmenterBatch, which runs the network once for several frames.
 
     def load(self, image: np.ndarray):
         """
-        Copy a frame to where the stages, or the copy to the device, begin.
+        Copy a frame to the host's input buffer.
 
         :raises ValueError: as segment().
         """
@@ -225,7 +225,7 @@ class Segmenter:
             self._source.copy_(self._image)
         self._resize(self._source, self._small)
         rows = self._normalised.view(self.network_size[0], -1)
-        # Types are changed by copies alone: arithmetic that changes them allocates.
+        # Only copies convert dtypes: arithmetic that converts them would allocate.
         rows.copy_(self._small.view(rows.shape)).mul_(self._scale).sub_(self._shift)
         return self._input.copy_(self._normalised)
 
@@ -245,7 +245,7 @@ class Segmenter:
             self._overlay()
 
     def copy_back(self, outputs: tuple[str, ...]):
-        """Enqueue the copies of the outputs from the CUDA device, and what the graph left out."""
+        """Compute the outputs that no graph has, and enqueue all copies from the CUDA device."""
         for name in outputs:
             if name not in OUTPUTS:
                 self._count(name)
@@ -272,19 +272,19 @@ class Segmenter:
                 out=target.permute(2, 0, 1)[None])
 
     def _classify(self, logits: torch.Tensor):
-        """Label and confidence: the arg max of the logits, and the softmax's value there."""
+        """Compute the label (the arg max of the logits) and its confidence (the softmax there)."""
         self._logits.copy_(logits)
         torch.amax(self._logits, 0, out=self._best)
         self._logits.sub_(self._best).exp_()
         torch.sum(self._logits, 0, out=self._sum)
-        # Now 1 is where the maximum was, and cut off to whole numbers all else is 0. Of the codes
-        # 255 - id at those places, the greatest is the first of equal maxima's, which torch.max
-        # gives too, in three times the time on a CPU.
+        # The maximum is now 1; truncated to integers, all else is 0. Of the codes 255 - id at
+        # those places, the greatest belongs to the first of equal maxima. torch.max gives it too,
+        # in three times the time on a CPU.
         self._is_best.copy_(self._logits)
         torch.amax(self._is_best.mul_(self._codes), 0, out=self._label)
         self._label.bitwise_not_()
         torch.lt(self._sum.reciprocal_(), self._threshold, out=self._unsure)
-        # VOID has all bits set: an OR makes void, many times faster than masked_fill_ on a CPU.
+        # VOID has all bits set: an OR sets it, many times faster than masked_fill_ on a CPU.
         torch.mul(self._unsure.view(torch.uint8), VOID, out=self._void)
         self._label.bitwise_or_(self._void)
         self._probability.copy_(self._sum.mul_(255).round_())
@@ -313,7 +313,7 @@ class Segmenter:
     def _overlay(self):
         if self._under_own:
             self._resize(self._source, self._under)
-            if self._under.is_floating_point():  # to int16 it would be cut off
+            if self._under.is_floating_point():  # conversion to int16 truncates
                 self._under.round_()
         self._blend.copy_(self._under).mul_(self._alphas[0])
         self._blend_mask.copy_(self._outputs['color_mask']).mul_(self._alphas[1])

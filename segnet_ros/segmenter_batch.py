@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""SegmenterBatch: one frame of each of several segmenters through the network at once."""
+"""SegmenterBatch: runs one frame of each of several segmenters through the network at once."""
 
 from collections.abc import Sequence
 
@@ -28,11 +28,11 @@ class SegmenterBatch:
     """
     Segments one frame of each segmenter, in one batch and, on CUDA, in one graph.
 
-    A batch keeps a GPU busier than its frames one after the other. Every segmenter goes on using
-    its own buffers, so that frames and outputs may differ in size; the network's input may not.
+    A batch keeps a GPU busier than its frames one after the other. Each segmenter still uses its
+    own buffers, so frames and outputs may differ in size; the network's input may not.
 
     :param segmenters: those of several cameras, which share one network.
-    :raises ValueError: where their networks or their network sizes differ.
+    :raises ValueError: if their networks or their network sizes differ.
     """
 
     def __init__(self, *segmenters: Segmenter):
@@ -54,10 +54,10 @@ class SegmenterBatch:
     def segment(self, images: Sequence[np.ndarray],
                 outputs: Sequence[tuple[str, ...]]) -> list[Segmentation]:
         """
-        Segment one frame of each segmenter; see Segmenter.segment, once for each.
+        Segment one frame of each segmenter, as Segmenter.segment does.
 
         :param images: (H, W, 3) uint8 RGB, each of its segmenter's camera_size.
-        :param outputs: what to compute of each.
+        :param outputs: what to compute for each.
         """
         for segmenter, image in zip(self._segmenters, images, strict=True):
             segmenter.load(image)
@@ -87,5 +87,5 @@ class SegmenterBatch:
 
 
 def can_batch(segmenters: Sequence[Segmenter]) -> bool:
-    """Return whether the segmenters share one network and one network size."""
+    """Tell whether the segmenters share one network and one network size."""
     return len({(s.network, s.network_size) for s in segmenters}) == 1

@@ -16,7 +16,7 @@
 Where frames come from: a folder of images, a video, a rosbag2 or the rendered sample drive.
 
 All give the same thing: frames in order with their times, one at a time, so that memory does not
-grow with a recording. Knows nothing of ROS nodes; what a bag is, bags.py knows.
+grow with a recording. Knows nothing of ROS nodes; bags.py knows about bags.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,11 +39,11 @@ from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
 FRAME_ID = 'camera'  # of recordings that name no coordinate frame
 SAMPLE = 'sample'
-RATE_FRAMES = 31  # of a bag, by whose times it has its rate
-WHOLE = 0.95  # share of what a video announces with which it counts as whole
+RATE_FRAMES = 31  # of a bag, from whose times its rate is measured
+WHOLE = 0.95  # a video with this share of its declared length counts as whole
 
-# Called with the error of a frame that cannot be read, which is then left out, and of a video or
-# bag that is cut off.
+# Called with the error of each frame that cannot be read, which is then left out, and of a video
+# or bag that is cut off.
 OnError = Callable[[ValueError], None]
 
 
@@ -52,9 +52,9 @@ class Frames:
     """
     The frames of a source; every iteration starts from the first.
 
-    :param rate: frames a second as recorded, on average; of a bag, in its first seconds.
-    :param count: how many there are, unreadable ones among them; None where only reading to the
-        end would tell. A video's count is what its file says.
+    :param rate: average frames per second as recorded; for a bag, over its first seconds.
+    :param count: how many there are, including unreadable ones; None if only reading to the end
+        would tell. A video's count is what its file says.
     """
 
     rate: float
@@ -62,7 +62,7 @@ class Frames:
     _read: Callable[[], Iterator[Frame]]
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield Frame after Frame."""
+        """Return an iterator over the frames."""
         return self._read()
 
 
@@ -74,12 +74,12 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     :param source: a folder of images (png, jpg, bmp, webp; in the order of their names), one
         image, a video, a rosbag2 (folder, .mcap or .db3), or 'sample' or 'sample:SEED' for the
         rendered drive. Write './sample' for a folder of that name.
-    :param fps: the rate of images, and of a video or bag that does not tell its own.
-    :param topic: which of a bag's image topics; needed only where there are several.
-    :param on_error: called with the ValueError of a frame that cannot be read, which is then left
-        out, and at the end of a video or bag that is cut off. Without it the error is raised and
-        ends the iteration.
-    :raises FileNotFoundError: where there is no such file or folder.
+    :param fps: the rate of images, and of a video or bag that does not report its own.
+    :param topic: which of a bag's image topics; needed only if there are several.
+    :param on_error: called with the ValueError of each frame that cannot be read, which is then
+        left out, and at the end of a video or bag that is cut off. Without it the error is raised
+        and ends the iteration.
+    :raises FileNotFoundError: if there is no such file or folder.
     :raises ValueError: saying why the source cannot be used.
     """
     if not fps > 0:
@@ -103,12 +103,12 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
 
 def keep_frames(frames: Frames) -> Frames:
     """
-    Return the same frames, which are read once and kept in memory.
+    Return the same frames, read once and kept in memory.
 
-    For sources without bad frames: behind an error, later iterations end. Whoever changes a
-    frame's pixels finds them changed the next time.
+    For sources without bad frames: later iterations end at an error. Changes to a frame's pixels
+    persist into the next iteration.
     """
-    start, = tee(frames, 1)  # copies of it begin where it stands, and share what is read
+    start, = tee(frames, 1)  # its copies start at the beginning and share what is read
     return replace(frames, _read=lambda: copy(start))
 
 
@@ -126,14 +126,14 @@ def image_files(path: str | Path) -> list[Path]:
 def open_labels(source: str | Path, label_set: LabelSet
                 ) -> Callable[[int], np.ndarray | None] | None:
     """
-    Return what gives the true label map, (H, W) uint8, of a frame by Frame.index; None if unknown.
+    Return a function from Frame.index to the true label map, (H, W) uint8; None if unknown.
 
-    The sample drive knows its labels. Of any other source they are the PNG files of class ids in
-    the folder beside it that has its name (without an ending) and 'annot': images are matched by
-    their stems, the frames of a bag or video one by one in the order of the files' names. What is
-    returned gives None for a frame that has no annotation, and ValueError for a damaged one.
+    The sample drive knows its labels. Those of any other source are the PNG files of class ids in
+    the folder next to it that has its name (without suffix) plus 'annot'. Images are matched by
+    stem, the frames of a bag or video one by one in the order of the file names. The function
+    returns None for a frame without an annotation, and raises ValueError for a damaged one.
 
-    :raises ValueError: where there is such a folder, and nothing in it belongs to any frame.
+    :raises ValueError: if there is such a folder, but nothing in it belongs to any frame.
     """
     seed = sample_seed(source)
     if seed is not None:
@@ -192,10 +192,10 @@ def _images(files: list[Path], fps: float, on_error: OnError) -> Iterator[Frame]
 
 class Video(Protocol):
     """
-    An opened video, by whatever library.
+    An open video, whatever library reads it.
 
-    :param rate: frames a second, 0 where the file says nothing.
-    :param count: of frames, 0 where the file says nothing.
+    :param rate: frames per second, 0 if the file does not say.
+    :param count: number of frames, 0 if the file does not say.
     """
 
     rate: float
@@ -208,7 +208,7 @@ class Video(Protocol):
 def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Frames:
     """Return the frames of a video; see open_frames for the rest."""
     own_rate, count = video.rate, video.count
-    # Some containers say nothing, or the ticks of their clock (90 kHz) instead of a rate.
+    # Some containers give no rate, or the ticks of their clock (90 kHz) instead.
     rate = own_rate if 0 < own_rate < 1000 else fps
     seconds = count / own_rate if own_rate > 0 else 0.0
 
@@ -219,7 +219,7 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
             done, end_ns = frame.index + 1, frame.stamp_ns + _stamp(1, rate)
         if not done:
             raise ValueError(f'{path}: not one frame of this video can be decoded')
-        # Some containers guess their count from length and rate: few frames alone prove nothing.
+        # Some containers guess the count from length and rate: too few frames alone prove nothing.
         if done < WHOLE * count and end_ns < WHOLE * seconds * 1e9:
             on_error(ValueError(f'{path} is cut off or damaged: it ends after {done} frames, '
                                 f'{end_ns / 1e9:.2f} of {seconds:.2f} s'))
@@ -233,8 +233,8 @@ def _timed(video: Video, rate: float) -> Iterator[Frame]:
         if index == 0:
             start_ns = clock_ns
         else:
-            # Another step like the last where a file has no times or such as go back, and for
-            # the last few frames, to which OpenCV before 4.7 gives none (opencv/opencv#22141).
+            # Repeat the last step if times are missing or go back. They are missing for the last
+            # few frames in OpenCV before 4.7 (opencv/opencv#22141).
             if clock_ns - start_ns > stamp_ns:
                 step_ns = clock_ns - start_ns - stamp_ns
             stamp_ns += step_ns
@@ -242,10 +242,10 @@ def _timed(video: Video, rate: float) -> Iterator[Frame]:
 
 
 class _OpenCVVideo:
-    """A video as OpenCV reads it, which every user of this package has."""
+    """A video read by OpenCV, which every user of this package has."""
 
     def __init__(self, path: Path):
-        # Whole: FFmpeg would take 12:30.mp4 for an address. And text, or OpenCV crashes.
+        # Absolute, or FFmpeg would take 12:30.mp4 for a URL. And valid text, or OpenCV crashes.
         self._path = str(path.absolute())
         try:
             self._path.encode()
@@ -261,7 +261,7 @@ class _OpenCVVideo:
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
         capture = cv2.VideoCapture(self._path)
-        # Upright, as phones mean it; some versions of OpenCV do it by themselves.
+        # Rotate phone videos upright; some versions of OpenCV do so by default.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         try:
             while (read := capture.read())[0]:
@@ -274,11 +274,11 @@ class _OpenCVVideo:
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:
     chosen = image_topic(path, topic)
     times: list[int] = []
-    with suppress(ValueError):  # damage is told where the frames are read
+    with suppress(ValueError):  # damage is reported when the frames are read
         times.extend(m.record_ns for m in islice(
             read_messages(path, [chosen.name]), RATE_FRAMES))
     seconds = (times[-1] - times[0]) / 1e9 if times else 0.0
-    # As with videos: what came in one burst has no rate.
+    # As with videos: messages recorded in one burst give no rate.
     if seconds > 0 and (len(times) - 1) / seconds < 1000:
         fps = (len(times) - 1) / seconds
     return Frames(fps, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))

@@ -14,7 +14,7 @@
 
 
 """
-A new rosbag2 written file by file, so that a killed run goes on where its last whole file ends.
+Write a new rosbag2 file by file, so that a killed run resumes after its last whole file.
 
 The result is what `ros2 bag record --max-bag-duration` makes: one folder, several files, one
 metadata.yaml. Until it is complete the folder is called NAME.partial. Knows nothing of images.
@@ -55,16 +55,16 @@ class SplitBag:
     """
     Writes messages to file after file; use it in a `with` block.
 
-    A file counts once its metadata lie beside it, which is the last step of making it; whatever
-    else a kill leaves is overwritten. Where the caller ends each file at a place that its input
-    alone decides, a run that was killed and went on gives the same bytes as one that was not.
+    A file counts once its metadata are next to it, which is the last step of making it; anything
+    else left by a kill is overwritten. If the caller ends each file at a point that depends only
+    on its input, a killed and resumed run gives the same bytes as an uninterrupted one.
 
-    :param out: folder to make.
-    :param topics: of the new bag, whether or not each gets messages.
-    :param recipe: plain values that say what the bag is made of and how; they are stored in it,
-        and a partial bag goes on by the same recipe only.
+    :param out: folder to create.
+    :param topics: all topics of the new bag, with or without messages.
+    :param recipe: plain values that say what the bag is made from and how. They are stored in it,
+        and a partial bag is resumed only with the same recipe.
     :param storage: 'mcap' or 'sqlite3'.
-    :raises ValueError: where `out` is there, another process is writing it, or it was begun by
+    :raises ValueError: if `out` exists, another process is writing it, or it was begun with
         another recipe.
     """
 
@@ -72,7 +72,7 @@ class SplitBag:
                  storage: str = 'mcap'):
         self.out = Path(out)
         self.partial = self.out.with_name(self.out.name + '.partial')
-        self.state: dict = {}  # what was handed to end_file last; {} where no file is whole
+        self.state: dict = {}  # what end_file was last given; {} if no file is whole
         self._topics, self._recipe = topics, recipe
         self._storage = StoragePlugin[storage.upper()]
         self._done: list[dict] = []  # the metadata of the files that are whole
@@ -80,7 +80,7 @@ class SplitBag:
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> 'SplitBag':
-        """Take hold of the partial folder and find what is done."""
+        """Lock the partial folder and find the files that are done."""
         if self.out.exists():
             raise ValueError(f'{self.out} is there already; remove it or choose another name')
         check_storage_path(self.out, self._storage.name.lower())
@@ -101,14 +101,14 @@ class SplitBag:
         os.close(self._lock)
 
     def write(self, topic: str, record_ns: int, cdr: bytes | memoryview):
-        """Append a message to the file at hand."""
+        """Append a message to the current file."""
         with errors_named(self.partial):
             if self._writer is None:
                 self._writer = self._begin_file()
             self._writer.write(self._connections[topic], record_ns, cdr)
 
     def end_file(self, state: dict):
-        """Make the file at hand whole; `state`, of plain values, says where its input ends."""
+        """Finish the current file; `state`, of plain values, says where its input ends."""
         self.state = state
         if self._writer is None:
             return
@@ -124,10 +124,10 @@ class SplitBag:
         self._done.append(metadata)
 
     def complete(self):
-        """Join the files' metadata and give the folder its name."""
+        """Merge the files' metadata and give the folder its final name."""
         with whole_file(self._metadata_file) as part:
             part.write_text(yaml.safe_dump({ROOT: self._joined()}, sort_keys=False))
-        # A run that is killed from here on is found done, and does but this again.
+        # If killed from here on, the next run finds the bag done and only repeats these steps.
         shutil.rmtree(self.partial / 'writing', ignore_errors=True)
         for path in self.partial.glob('*' + PART):
             path.unlink()
@@ -149,7 +149,7 @@ class SplitBag:
         except BlockingIOError as error:
             raise ValueError(f'{self.partial}: another process is writing it') from error
         except OSError:
-            pass  # NFS, which the machines of a cluster share, locks no folders
+            pass  # NFS, as shared by a cluster, cannot lock folders
 
     def _find_done(self):
         whole = _read_metadata(self._metadata_file)
@@ -196,16 +196,16 @@ class SplitBag:
 
 
 def read_entry(bag: str | Path) -> dict:
-    """Return 'recipe' and last 'state' of a complete bag; {} where SplitBag did not make it."""
+    """Return 'recipe' and last 'state' of a complete bag; {} if SplitBag did not make it."""
     metadata = _read_metadata(Path(bag) / 'metadata.yaml')
     return _entry(metadata) if metadata else {}
 
 
 def _read_metadata(file: Path) -> dict | None:
-    """Return what a bag's metadata file holds; None where it is none, as after a power cut."""
+    """Return a bag's metadata; None if the file is missing or invalid, as after a power cut."""
     try:
         metadata = yaml.safe_load(file.read_text())[ROOT]
-        # What is written last, and what is read here: half a file may be YAML.
+        # Check keys that are written last and read here: half a file may be valid YAML.
         return metadata if {'files', 'custom_data'} <= metadata.keys() else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return None

@@ -14,10 +14,10 @@
 
 
 """
-Write videos that browsers and ordinary players show, H.264 in an mp4; read those of strangers.
+Write videos that browsers and ordinary players show, H.264 in an mp4; read untrusted ones.
 
-Both through PyAV. OpenCV's wheels can write MPEG-4 part 2 only, which no browser plays, and read
-whatever a file asks them to. Knows nothing of networks, labels or ROS.
+Both through PyAV. OpenCV's wheels can only write MPEG-4 part 2, which no browser plays, and they
+read whatever a file tells them to. Knows nothing of networks, labels or ROS.
 """
 
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ from segnet_ros.extras import install_extra, pip_install
 from segnet_ros.whole_file import whole_file
 
 ENCODER = 'libx264'
-# x264's scale of quality: 18 is all but lossless to the eye; masks have sharp edges to keep.
+# x264's quality scale: 18 is visually almost lossless; masks have sharp edges to keep.
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
-LONGEST_SIDE = 16384  # that x264 takes
-LONGEST_GAP = 10.0  # seconds for which a video stands still
-TICKS = 100  # in the time of a frame: cameras do not keep to theirs
-# FFmpeg's names of what cameras, phones and browsers write; its others read pictures too.
+LONGEST_SIDE = 16384  # that x264 accepts
+LONGEST_GAP = 10.0  # seconds that a video may stand still
+TICKS = 100  # per frame interval, since cameras are not that regular
+# FFmpeg's names for what cameras, phones and browsers write; its others include pictures.
 CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
 
 
@@ -54,21 +54,21 @@ def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 class StrangersVideo:
     """
-    A video that anyone may have sent, a Video of sources.py.
+    An untrusted video, a Video of sources.py.
 
-    Read as what cameras write or not at all: OpenCV takes a file for a playlist (HLS) where it
-    begins like one, and reads the files of this machine that it names.
+    Only the formats in CONTAINERS are read. OpenCV takes a file that begins like a playlist (HLS)
+    for one, and reads the files of this machine that it names.
 
-    :raises ValueError: where the file is no video, though it may be a picture.
+    :raises ValueError: if the file is not a video, even if it is a picture.
     """
 
     def __init__(self, path: str | Path):
-        self._path = str(Path(path).absolute())  # FFmpeg would take 12:30.mp4 for an address
+        self._path = str(Path(path).absolute())  # FFmpeg would take 12:30.mp4 for a URL
         self._av = _import_av()
         try:
             with self._open() as container:
                 stream = container.streams.video[0]
-                # As the file announces them.
+                # As the file declares them.
                 self.height, self.width = stream.height, stream.width
                 self.rate = float(stream.average_rate or 0)
                 self.count = stream.frames or round(
@@ -78,13 +78,13 @@ class StrangersVideo:
 
     def _open(self) -> Any:
         return self._av.open(self._path, options={'format_whitelist': CONTAINERS},
-                             metadata_errors='ignore')  # a title may be of any code page
+                             metadata_errors='ignore')  # a title may be in any code page
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the time in nanoseconds and (H, W, 3) uint8 RGB of each frame, upright."""
         with self._open() as container, suppress(self._av.error.FFmpegError):  # damage ends it
             for frame in container.decode(video=0):
-                # PyAV tells by how many degrees it is to be turned against the clock.
+                # PyAV gives the degrees to rotate the frame by, anticlockwise.
                 turns = round(frame.rotation / 90)
                 yield (round(1e9 * (frame.time or 0)),
                        np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), turns)))
@@ -92,9 +92,9 @@ class StrangersVideo:
 
 class Timeline:
     """
-    Where frames belong in a video, by their stamps: some may lack, and cameras are uneven.
+    Places frames in a video by their stamps: some may be missing, and cameras are uneven.
 
-    :param rate: frames a second of the video, at the speed of the stamps.
+    :param rate: frames per second of the video, at the speed of the stamps.
     """
 
     def __init__(self, rate: float):
@@ -106,7 +106,7 @@ class Timeline:
         """
         Return when to show the next frame, in frames from the start; see VideoWriter.write.
 
-        :param anew: whether another recording begins, which follows at once.
+        :param anew: whether this frame begins another recording, which follows at once.
         """
         if self._start_ns is None:
             self._start_ns = stamp_ns
@@ -114,7 +114,7 @@ class Timeline:
         place = (stamp_ns - self._start_ns) * 1e-9 * self._rate
         step, longest = place - self._last, max(1.0, LONGEST_GAP * self._rate)
         if anew or not 0 < step <= longest:
-            # The clock was set: no hours in which nothing moves.
+            # A clock that was set must not add hours in which nothing moves.
             place = self._last + (1.0 if anew else min(max(1.0, step), longest))
             self._start_ns = stamp_ns - place / self._rate * 1e9
         self._last = place
@@ -126,12 +126,12 @@ class VideoWriter:
     Writes RGB frames, one after the other, as H.264; use it in a `with` block.
 
     The file appears when it is whole, at the end of the block; without a frame there is none.
-    Where the block ends with an error, what was written up to there is a whole video and kept.
+    If the block ends with an error, the frames written so far are kept as a whole video.
 
     :param path: file ending in .mp4; an older one is replaced.
     :param fps: frames a second.
-    :raises ValueError: where path or rate cannot be used, or PyAV is not installed.
-    :raises OSError: naming the file where it cannot be written, on a full disk for one.
+    :raises ValueError: if path or rate cannot be used, or PyAV is not installed.
+    :raises OSError: naming the file, if it cannot be written, for example on a full disk.
     """
 
     def __init__(self, path: str | Path, fps: float):
@@ -147,7 +147,7 @@ class VideoWriter:
         if ENCODER not in self._av.codecs_available:
             raise ValueError(f"PyAV's FFmpeg here has no {ENCODER}, which videos are written "
                              f'with: {pip_install("av")} brings one that has')
-        self._file = ExitStack()  # closing it puts the file in its place
+        self._file = ExitStack()  # closing it moves the file into place
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] = ()
@@ -161,7 +161,7 @@ class VideoWriter:
         self.close()
 
     def check(self, image: np.ndarray):
-        """Raise ValueError where a frame is none, too large, or not of the first one's size."""
+        """Raise ValueError if a frame is invalid, too large, or not of the first one's size."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f'a frame of a video is (H, W, 3) uint8, not {image.shape} '
                              f'{image.dtype}')
@@ -176,10 +176,10 @@ class VideoWriter:
         """
         Append a frame, (H, W, 3) uint8 RGB.
 
-        H.264 needs even sides: an odd one is made so by repeating the last row or column.
+        H.264 needs even sides: an odd one is padded by repeating the last row or column.
 
         :param place: when to show it, in frames from the start at the video's rate, such as 4.5;
-            the one before is shown until then. All with a place, or none.
+            the one before is shown until then. Give a place for all frames or for none.
         :raises ValueError: as check() does.
         """
         self.check(image)
@@ -197,7 +197,7 @@ class VideoWriter:
         self.count += 1
 
     def close(self):
-        """Write what the encoder still holds, and the index; more than once does no harm."""
+        """Flush the encoder and write the index; safe to call more than once."""
         if self._container is None or self._stream is None:
             return
         stream, self._stream = self._stream, None
@@ -207,7 +207,7 @@ class VideoWriter:
     def _open(self, shape: tuple[int, ...]):
         with ExitStack() as file:
             part = file.enter_context(whole_file(self.path))
-            # The index in front, so that a browser need not load all before it plays.
+            # The index comes first, so that a browser can play before it has loaded everything.
             container = file.enter_context(self._av.open(
                 str(part.absolute()), 'w', format='mp4', options={'movflags': 'faststart'}))
             stream = container.add_stream(ENCODER, self._rate, options=QUALITY)
@@ -216,9 +216,9 @@ class VideoWriter:
             stream.pix_fmt = 'yuv420p'
             context = stream.codec_context
             context.time_base = 1 / (self._rate * TICKS)
-            # Browsers guess what is not said, by the size. OpenCV reads BT.601 whatever is said.
+            # Browsers guess missing colour tags by the size. OpenCV reads BT.601 whatever is said.
             context.colorspace, context.color_range = 6, 1  # BT.601, 16 to 235
-            context.color_primaries = context.color_trc = 1  # BT.709, near those of screens
+            context.color_primaries = context.color_trc = 1  # BT.709, close to those of screens
             self._file = file.pop_all()
         self._container, self._stream, self._shape = container, stream, shape
 
@@ -226,6 +226,6 @@ class VideoWriter:
 def _import_av() -> Any:
     with suppress(ImportError):
         import av
-        if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's knows no colours
+        if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's has no colour tags
             return av
     raise ValueError(f"videos need PyAV 12 at least: {install_extra('video')}")

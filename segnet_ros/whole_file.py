@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files that are whole or not there, and errors of writing that name them."""
+"""Files that are written whole or not at all, and write errors that name them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,16 +25,16 @@ import sqlite3
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """
-    Give a file beside `path` to write; at the end of the block it replaces the one at `path`.
+    Yield a file next to `path` to write; at the end of the block it replaces the one at `path`.
 
-    Whoever reads `path` meanwhile finds the older file or none, and so after an error or a kill.
-    Folders that lack are made. A pipe or a device, such as /dev/stdout, is given itself.
+    Until then, and after an error or a kill, readers of `path` find the older file or none.
+    Missing folders are created. A pipe or a device, such as /dev/stdout, is yielded itself.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         yield path
         return
-    if path.is_symlink():  # it stays one
+    if path.is_symlink():  # keep the link
         path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
@@ -46,7 +46,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_whole(path: str | Path, content: bytes):
-    """Write a file whole or not at all; OSError names it."""
+    """Write a file whole or not at all; an OSError names it."""
     with whole_file(path) as part, errors_named(path):
         part.write_bytes(content)
 
@@ -54,9 +54,9 @@ def write_whole(path: str | Path, content: bytes):
 @contextmanager
 def errors_named(path: str | Path, *others: type[Exception]) -> Iterator[None]:
     """
-    Have an OSError or an error of sqlite3 name the file; those of a full disk do not.
+    Make OSErrors and sqlite3 errors name the file; those of a full disk do not by themselves.
 
-    :param others: errors that a library raises where a file cannot be written.
+    :param others: further errors that a library raises if a file cannot be written.
     """
     wrapped: tuple[type[Exception], ...] = (sqlite3.Error, *others)
     try:

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-Convolutions of 3x3 by Winograd's minimal filtering, for CPUs that compute in float32.
+3x3 convolutions by Winograd's minimal filtering, for CPUs that compute in float32.
 
 F(4x4, 3x3) of Lavin and Gray (arXiv 1509.09308): a tile of 6x6 pixels gives 4x4 results with 36
-multiplications where the definition takes 144, and two changes of basis. Those cost the same for
-each channel, so it pays where there are many. It rounds more than the definition does: of 256
-channels the results are off by up to 1e-5 of the largest in float32, by 9 % in bfloat16.
+multiplications instead of 144, and two changes of basis. Their cost per channel is constant, so
+Winograd pays with many channels. It rounds more than direct convolution: with 256 channels the
+results are off by up to 1e-5 of the largest in float32, by 9 % in bfloat16.
 """
 
 import torch
@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from segnet_ros.onednn import Activation, RELU
 
-# From so many channels, in and out each and in times out, it is faster (docs/performance.md).
+# Minimum channels, in and out each, and in times out, to be faster (docs/performance.md).
 LEAST_CHANNELS, LEAST_PRODUCT = 128, 128 * 256
 
-# B transposed, G and A transposed of the paper: of the tiles, the weights and the results.
+# The paper's B transposed, G and A transposed: for the tiles, the weights and the results.
 _TILE = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
          (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
 _WEIGHT = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
@@ -39,7 +39,7 @@ _RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, 
 
 
 def winograd_pays(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
-    """Tell whether a CPU computes this convolution faster, and well enough, by Winograd's way."""
+    """Tell whether Winograd is faster for this convolution on a CPU, and exact enough."""
     return (dtype == torch.float32 and conv.kernel_size == (3, 3) and conv.groups == 1
             and conv.stride == conv.dilation == conv.padding == (1, 1)
             and conv.padding_mode == 'zeros'
@@ -49,11 +49,11 @@ def winograd_pays(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
 
 class WinogradConvolution(nn.Module):
     """
-    A 3x3 convolution of stride 1 whose padding keeps the size, its bias and a ReLU or nothing.
+    A 3x3 convolution of stride 1 whose padding keeps the size, with its bias and optional ReLU.
 
-    Holds no buffers, so several threads may run it at a time.
+    Holds no buffers, so several threads may run it at once.
 
-    :param conv: what it computes, float32; left as it is, its bias shared.
+    :param conv: the convolution to compute, float32; left unchanged, its bias shared.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: Activation):

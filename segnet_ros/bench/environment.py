@@ -24,11 +24,11 @@ import torch
 from segnet_ros.bench.plan import Plan
 from segnet_ros.runtime import device_name
 
-BUSY = 0.3  # of the cores, by the load average; more disturbs the times
+BUSY = 0.3  # load average as a share of the cores; more disturbs the times
 
 
 def describe(plan: Plan) -> dict:
-    """Return what the results must be read with; plain types."""
+    """Return the conditions that the results depend on; plain types."""
     load = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0))
     on_cuda = plan.device.type == 'cuda'
@@ -53,7 +53,7 @@ def _cpu_model() -> str:
 
 
 def _version(module: str) -> str | None:
-    """Return a module's version, None where it is not installed."""
+    """Return a module's version, None if it is not installed."""
     try:
         found = importlib.import_module(module)
     except ImportError:

@@ -15,9 +15,9 @@
 """
 The network by itself: ours against straightforward PyTorch, and against the machine's limit.
 
-Straightforward is what the paper's layers give when written down: float32 (on GPUs, unless ours
-is in float32 too, cuDNN's TF32, as torch has it), channels first, torch's own max pooling and
-unpooling, batch normalisation as it was trained.
+Straightforward means the paper's layers as they are written: float32 (on GPUs cuDNN's TF32,
+torch's default, unless ours is in float32 too), channels first, torch's own max pooling and
+unpooling, batch normalisation not folded.
 """
 
 from collections.abc import Callable
@@ -50,10 +50,10 @@ class StraightforwardSegNet(SegNet):
 
 def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Time the network at each width: straightforward, ours and, where they run, int8 and OpenVINO's.
+    Time the network at each width: straightforward, ours and, if available, int8 and OpenVINO.
 
-    Each in turns with a large matrix product in the same precision, which stands for what the
-    machine can do: share_of_matrix_product is what ours reaches of its FLOP/s.
+    They take turns with a large matrix product in the same precision, which stands for what the
+    machine can do: share_of_matrix_product is our share of its FLOP/s.
     """
     return {'size': size_name(plan.network_size), 'matrix_side': plan.matrix_side,
             'widths': {f'{width:g}': _measure_width(plan, width, progress)
@@ -75,7 +75,7 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
     if plan.device.type == 'cpu' and plan.dtype != torch.int8 and onednn_has_int8():
         sides['int8'] = own_runner(
             prepare(copy.deepcopy(plain), plan.device, torch.int8), image, plan)
-    # OpenVINO has no part in what runs on a GPU.
+    # OpenVINO is compared on CPUs only.
     if plan.device.type == 'cpu' and openvino_is_installed():
         sides['openvino'] = openvino_runner(plain, image, plan.float_dtype)
     times = time_in_turns({**sides, 'matrix_product': matrix_product(plan)}, plan.rounds, progress)
@@ -114,7 +114,7 @@ def own_runner(network: Network, image: torch.Tensor,
     kept: list = []
 
     def stage():
-        # Image and network too: the graph reads their memory.
+        # Keeps image and network too: the graph reads their memory.
         kept[:] = [network(ready), ready, network]
 
     with torch.inference_mode():

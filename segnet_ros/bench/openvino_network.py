@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-The network in OpenVINO, to compare with: exact unpooling, written so that it exports.
+The network in OpenVINO, for comparison: with exact unpooling that can be exported.
 
-Comparing a feature map with its upsampled maximum would not be exact: after ReLU zeros tie.
+Comparing a feature map with its upsampled maximum would not be exact: zeros tie after ReLU.
 """
 
 from collections.abc import Callable
@@ -32,15 +32,15 @@ _HINTS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
 
 
 def openvino_is_installed() -> bool:
-    """Tell whether OpenVINO can be imported, without importing it."""
+    """Return whether OpenVINO can be imported, without importing it."""
     return importlib.util.find_spec('openvino') is not None
 
 
 class ExportableNetwork(nn.Module):
     """
-    A SegNet without pooling indices: the four places of each window as four strided maps.
+    A SegNet without pooling indices: the four places of each window are four strided maps.
 
-    A mask for each place says whether the maximum is there, the first one winning as in torch.
+    A mask for each place says whether the maximum is there; ties go to the first, as in torch.
     Takes images whose sides can be halved as often as the network pools.
     """
 

@@ -38,14 +38,14 @@ class Plan:
     """
     One benchmark.
 
-    :param weights: of the network that segmenters and nodes run, whose metadata `info` are.
-    :param network_size: of networks that are measured by themselves.
-    :param main_size: of the camera where one size stands for all.
-    :param rounds: times that networks and segmenters are timed.
-    :param node_rounds: times that each node is saturated, with node_frames frames.
-    :param latency_frames: frames whose latency is taken.
-    :param seconds: that frames are sent for to see how many are delivered.
-    :param matrix_side: of the matrix product that stands for what the machine can do.
+    :param weights: file of the network that segmenters and nodes run; `info` is its metadata.
+    :param network_size: input size of networks that are measured by themselves.
+    :param main_size: camera size for parts that measure only one.
+    :param rounds: how often networks and segmenters are timed.
+    :param node_rounds: how often each node is saturated, with node_frames frames.
+    :param latency_frames: frames whose latency is measured.
+    :param seconds: how long frames are sent, to see how many are delivered.
+    :param matrix_side: side of the matrices whose product stands for what the machine can do.
     """
 
     device: torch.device
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def float_dtype(self) -> torch.dtype:
-        """Return the dtype of floating point that 8-bit networks are compared with."""
+        """Return the dtype; for int8, the floating point dtype that it is compared with."""
         return self.dtype if self.dtype != torch.int8 else choose_precision('auto', self.device)
 
     def segmenter(self, camera_size: Size) -> Segmenter:
@@ -93,7 +93,7 @@ def make_plan(weights: str | None, device: str, scratch: Path, quick: bool = Fal
     :param weights: by path or shipped name; None for random ones of half width, which take as
         long as trained ones. They are written into the folder `scratch`, for nodes to read.
     :param precision: of networks, segmenters and nodes; one of runtime.PRECISIONS or 'auto'.
-    :raises ValueError, FileNotFoundError, CheckpointError: where weights or device are not there.
+    :raises ValueError, FileNotFoundError, CheckpointError: if weights or device are missing.
     """
     if weights is None:
         path = scratch / 'random.safetensors'
@@ -108,10 +108,10 @@ def make_plan(weights: str | None, device: str, scratch: Path, quick: bool = Fal
 
 
 def street(size: Size) -> np.ndarray:
-    """Return a picture of a street, (H, W, 3) uint8 RGB; noise would not compress as one does."""
+    """Return a picture of a street, (H, W, 3) uint8 RGB; noise would not compress like one."""
     return SampleDrive(0, size).frame(0)[0]
 
 
 def size_name(size: Size) -> str:
-    """Return 'WIDTHxHEIGHT', as cameras are named."""
+    """Return 'WIDTHxHEIGHT', as camera sizes are written."""
     return f'{size[1]}x{size[0]}'

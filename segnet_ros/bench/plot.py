@@ -24,7 +24,7 @@ COLUMNS = 3
 
 
 def save_plot(results: dict, path: str | Path):
-    """Draw what was measured, a panel for each section, into a PNG."""
+    """Draw the results into a PNG, a panel for each section."""
     panels = [(name, draw) for name, draw in PANELS.items() if name in results]
     rows = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(5.6 * COLUMNS, 0.5 + 4 * rows), layout='constrained')

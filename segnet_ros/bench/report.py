@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is printed: tables and the headline's ratios. Plain numbers in, text out."""
+"""The printed report: tables and the headline's ratios. Plain numbers in, text out."""
 
 from collections.abc import Iterable
 
@@ -21,13 +21,13 @@ MAIN = '1280x720'
 
 def headline(results: dict) -> dict[str, float | None]:
     """
-    Return the numbers that say it all; None for what was not measured.
+    Return the headline numbers; None for what was not measured.
 
-    full_width_speedup: our network over straightforward PyTorch, in the fastest precision that it
-    has here; full_width_default_speedup: the same in the precision of the run, `auto` as a rule.
+    full_width_speedup: of our network over straightforward PyTorch, in our fastest precision here;
+    full_width_default_speedup: the same in the precision of the run, usually `auto`.
     openvino_ratio: OpenVINO's time over ours. node_throughput_ratio: frames a second of the node
-    with two frames in work at a time over the bare network's; node_default_ratio: the same as
-    people start it, one at a time.
+    with two frames in work at a time over the bare network's; node_default_ratio: the same with
+    one frame at a time, the default.
     latency_p99_over_p50: from image to mask at half the highest rate. delivered_720p30: share of
     raw frames that arrive with the package's settings, the worse of best effort and reliable.
     """
@@ -68,7 +68,7 @@ def report(results: dict) -> str:
 
 
 def table(title: str, head: list[str], rows: Iterable[list[str]]) -> str:
-    """Return a table as text, the first column to the left and the others to the right."""
+    """Return a table as text, the first column left-aligned and the others right-aligned."""
     lines = [head, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = ['  ' + '  '.join([line[0].ljust(widths[0]),

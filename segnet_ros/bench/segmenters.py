@@ -33,7 +33,7 @@ from segnet_ros.segmenter import OUTPUTS, Segmenter
 # Each stage and the segmenter's attribute that runs it.
 STAGES = {'preprocess': 'preprocess'} | {stage: '_' + stage for stage in (
     'network', 'classify', 'count', 'spread', 'paint', 'overlay')}
-SOAK_MARGIN = 16 * 2**20  # bytes; allocators breathe
+SOAK_MARGIN = 16 * 2**20  # bytes; allocators fluctuate
 
 
 def measure_segmenters(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
@@ -58,8 +58,8 @@ def stage_times(segmenter: Segmenter, image: np.ndarray, rounds: int) -> dict[st
     """
     Return the median milliseconds of each stage of segment(), with all outputs.
 
-    The stages run one by one, on CUDA outside of the graph, each waited for: there the sum is more
-    than segment() takes. 'other' is what lies between the stages.
+    The stages run one by one. On CUDA they run outside the graph and each is waited for, so the
+    sum is more than segment() takes. 'other' is the time between the stages.
     """
     rows = defaultdict(list)
     with torch.inference_mode():
@@ -103,13 +103,13 @@ def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
     if on_cuda:
         timed('copy out', segmenter.copy_back)(OUTPUTS)
     else:
-        del spent['copy out']  # the results are where they are read
+        del spent['copy out']  # the results are already in host memory
     timed('statistics', segmenter._statistics)('statistics')
     return spent
 
 
 def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lambda: None) -> dict:
-    """Segment so many frames of the main size; see soak()."""
+    """Segment this many frames of the main size; see soak()."""
     segmenter, image = plan.segmenter(plan.main_size), street(plan.main_size)
     return soak(lambda: segmenter.segment(image), frames, progress)
 
@@ -117,9 +117,9 @@ def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lam
 def soak(step: Callable[[], object], frames: int,
          progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Run a step so many times; tell whether this process grew by more than SOAK_MARGIN bytes.
+    Run a step `frames` times; check that this process grows by at most SOAK_MARGIN bytes.
 
-    The first tenth, at most 100, is not looked at: then allocators still fill their pools.
+    The first tenth, at most 100, is not checked: allocators are still filling their pools.
     """
     warm_up = min(100, max(1, frames // 10))
     for _ in range(warm_up):

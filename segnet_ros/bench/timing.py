@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Times of what stands side by side: taken in turns, so that a busy machine slows all sides alike.
+Time alternatives in turns, so that a busy machine slows all sides alike.
 
 Knows clocks and medians, nothing of what is measured.
 """

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What all networks are made of: the unit of convolution and batch normalisation."""
+"""The building block of all networks: convolution and batch normalisation."""
 
 from torch import nn
 
@@ -31,7 +31,7 @@ class ConvUnit(nn.Sequential):
 
 
 def initialise(network: nn.Module):
-    """Draw the weights of all convolutions anew, so that ReLUs keep the variance (He et al.)."""
+    """Initialise the weights of all convolutions so that ReLUs keep the variance (He et al.)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity='relu')

@@ -15,10 +15,10 @@
 """
 PSPNet (Zhao, Shi, Qi, Wang, Jia; arXiv 1612.01105) on a dilated ResNet-18 (arXiv 1512.03385).
 
-The last two stages are dilated in place of strided, so that the features keep an eighth of the
-image's resolution. Pooled over the whole image and over 2x2, 3x3 and 6x6 parts of it they tell
-each place what scene it is in. The authors' own have a ResNet-50 or deeper; unlike them this
-one has a stem of two convolutions and no dropout.
+The last two stages are dilated instead of strided, so that the features keep an eighth of the
+image's resolution. Pooled over the whole image and over 2x2, 3x3 and 6x6 parts of it, they give
+each position the context of its scene. The authors' networks have a ResNet-50 or deeper; unlike
+them, this one has a stem of two convolutions and no dropout.
 """
 
 import torch
@@ -29,12 +29,12 @@ from segnet_ros.networks.layers import ConvUnit, initialise
 
 # Channels, stride and dilation of the residual stages, two blocks each.
 STAGES = ((64, 1, 1), (128, 2, 1), (256, 1, 2), (512, 1, 4))
-# The pyramid's parts along each side.
+# The pyramid levels' bins along each side.
 BINS = (1, 2, 3, 6)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, what went in added to what comes out."""
+    """Two 3x3 convolutions, with the input added to their output."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dilation: int):
         super().__init__()
@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """The features beside their averages over ever smaller parts of the image, and a 3x3."""
+    """The features concatenated with their averages over ever smaller bins, then a 3x3."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -72,13 +72,13 @@ class PSPNet(nn.Module):
     Images (N, 3, H, W), normalised RGB, go in; logits (N, num_classes, H, W) come out.
 
     :param num_classes: channels of the logits.
-    :param width: multiplies every stage's channels, to the nearest eight; 1.0 is ResNet-18's.
+    :param width: multiplies every stage's channels, to a multiple of eight; 1.0 is ResNet-18's.
     """
 
     def __init__(self, num_classes: int, width: float = 1.0):
         super().__init__()
-        # By the eight: from 4 channels oneDNN (of torch 2.13, AVX2) gets the weight gradient of a
-        # strided 1x1 convolution wrong where channels come last, and spoils memory.
+        # Multiples of 8: from 4 channels oneDNN (of torch 2.13, AVX2) gets the weight gradient of
+        # a strided 1x1 convolution wrong if channels come last, and corrupts memory.
         channels = [max(8, round(stage[0] * width / 8) * 8) for stage in STAGES]
         self.stem = nn.Sequential(ConvUnit(3, channels[0], 3, stride=2),
                                   ConvUnit(channels[0], channels[0], 3))
@@ -92,7 +92,7 @@ class PSPNet(nn.Module):
         initialise(self)
 
     def stage_channels(self) -> list[int]:
-        """Return the channels of the last stage but one, and of what is classified."""
+        """Return the channels of the last stage but one, and of the classifier's input."""
         last_but_one = self.encoder[-2][-1]  # type: ignore[index]
         return [last_but_one.units[-1].conv.out_channels, self.classifier.in_channels]
 
@@ -102,9 +102,9 @@ class PSPNet(nn.Module):
 
     def forward_stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """
-        Return the last stage but one, what is classified and, last, the logits.
+        Return the output of the last stage but one, the classifier's input and the logits.
 
-        The paper's auxiliary loss hangs on the first.
+        The paper's auxiliary loss uses the first.
         """
         size = x.shape[-2:]
         x = functional.max_pool2d(self.stem(x), 3, 2, padding=1)

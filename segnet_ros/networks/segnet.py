@@ -15,9 +15,9 @@
 """
 SegNet and SegNet-Basic (Badrinarayanan, Kendall, Cipolla; arXiv 1511.00561).
 
-An encoder of convolutions and max pooling keeps where each maximum stood (the pooling indices);
-the decoder unpools to exactly those places and convolves the sparse map dense again. No skip
-connections, no learned upsampling.
+An encoder of convolutions and max pooling keeps the position of each maximum (the pooling
+indices); the decoder unpools to exactly those positions, and its convolutions make the sparse map
+dense again. No skip connections, no learned upsampling.
 """
 
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ def _stage(channels: list[int], kernel_size: int, relu: bool = True) -> nn.Seque
 
 def scatter_unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
     """
-    Put each value where its maximum stood, and zeros everywhere else: max_unpool2d, channels last.
+    Put each value where its maximum was, and zeros everywhere else: max_unpool2d, channels last.
 
-    On CUDA functional.max_unpool2d gives channels first whatever it gets, and the convolution
-    behind it turns the layout back: 9 % of what an H100 does in a training step.
+    On CUDA functional.max_unpool2d always returns channels first, and the convolution after it
+    converts the layout back: 9 % of what an H100 does in a training step.
 
     :param x: (N, C, h, w).
     :param indices: of the same shape, as functional.max_pool2d returns them.
@@ -59,7 +59,7 @@ class EncoderDecoder(nn.Module):
     What SegNet and SegNet-Basic share: stages, pooling indices, unpooling.
 
     Images (N, 3, H, W), normalised RGB, go in; logits (N, num_classes, H, W) come out, for any H
-    and W: where a side is odd, the last pooling window is one pixel wide (ceil mode).
+    and W: if a side is odd, the last pooling window is one pixel wide (ceil mode).
     """
 
     encoder: nn.ModuleList
@@ -73,7 +73,7 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, num_classes, H, W)."""
-        # One at a time: what is held no longer than needed is still in the cache when reused.
+        # One at a time: memory that is released early is still in the cache when reused.
         for output in self._stages(x):
             logits = output
         return logits
@@ -82,7 +82,7 @@ class EncoderDecoder(nn.Module):
         """
         Return the bottleneck, each decoder stage's output (deepest first) and, last, the logits.
 
-        Training hangs its auxiliary heads on them (deep supervision, arXiv 1409.5185).
+        Training attaches its auxiliary heads to them (deep supervision, arXiv 1409.5185).
         """
         return list(self._stages(x))
 
@@ -101,7 +101,7 @@ class EncoderDecoder(nn.Module):
 
     @staticmethod
     def unpool(x: torch.Tensor, indices: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Undo functional.max_pool2d, with zeros for what it left out."""
+        """Undo functional.max_pool2d, with zeros for the values it dropped."""
         if x.is_cuda:
             return scatter_unpool(x, indices, size)
         return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
@@ -109,7 +109,7 @@ class EncoderDecoder(nn.Module):
 
 class SegNet(EncoderDecoder):
     """
-    The paper's SegNet: VGG16's 13 convolutions, mirrored by 13, the last of them to classes.
+    The paper's SegNet: VGG16's 13 convolutions, mirrored by 13; the last is the classifier.
 
     :param num_classes: channels of the logits.
     :param width: multiplies every stage's channels; 1.0 is the paper's 29.4 M parameters.
@@ -123,7 +123,7 @@ class SegNet(EncoderDecoder):
             _stage([first, *stage], 3) for first, stage in zip(inputs, stages, strict=True))
         # Each decoder stage mirrors its encoder stage, and ends with the channels of the next
         # shallower one, whose pooling indices unpool it. The last convolution of all is the
-        # classifier, so the shallowest stage has one unit less.
+        # classifier, so the shallowest stage has one unit fewer.
         decoder = []
         for i in reversed(range(len(stages))):
             mirrored = [*reversed(stages[i]), inputs[i]] if i else list(reversed(stages[i]))
@@ -137,8 +137,8 @@ class SegNetBasic(EncoderDecoder):
     """
     The paper's small network: 4 + 4 convolutions of 7x7 with 64 channels, 1.4 M parameters.
 
-    As in the paper the decoder has no ReLU. The authors' local response normalisation of the input
-    is left to the mean and standard deviation that the checkpoint carries.
+    As in the paper the decoder has no ReLU. The checkpoint's mean and standard deviation replace
+    the authors' local response normalisation of the input.
     """
 
     def __init__(self, num_classes: int, width: float = 1.0):

@@ -28,21 +28,21 @@ from segnet_ros.sources import video_frames
 from segnet_ros.video import stack, StrangersVideo, VideoWriter
 
 MAX_SECONDS = 60.0
-MAX_FRAMES = 60 * 60  # of slow motion fewer seconds: others are waiting
-UNTOLD_RATE = 15.0  # of clips that tell none
-MAX_SIDE = 960  # pixels: two of them stand above each other
+MAX_FRAMES = 60 * 60  # fewer seconds of slow motion: others are waiting
+UNTOLD_RATE = 15.0  # of clips that do not state theirs
+MAX_SIDE = 960  # pixels; input and segmentation are stacked
 
 
 def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray], np.ndarray],
                  warn: Callable[[str], None], max_seconds: float = MAX_SECONDS,
                  max_frames: int = MAX_FRAMES) -> Iterator[float]:
     """
-    Write the video of a clip and its segmentation, step by step; whoever stops asking ends it.
+    Write the video of a clip and its segmentation, step by step; close the generator to stop.
 
     :param overlay: takes (H, W, 3) uint8 RGB and returns the segmentation to show, same shape.
-    :param warn: called with what is wrong with a clip of which a part is segmented.
-    :return: yields what is done of the whole, 0 to 1.
-    :raises ValueError: where the clip is no video, cannot be read, or has too large frames.
+    :param warn: called with the reason if only part of the clip is segmented.
+    :return: yields the share that is done, 0 to 1.
+    :raises ValueError: if the clip is not a video, cannot be read, or has too large frames.
     """
     source = Path(source)
 

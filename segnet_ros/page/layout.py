@@ -15,8 +15,8 @@
 """
 The page: what is on it and what happens on a click, in gradio.
 
-Three ways in (samples, the visitor's own, a random street), each of which gives a Picture; when
-picture or model change, the result follows. All that the page shows comes from this machine.
+Three inputs (samples, the visitor's own, a random street) each give a Picture; when the picture
+or the model changes, so does the result. Everything the page loads comes from this machine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +53,7 @@ def build_page(models: Models, samples: Sequence[Sample], streets: Mapping[str, 
     """
     Return the page.
 
-    :param samples: of the gallery, at least one, the first of which is shown at the start.
+    :param samples: of the gallery, at least one; the first readable one is shown at the start.
     :param streets: where random streets come from, by the name that visitors read.
     """
     first = _first_readable(samples)
@@ -88,11 +88,11 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
 
     :param port: None for the first free one from 7860.
     :param wait: return only when interrupted.
-    :raises ValueError: where the port is taken.
+    :raises ValueError: if the port is taken.
     """
     theme = gr.themes.Default(primary_hue='teal', neutral_hue='slate', radius_size='lg',
                               font=SYSTEM_FONTS, font_mono=MONO_FONTS)
-    logging.getLogger('httpx').setLevel(logging.WARNING)  # gradio asks itself whether it is up
+    logging.getLogger('httpx').setLevel(logging.WARNING)  # gradio polls itself to see if it is up
     try:
         _, url, _ = page.queue().launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True,
@@ -112,7 +112,7 @@ def _asset(name: str) -> Path:
 
 
 def _or_warn(function: Callable) -> Callable:
-    """Show a ValueError's message on the page, and leave everything on it as it is."""
+    """Show a ValueError's message on the page and leave the rest of the page unchanged."""
     @functools.wraps(function)
     def warning(*args, **kwargs):
         try:
@@ -128,7 +128,7 @@ def _segment(models: Models, name: str, picture: Picture) -> str:
 
 
 def model_choices(models: Models) -> list[tuple[str, str]]:
-    """Return what visitors read, with the score on frames never trained on, and the names."""
+    """Return (label, name) of each model; the label has the mIoU on frames never trained on."""
     choices = []
     for name in models.names:
         score = models.info(name).unseen_miou()
@@ -168,11 +168,11 @@ def _add_samples(samples: Sequence[Sample], picture: gr.State):
                          allow_preview=False, show_label=False, buttons=[], interactive=False,
                          elem_classes='segnet-samples')
     page = gr.Slider(1, max(2, pages), 1, step=1, label=f'Page of {pages}', visible=pages > 1)
-    # While visitors type a number, it may be none or beyond the last page.
+    # While visitors type a number, it may be empty or beyond the last page.
     page.preprocess = lambda number: min(max(1, int(number or 1)), pages)  # type: ignore
-    # Not on release: that comes of a pointer alone, not of the arrow keys.
+    # Not on release: only a pointer triggers that, not the arrow keys.
     page.change(shown, page, [gallery, first], show_progress='hidden')
-    # Or gradio would drop what is clicked while the one before is drawn.
+    # Otherwise gradio would drop a click while the previous picture is being drawn.
     gallery.select(pick, first, picture, show_progress='hidden', trigger_mode='multiple')
 
 
@@ -182,12 +182,12 @@ def _add_upload(picture: gr.State):
                       placeholder='Drop a picture here\n- or -\nClick to choose one',
                       webcam_options=gr.WebcamOptions(
                           mirror=False, constraints={'video': {'facingMode': 'environment'}}))
-    # Gradio would open the file itself, and tell visitors of a broken one with its path here.
+    # Gradio would open the file itself, and show visitors the local path of a broken one.
     upload.preprocess = lambda payload: payload.path  # type: ignore
     gr.Markdown('Your picture stays on the machine that serves this page.')
 
     # Cleared at once: the result shows the picture, and the next one can be dropped. Not on input:
-    # that comes when a source is chosen too, and an answer to it takes the camera away again.
+    # choosing a source triggers that too, and a response to it closes the camera again.
     upload.upload(_or_warn(read_picture), upload, picture, show_progress='hidden').then(
         lambda: None, None, upload, show_progress='hidden')
 
@@ -226,12 +226,12 @@ def _add_video(models: Models, model: gr.Dropdown):
         folder = Path(tempfile.mkdtemp(dir=video.GRADIO_CACHE))
         target = folder / f'{Path(path).stem}_segmented.mp4'
         try:
-            # A generator, which gradio ends when the visitor goes; a function would go on and
-            # keep others waiting.
+            # A generator, which gradio closes when the visitor leaves; a function would run on
+            # and keep others waiting.
             for done in clips.segment_clip(path, target, functools.partial(models.overlay, name),
                                            gr.Warning):
                 yield gr.skip(), gr.skip()
-                progress(done, desc='Segmenting')  # behind: the page hides it at a yield
+                progress(done, desc='Segmenting')  # after the yield, which hides it
         except ValueError as error:
             shutil.rmtree(folder)  # gradio deletes only what it has served
             gr.Warning(str(error))
@@ -240,6 +240,6 @@ def _add_video(models: Models, model: gr.Dropdown):
             shutil.rmtree(folder)
             raise
         else:
-            video.temp_files.add(str(target))  # to be deleted when it is old
+            video.temp_files.add(str(target))  # gradio deletes it when it is old
             yield target, gr.skip()
     clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1)

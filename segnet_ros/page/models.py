@@ -30,20 +30,20 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
 from segnet_ros.resources import DEFAULT_WEIGHTS, share_directory
 
-SIZES_KEPT = 2  # of pictures, for each network; visitors bring many
+SIZES_KEPT = 2  # picture sizes kept ready per network; visitors bring many
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
     """
-    What a network made of one picture; arrays of its own, valid for good.
+    A network's result for one picture; it owns its arrays, so they stay valid.
 
     :param image: (H, W, 3) uint8 RGB as given.
     :param label_map: (H, W) uint8 class ids, 255 for void.
     :param confidence: (H, W) uint8, 255 for certainty.
     :param color_mask: (H, W, 3) uint8 RGB.
     :param fractions: (C,) float64, each class's share of the pixels.
-    :param seconds: from the image in memory to all of these.
+    :param seconds: from the image in memory to all of the results.
     :param made_by: model and device, in words.
     """
 
@@ -63,7 +63,7 @@ class Models:
 
     :param weights: names in resource/ or paths of .safetensors files, at least one.
     :param device: as runtime.choose_device takes it.
-    :raises ValueError: for no weights at all, or a device that is not there.
+    :raises ValueError: if no weights are given, or the device is missing.
     :raises CheckpointError: for weights that cannot be used.
     """
 
@@ -75,12 +75,12 @@ class Models:
             predictor = Predictor(one, device, sizes_kept=SIZES_KEPT)
             path = predictor.weights
             name = path.stem
-            if name in self._predictors:  # every run calls its weights so; its folder tells them
+            if name in self._predictors:  # every run uses this name; its folder tells them apart
                 name = f'{path.parent.name}/{name}'
             if name in self._predictors:
                 name = str(path)
             self._predictors[name] = predictor
-        # One lock for all: they share the device, and a CUDA graph is captured undisturbed.
+        # One lock for all: they share the device, and nothing may disturb a CUDA graph's capture.
         self._lock = threading.Lock()
 
     @property
@@ -89,14 +89,14 @@ class Models:
         return list(self._predictors)
 
     def info(self, name: str) -> ModelInfo:
-        """Return what the model's checkpoint says of it."""
+        """Return the metadata in the model's checkpoint."""
         return self._predictors[name].info
 
     def segment(self, name: str, image: np.ndarray) -> Result:
         """Segment an image, (H, W, 3) uint8 RGB of any size."""
         with self._lock:
             predictor = self._predictors[name]
-            segmenter = predictor.segmenter(image)  # made where the size is new, which takes time
+            segmenter = predictor.segmenter(image)  # built if the size is new, which takes time
             start = time.perf_counter()
             seen = segmenter.segment(
                 image, ('label_map', 'confidence', 'color_mask', 'statistics'))
@@ -117,7 +117,7 @@ def shipped_weights() -> list[str]:
     """
     Return the names of the weights in resource/, the default ones first.
 
-    :raises CheckpointError: where there are none.
+    :raises CheckpointError: if there are none.
     """
     found = (share_directory() / 'resource').glob('*.safetensors')
     names = sorted((p.stem for p in found), key=lambda name: (name != DEFAULT_WEIGHTS, name))

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Pictures as visitors bring them, made ready for the network, and arrays as browsers show them.
+Prepare visitors' pictures for the network, and arrays for the browser.
 
 Knows nothing of networks or of the page.
 """
@@ -50,10 +50,10 @@ class Picture:
 
 def fit_picture(image: np.ndarray, caption: str, max_side: int = MAX_SIDE) -> Picture:
     """
-    Return the picture of an image of any size; the caption says where it was scaled down.
+    Return the picture of an image of any size; the caption says if it was scaled down.
 
     :param image: (H, W, 3) uint8 RGB.
-    :raises ValueError: where it is so thin that nothing could be seen in it.
+    :raises ValueError: if it is so thin that nothing could be seen in it.
     """
     height, width = image.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
@@ -71,7 +71,7 @@ def read_picture(path: str | Path) -> Picture:
     """
     Read an image file as a visitor sees it: upright by its EXIF, grey and palettes as RGB.
 
-    :raises ValueError: saying why it cannot be used, without the folder it lies in.
+    :raises ValueError: saying why it cannot be used, without naming its folder.
     """
     path = Path(path)
     try:
@@ -83,7 +83,7 @@ def read_picture(path: str | Path) -> Picture:
     except Image.DecompressionBombError:
         raise ValueError(f'{path.name} is too large: at most {MAX_PIXELS // 10**6} million pixels '
                          'can be segmented. Scale it down first.') from None
-    except (OSError, SyntaxError, ValueError):  # Pillow tells some damage by a SyntaxError
+    except (OSError, SyntaxError, ValueError):  # Pillow raises SyntaxError for some damage
         raise ValueError(f'{path.name} is not a picture that can be read: it is damaged, or no '
                          'JPEG, PNG, WebP or BMP.') from None
     return fit_picture(image, path.name)
@@ -97,7 +97,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 def data_uri(image: np.ndarray, kind: str) -> str:
     """
-    Return the image as a data: URI, so that a page holds all of itself.
+    Return the image as a data: URI, so that the page is self-contained.
 
     :param image: (H, W, 3) uint8 RGB, or (H, W) uint8.
     :param kind: 'jpeg', or 'png', which is exact.

@@ -92,7 +92,7 @@ def _legend(result: Result) -> str:
 
 
 def display_name(class_name: str) -> str:
-    """Return a class's name as a heading has it: 'sign_symbol' as 'Sign symbol'."""
+    """Return a class's name for display: 'Sign symbol' for 'sign_symbol'."""
     name = class_name.replace('_', ' ').strip()
     return name[:1].upper() + name[1:]
 

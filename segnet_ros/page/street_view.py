@@ -59,7 +59,7 @@ COUNTRIES: dict[str, tuple[float, float, float, float]] = {
     'United States': (33.0, -98.0, 41.5, -82.0),
 }
 
-# Statuses of the metadata call after which another place may do.
+# Statuses of the metadata call after which another place is tried.
 ELSEWHERE = ('ZERO_RESULTS', 'NOT_FOUND', 'UNKNOWN_ERROR')
 REFUSED = {
     'OVER_QUERY_LIMIT': "Street View: the key's quota is used up, or it has no billing",
@@ -90,7 +90,7 @@ class StreetViewStreets:
         """
         Return a picture in a random direction from a random place of a country.
 
-        :raises ValueError: where no place has imagery, or the API refuses or is out of reach.
+        :raises ValueError: if no place has imagery, or the API refuses or cannot be reached.
         """
         found = self._find(country, rng)
         data = self._get('', pano=found['pano_id'], size='640x480', heading=rng.randrange(360),
@@ -145,7 +145,7 @@ class StreetViewStreets:
 
 def _random_place(box: tuple[float, float, float, float], rng: random.Random
                   ) -> tuple[float, float]:
-    """Return latitude and longitude, no square metre of the box likelier than another."""
+    """Return latitude and longitude, uniformly distributed over the area of the box."""
     south, west, north, east = box
     while True:
         latitude = rng.uniform(south, north)

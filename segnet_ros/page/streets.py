@@ -34,7 +34,7 @@ ANYWHERE = 'anywhere'
 DRIVE_SAMPLES = 6
 MISSING = np.full((120, 160, 3), 200, np.uint8)  # stands for a sample that cannot be read
 
-# A picture of the gallery: reads it, or raises ValueError.
+# Reads a picture of the gallery, or raises ValueError.
 Sample = Callable[[], Picture]
 
 
@@ -48,11 +48,11 @@ class Streets(Protocol):
     countries: tuple[str, ...]
 
     def random_picture(self, country: str, rng: random.Random) -> Picture:
-        """Return a random picture of a country; ValueError says why there is none."""
+        """Return a random picture of a country; if there is none, a ValueError says why."""
 
 
 class DriveStreets:
-    """Streets that never were, drawn by the sample drive."""
+    """Synthetic streets, drawn by the sample drive."""
 
     countries: tuple[str, ...] = (ANYWHERE,)
 
@@ -63,9 +63,9 @@ class DriveStreets:
 
 class FolderStreets:
     """
-    The pictures in a folder; the folders in it are the countries.
+    The pictures in a folder; its subfolders are the countries.
 
-    :raises ValueError: where there is no picture in it.
+    :raises FileNotFoundError, ValueError: if there is no such folder, or no picture in it.
     """
 
     def __init__(self, folder: str | Path):

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-How many raw camera images arrive in another process, by Fast DDS's settings and reliability.
+Measure how many raw camera images reach another process, by Fast DDS settings and reliability.
 
-Run as a module it is one of the two processes: `... receive` or `... send`.
+Run as a module, it is one of the two processes: `... receive` or `... send`.
 """
 
 import argparse
@@ -40,9 +40,9 @@ from segnet_ros.ros.replay import wait_for_subscribers
 
 RATE = 30.0  # frames a second of an ordinary camera
 TOPIC = '/bench/delivery'
-CAMERA_DEPTH = 5  # as camera drivers keep (SensorDataQoS); the node's subscription keeps one
-DISCOVERY = 0.5  # seconds that the receiver may need longer than the sender to know the other
-SETTLE = 1.0  # seconds for the last frames
+CAMERA_DEPTH = 5  # as in camera drivers (SensorDataQoS); the node subscribes with depth 1
+DISCOVERY = 0.5  # seconds that the receiver may discover the sender later than the reverse
+SETTLE = 1.0  # seconds for the last frames to arrive
 
 
 def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int) -> dict:
@@ -62,14 +62,14 @@ def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int)
                        timeout=60 + 4 * frames / RATE)
         time.sleep(SETTLE)
         receiver.send_signal(signal.SIGINT)
-        # The last line: Fast DDS tells its errors on standard output too.
+        # Only the last line: Fast DDS prints its errors to standard output too.
         ages = json.loads(receiver.communicate(timeout=20)[0].splitlines()[-1])
     return {'sent': frames, 'received': len(ages), 'share': len(ages) / frames,
             'age_ms': median(ages) * 1e3 if ages else None}
 
 
 def _receive(node, qos: QoSProfile):
-    """Note the age of each frame until interrupted, then print them all."""
+    """Record each frame's age until interrupted, then print all ages."""
     ages = []
 
     def hear(msg: Image):
@@ -84,7 +84,7 @@ def _receive(node, qos: QoSProfile):
 
 
 def _send(node, qos: QoSProfile, size: tuple[int, int], frames: int):
-    """Send frames at RATE, each stamped with the time."""
+    """Send frames at RATE, each stamped with the monotonic time."""
     publisher = node.create_publisher(Image, TOPIC, qos)
     msg, _ = preallocated_image('rgb8', *size)
     wait_for_subscribers([publisher], 1)
@@ -97,7 +97,7 @@ def _send(node, qos: QoSProfile, size: tuple[int, int], frames: int):
 
 
 def main():
-    """Be the sender or the receiver."""
+    """Run as the sender or the receiver."""
     parser = argparse.ArgumentParser()
     parser.add_argument('role', choices=('send', 'receive'))
     parser.add_argument('--settings', choices=('large_images', 'defaults'))

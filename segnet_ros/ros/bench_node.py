@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The whole node, measured from outside: images over DDS in, all its results over DDS out.
+Measure the whole node from outside: images in over DDS, all its results out over DDS.
 
-The node runs in a process of its own, as a robot starts it; what it is compared with runs in turns
-with it, in this process.
+The node runs in its own process, as on a robot. What it is compared with runs in this process, in
+turns with the node.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def _nothing():
 def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
                   compressed: bool = False, diagnostics_period: float = 0.0,
                   parallel_frames: int = 1) -> Iterator[Peer]:
-    """Start a node in the namespace /bench/NAME; give the peer that has found it."""
+    """Start a node in the namespace /bench/NAME; yield a peer that has discovered it."""
     use_large_image_profile()
     namespace = f'/bench/{name}'
     command = [
@@ -78,11 +78,11 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
 
 def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    For each camera size: frames a second of the bare network, of segment() and of two nodes.
+    Measure frames a second of the bare network, segment() and two nodes, for each camera size.
 
-    The network runs at the size that the nodes run it at; segment() and nodes give all outputs.
-    'node' is as people start it, which gives each frame the whole machine; 'parallel' has two
-    frames in work at a time, so that what is not the network finds a core beside it.
+    The network runs at the nodes' network size; segment() and the nodes compute all outputs.
+    'node' has the default settings, which give each frame the whole machine; 'parallel' processes
+    two frames at a time, so that the work around the network runs alongside it.
     """
     results = {}
     with (node_and_peer(plan, 'node') as node,
@@ -113,7 +113,7 @@ def _nodes_at(plan: Plan, peers: dict[str, Peer], size: Size, progress: Progress
 
 
 def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:
-    """Frames a second of one node, all cameras together, with one to four of them sending."""
+    """Measure one node's frames a second, all cameras together, with one to four sending."""
     rates: dict[int, list[float]] = {n: [] for n in range(1, len(CAMERAS) + 1)}
     with node_and_peer(plan, 'cameras', CAMERAS) as peer:
         peer.show(street(plan.main_size))
@@ -127,7 +127,7 @@ def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:
 
 
 def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
-    """Frames a second with raw and with jpeg images, by two nodes in turns."""
+    """Measure frames a second with raw and with jpeg images, on two nodes in turns."""
     rates: dict[str, list[float]] = {'raw': [], 'compressed': []}
     image = street(plan.main_size)
     with (node_and_peer(plan, 'raw') as raw,
@@ -146,9 +146,9 @@ def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
 
 def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    Milliseconds from the image's sending to the mask's arrival, at half of the highest rate.
+    Measure milliseconds from sending an image to receiving its mask, at half the peak rate.
 
-    Frames that got lost have none; they are counted.
+    Lost frames have no latency; they are counted.
     """
     with node_and_peer(plan, 'latency') as peer:
         peer.show(street(plan.main_size))
@@ -162,10 +162,10 @@ def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
 
 def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    Seconds from a process's start to what it is wanted for, medians.
+    Measure median start-up times in seconds.
 
-    Of `segnet --help`; of the imports that no node can do without, for comparison; of a node until
-    its topics are found, and until the first frame's results are all there.
+    These are of `segnet --help`; of the imports that every node needs, for comparison; and of a
+    node until its topics are discovered, and until all results of the first frame have arrived.
     """
     image = street(plan.main_size)
     seconds: dict[str, list[float]] = {'help': [], 'imports': [], 'ready': [], 'first_frame': []}
@@ -186,9 +186,9 @@ def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
 
 def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    Share of raw frames that arrive, and their median age, by DDS settings and reliability.
+    Measure the share of raw frames that arrive, and their age, by DDS settings and reliability.
 
-    In a process that does nothing else, and last in the node while it segments.
+    The receiver is a process that does nothing else and, last, the node while it segments.
     """
     results = {}
     for settings in ('large_images', 'defaults'):
@@ -203,9 +203,9 @@ def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:
 
 def measure_reception(plan: Plan) -> dict:
     """
-    Share of frames that reach the busy node's subscription, by its own count in /diagnostics.
+    Measure the share of frames that reach a busy node, by its own count in /diagnostics.
 
-    It segments what it can meanwhile and drops the rest, which it has received too.
+    The node segments what it can and drops the rest; dropped frames count as received.
     """
     counts = []
     sent = round(RATE * plan.seconds)
@@ -216,7 +216,7 @@ def measure_reception(plan: Plan) -> dict:
         peer.hear_next(counts)
         before = counts[-1]
         peer.pace(sent, RATE)
-        # One may be under way; the next but one was made after the last frame.
+        # One message may already be on its way; the second was made after the last frame.
         peer.hear_next(counts, 2)
     received = counts[-1] - before
     return {'sent': sent, 'received': received, 'share': received / sent}

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The peer of a node that is measured: publishes frames to it and hears all its results.
+The peer of the node under test: publishes frames to it and receives all its results.
 
-Both in one process, so that one clock tells how long a frame took; a frame's stamp is the time at
-which it was sent. Knows topics and clocks, not what is compared with what.
+Both happen in one process, so one clock times each frame; a frame's stamp is its send time. Knows
+topics and clocks, not what is compared with what.
 """
 
 from collections.abc import Callable
@@ -34,24 +34,24 @@ from std_msgs.msg import Float32MultiArray, Header
 
 from segnet_ros.ros.conversions import compressed_message, preallocated_image
 
-# Those whose arrival makes a frame complete; class_fractions are heard too, but have no stamp.
+# A frame is complete once these have arrived; class_fractions is received too, but has no stamp.
 STAMPED = {'mask': Image, 'confidence': Image, 'color_mask': Image, 'overlay': Image,
            'statistics': DiagnosticArray}
 DEPTH = 10
-START_TIMEOUT = 120.0  # seconds for a node to load and be found
+START_TIMEOUT = 120.0  # seconds for a node to load and be discovered
 FRAME_TIMEOUT = 60.0  # seconds for a frame; Full HD on a small CPU takes its time
 DRAIN_TIMEOUT = 5.0
-# Between looks at the clock when nothing arrives. Each look costs a quarter of a millisecond of a
-# CPU that the node needs.
+# Seconds between polls when nothing arrives. Each poll costs a quarter of a millisecond of CPU
+# time that the node needs.
 POLL_PERIOD = 0.02
-# Where serialised messages that begin with a header have its stamp: after the four bytes on the
-# format, in this machine's byte order (OMG, DDS-XTypes 7.6.3).
+# Where the stamp is in a serialised message that begins with a header: after the four bytes of the
+# encapsulation header, in this machine's byte order (OMG, DDS-XTypes 7.6.3).
 _STAMP, _STAMP_OFFSET = '=iI', 4
-FIRST_FRAMES = 3  # before anything is measured, one by one: the node allocates for a new size
+FIRST_FRAMES = 3  # warm-up frames, one by one: the node allocates buffers for a new size
 
 
 class Stream:
-    """One camera's frames on their way: sent, their results heard, complete or lost."""
+    """One camera's frames: sends them, receives their results, counts complete and lost ones."""
 
     def __init__(self, peer: 'Peer', prefix: str, compressed: bool):
         self._compressed = compressed
@@ -66,7 +66,7 @@ class Stream:
         self.forget()
 
     def forget(self):
-        """Begin a new measurement; frames still on their way count no more."""
+        """Start a new measurement; frames still in flight no longer count."""
         self.on_the_way: dict[int, set[str]] = {}
         self.mask_latencies: list[float] = []
         self.completions: list[float] = []
@@ -74,7 +74,7 @@ class Stream:
         self.last_sent = 0.0
 
     def show(self, image: np.ndarray):
-        """Take the picture that is sent from now on, (H, W, 3) uint8 RGB."""
+        """Set the image to send from now on, (H, W, 3) uint8 RGB."""
         header = Header(frame_id='camera')
         if self._compressed:
             message = compressed_message(image, 'jpeg', header)
@@ -85,7 +85,7 @@ class Stream:
         self._message = bytearray(serialize_message(message))
 
     def send(self):
-        """Send the picture, stamped with the time."""
+        """Send the image, stamped with the monotonic time."""
         now = time.monotonic_ns()
         self.last_sent = now * 1e-9
         self.on_the_way[now] = set(STAMPED)
@@ -93,7 +93,7 @@ class Stream:
         self._publisher.publish(bytes(self._message))
 
     def _hear(self, topic: str, data: bytes):
-        """Note a result; serialised, since what a listener does with it is not the node's time."""
+        """Record a result, left serialised: the time to deserialise it is not the node's."""
         now = time.monotonic_ns()
         if topic not in STAMPED:
             return
@@ -106,14 +106,14 @@ class Stream:
         if topic == 'mask':
             self.mask_latencies.append((now - sent) * 1e-9)
         if not missing:
-            # The node works in order: what was sent before and is not back was dropped.
+            # The node works in order: earlier frames that are not complete were dropped.
             for stamp in [s for s in self.on_the_way if s <= sent]:
                 del self.on_the_way[stamp]
                 self.lost += stamp < sent
             self.completions.append(now * 1e-9)
 
     def connected(self) -> bool:
-        """Tell whether the node listens to the frames and offers all results."""
+        """Return whether the node subscribes to the frames and publishes all results."""
         return (self._publisher.get_subscription_count() > 0
                 and all(s.get_publisher_count() for s in self._subscriptions))
 
@@ -125,7 +125,7 @@ class Peer:
     :param namespace: of the node.
     :param cameras: names of its cameras, '' for the only one.
     :param parallel_frames: the node's parameter.
-    :param alive: raises where the node's process has ended.
+    :param alive: raises if the node's process has ended.
     """
 
     def __init__(self, context: rclpy.Context, namespace: str, cameras: tuple[str, ...] = ('',),
@@ -140,12 +140,12 @@ class Peer:
                          'the node does not offer its results')
 
     def destroy(self):
-        """Take the topics down."""
+        """Destroy the executor and the ROS node, with its topics."""
         self._executor.shutdown()
         self.node.destroy_node()
 
     def show(self, image: np.ndarray):
-        """Send this picture from now on, from every camera; wait until it is known."""
+        """Set the image that every camera sends from now on, and send the warm-up frames."""
         for stream in self.streams:
             stream.show(image)
             for _ in range(FIRST_FRAMES):
@@ -153,7 +153,7 @@ class Peer:
             self._gap = stream.mask_latencies[0] / 4 / self._parallel_frames
 
     def send_first(self, image: np.ndarray):
-        """Send the picture once, from the first camera, and wait for all its results."""
+        """Send the image once, from the first camera, and wait for all its results."""
         stream = self.streams[0]
         stream.show(image)
         self._send_one(stream)
@@ -165,15 +165,15 @@ class Peer:
 
     def saturate(self, frames: int, cameras: int | None = None) -> float:
         """
-        Send as fast as the node takes them; return complete frames a second, all cameras together.
+        Send as fast as the node takes frames; return complete frames a second over all cameras.
 
-        So many frames are on the way that one waits while others are segmented, and no more: with
-        several cameras one of each, since a newer frame would replace the older.
+        Just enough frames are in flight that one waits while others are segmented. With several
+        cameras that is one each, since a newer frame would replace the older.
         """
         active = self.streams[:cameras]
         for stream in active:
             stream.forget()
-        # Those that find the node idle are not counted.
+        # The first frames find the node idle and are not counted.
         first = len(active)
         self._spin_until(lambda: self._refill(active) >= first + frames,
                          FRAME_TIMEOUT * (first + frames))
@@ -185,14 +185,14 @@ class Peer:
         """Send what the node can take; return how many frames are complete."""
         depth = 1 + self._parallel_frames if len(active) == 1 else 1
         for stream in active:
-            # The node needs a moment to take the frame before, or would drop it for this one.
+            # The node needs a moment to take the previous frame, or would drop it for this one.
             if (len(stream.on_the_way) < depth
                     and time.monotonic() - stream.last_sent >= self._gap):
                 stream.send()
         return sum(len(stream.completions) for stream in active)
 
     def pace(self, frames: int, rate: float) -> Stream:
-        """Send so many frames at a rate from the first camera; return what became of them."""
+        """Send frames at a fixed rate from the first camera; return its stream of results."""
         stream = self.streams[0]
         stream.forget()
         start = time.monotonic()
@@ -206,12 +206,12 @@ class Peer:
         return stream
 
     def hear_next(self, heard: list, count: int = 1):
-        """Wait until so many more are in a list that a subscription of the node fills."""
+        """Wait until a subscription has added `count` more messages to the list `heard`."""
         wanted = len(heard) + count
         self._spin_until(lambda: len(heard) >= wanted)
 
     def _drain(self):
-        """Wait for what is on the way; what was lost never comes."""
+        """Wait for frames in flight, at most DRAIN_TIMEOUT: lost ones never arrive."""
         end = time.monotonic() + DRAIN_TIMEOUT
         while any(s.on_the_way for s in self.streams) and time.monotonic() < end:
             self._spin(0.01)

@@ -15,8 +15,8 @@
 """
 Conversions between image messages and arrays, both ways.
 
-Knows messages; what their encodings mean, encodings.py knows. Knows nothing of nodes, topics or
-networks.
+Knows messages, but leaves the meaning of their encodings to encodings.py. Knows nothing of nodes,
+topics or networks.
 """
 
 import numpy as np
@@ -29,12 +29,12 @@ from segnet_ros.frames import encode_image
 
 def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
     """
-    Return the message's image as RGB, (H, W, 3) uint8, as encodings.py reads it.
+    Return the message's image as RGB, (H, W, 3) uint8.
 
-    Its tables come first, so that an image looks the same with every cv_bridge and without any;
-    cv_bridge is asked for the names that they lack.
+    The tables of encodings.py come first, so that an image looks the same with any cv_bridge or
+    none; cv_bridge is only asked about encodings that they lack.
 
-    :raises ImageConversionError: where the message holds no image that can be read.
+    :raises ImageConversionError: if the message holds no readable image.
     """
     if isinstance(msg, CompressedImage):
         return unpack_compressed(msg)
@@ -44,10 +44,10 @@ def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
 
 def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, np.ndarray]:
     """
-    Return an Image message for publishing again and again, and a writable view of its data.
+    Return a reusable Image message and a writable view of its data.
 
     The view is uint8, (H, W) for mono8 and (H, W, 3) for rgb8; step is W * channels. Write into
-    it: an ndarray assigned to msg.data would be copied byte by byte in Python.
+    the view: an ndarray assigned to msg.data would be copied byte by byte in Python.
     """
     channels, _ = PACKED_8[encoding]
     msg = Image(height=height, width=width, encoding=encoding, step=width * channels)
@@ -59,11 +59,11 @@ def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, n
 def compressed_message(image: np.ndarray, codec: str, header: Header,
                        jpeg_quality: int = 90) -> CompressedImage:
     """
-    Return an image as a CompressedImage, its format in image_transport's words.
+    Return an image as a CompressedImage, with its format written as by image_transport.
 
     :param image: uint8, (H, W) grey or (H, W, 3) RGB.
     :param codec: 'png', which keeps every value (masks), or 'jpeg', which does not.
-    :param jpeg_quality: 1 to 100; png has none.
+    :param jpeg_quality: 1 to 100; png ignores it.
     """
     source, stored = ('mono8', '') if image.ndim == 2 else ('rgb8', 'bgr8')
     msg = CompressedImage(header=header, format=f'{source}; {codec} compressed {stored}')
@@ -73,10 +73,10 @@ def compressed_message(image: np.ndarray, codec: str, header: Header,
 
 def _ask_cv_bridge(msg: Image) -> np.ndarray | None:
     """
-    Return what an installed cv_bridge makes of an encoding that is not in our table, if anything.
+    Return the image as cv_bridge reads an encoding that our tables lack; None if it cannot.
 
-    Imported only here, since a cv_bridge built for another numpy can crash the process. Names such
-    as 32FC1 say nothing of colour, and cv_bridge would make arbitrary pixels of them.
+    cv_bridge is imported only here, since one built for another numpy can crash the process. Names
+    such as 32FC1 do not specify a colour; cv_bridge would make arbitrary pixels of them.
     """
     if not msg.encoding[:1].isdigit():
         try:
@@ -84,6 +84,6 @@ def _ask_cv_bridge(msg: Image) -> np.ndarray | None:
             image = CvBridge().imgmsg_to_cv2(msg, 'rgb8')
             if image.dtype == np.uint8 and image.shape == (msg.height, msg.width, 3):
                 return image
-        except Exception:  # noqa: BLE001  Its versions raise all kinds; none can read the image.
+        except Exception:  # noqa: BLE001  Versions raise different errors for unreadable images.
             pass
     return None

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames between the threads: the newest of each camera waits, cameras take turns."""
+"""Hand frames from thread to thread: each camera's newest waits, cameras take turns."""
 
 from collections import deque
 import threading
@@ -22,8 +22,8 @@ class NewestFrames:
     """
     Holds at most one frame for each camera; a newer one replaces it.
 
-    The executor's thread puts, the workers' threads take. Cameras whose frames wait are served in
-    the order in which they began to wait, so that a fast camera cannot starve a slow one.
+    The executor's thread puts frames, the workers' threads take them. Cameras are served in the
+    order in which their frames began to wait, so that a fast camera cannot starve a slow one.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class NewestFrames:
         self._closed = False
 
     def put(self, camera, frame) -> bool:
-        """Leave the camera's newest frame; return whether an older one was thrown away."""
+        """Store the camera's newest frame; return whether it replaced an older one."""
         with self._condition:
             replaced = camera in self._frames
             self._frames[camera] = frame
@@ -46,7 +46,7 @@ class NewestFrames:
         """
         Wait for a frame; return [(camera, frame)] of the next camera, or [] once closed.
 
-        :param together: where frames of that many cameras wait, return them all.
+        :param together: if frames of this many cameras wait, return one of each.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._order or self._closed)
@@ -57,7 +57,7 @@ class NewestFrames:
             return [(camera, self._frames.pop(camera)) for camera in cameras]
 
     def close(self) -> list:
-        """Let go of all frames, wake the takers for good; return the cameras that they are of."""
+        """Drop all frames, wake all takers for good; return the cameras whose frames waited."""
         with self._condition:
             self._closed = True
             cameras = list(self._order)

@@ -12,17 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the words of a launch file's arguments mean; knows nothing of what is launched."""
+"""Parse the arguments of launch files; knows nothing of what is launched."""
 
-# An argument without a word asks for nothing.
+# An empty argument counts as false.
 TRUE, FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off', '')
 
 
 def is_true(name: str, value: str) -> bool:
     """
-    Return what an argument says that is true or false.
+    Return the value of a boolean argument.
 
-    :raises ValueError: where it is neither: a word that is not understood would turn it off.
+    :raises ValueError: if it is neither true nor false: a misspelt "true" must not turn it off.
     """
     if value.lower() not in TRUE + FALSE:
         raise ValueError(f'{name}:={value} is neither true nor false')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What rclpy's lifecycle nodes lack: transitions that tell of errors and outlive them."""
+"""What rclpy's lifecycle nodes lack: transitions that report errors and survive them."""
 
 from functools import wraps
 import traceback
@@ -26,24 +26,24 @@ from segnet_ros.ros.parameters import parameter_error
 
 def transition(undo: str = ''):
     """
-    Log what a transition raises, which rclpy would swallow, and say how it ended.
+    Wrap a transition callback: log what it raises, which rclpy would swallow; return its result.
 
-    :param undo: the method that takes back what was begun, so that the transition fails and the
-        node stays in the state that it had; without it the node goes through error processing.
+    :param undo: name of the method that undoes a failed transition, so that the node stays in its
+        previous state; without it the node goes through error processing.
     """
     def decorate(method):
         @wraps(method)
         def wrapper(self, state):
             try:
                 method(self)
-                if method.__name__ != 'on_error':  # which follows one that is to be told
+                if method.__name__ != 'on_error':  # follows an error that is still to be reported
                     self.transition_error = ''
                 return TransitionCallbackReturn.SUCCESS
             except ParameterException as error:
                 reason = parameter_error(error)
             except (CheckpointError, ValueError, OSError) as error:
                 reason = str(error)
-            except Exception:  # noqa: BLE001 what else goes wrong is a bug: show where
+            except Exception:  # noqa: BLE001 anything else is a bug: show where
                 reason = '\n' + traceback.format_exc()
             name = method.__name__[3:]
             self.get_logger().error(f'{name} failed: {reason}')
@@ -57,7 +57,7 @@ def transition(undo: str = ''):
 
 
 def state_of(node: LifecycleNode) -> str:
-    """Return the name of the node's state, 'inactive' or its like."""
+    """Return the name of the node's state, such as 'inactive'."""
     return node._state_machine.current_state[1]
 
 
@@ -65,16 +65,16 @@ def refuse_impossible_transitions(node: LifecycleNode):
     """
     Answer a ChangeState that does not fit the node's state with success: false.
 
-    Jazzy's rclpy raises it out of the executor instead, which would end the process: one lifecycle
-    manager that configures a node which has started by itself (ros2/rclpy#1209). Kilted's refuses
-    it too, but does not say what to do.
+    Jazzy's rclpy raises out of the executor instead, which would end the process, e.g. when a
+    lifecycle manager configures a node that has autostarted (ros2/rclpy#1209). Kilted's refuses it
+    too, but does not say what to do.
     """
     service = node._service_change_state
     change_state = service.callback
 
     def callback(request, response):
         asked = request.transition
-        # By label where there is one, as rclpy does.
+        # By label if there is one, as rclpy does.
         if any(asked.label == label if asked.label else asked.id == number
                for number, label, *_ in node._state_machine.available_transitions):
             return change_state(request, response)

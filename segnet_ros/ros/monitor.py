@@ -22,16 +22,16 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
 STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
-WINDOW = 300  # frames that percentiles look back on
-RATE_SECONDS = 5.0  # that rates look back on
-RESIZES, RESIZE_SECONDS = 3, 10.0  # a camera that starts anew changes its size once
-CLOCK_SECONDS = 3600.0  # older results tell of clocks or of stamps that are none
-AHEAD_SECONDS = 0.1  # results before their stamps: a simulated clock may tick as seldom
-AHEAD_RESULTS = 11  # whose median is judged: a bag that begins anew is ahead for one or two
-STUCK_SECONDS = 10.0  # without an end to any frame: longer than a network takes to warm up
+WINDOW = 300  # frames that percentiles cover
+RATE_SECONDS = 5.0  # that rates cover
+RESIZES, RESIZE_SECONDS = 3, 10.0  # warn above this; a camera that restarts changes its size once
+CLOCK_SECONDS = 3600.0  # greater ages mean different clocks or stamps that are not times
+AHEAD_SECONDS = 0.1  # tolerated before the stamp: a simulated clock may tick this rarely
+AHEAD_RESULTS = 11  # take their median: a bag that restarts is ahead for one or two
+STUCK_SECONDS = 10.0  # with no frame finished: longer than a network takes to warm up
 
-# What a frame can come to. Received frames are the sum of the others and of those under way;
-# beside them DDS tells of frames that were lost on their way here.
+# How a frame can end. Received frames are the sum of these and of those in progress; frames that
+# DDS reports as lost before they arrived are counted apart.
 OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
 
 
@@ -52,35 +52,35 @@ class StreamMonitor:
         self._finishes: deque = deque(maxlen=WINDOW)
         self.last_error = ''
         self._seen = Counter()
-        self._started = 0.0  # since when frames are expected
-        self._waiting_since: float | None = None  # for a worker to be done with any frame
+        self._started = 0.0  # when frames began to be expected
+        self._waiting_since: float | None = None  # for a worker to finish any frame
         self._ages: deque = deque(maxlen=WINDOW)
-        self._ages_now: deque = deque(maxlen=AHEAD_RESULTS)  # since results are wanted
-        self._latest = 0.0  # greatest age since the first results after the last status
-        self._told = False  # by a status, of all results so far
-        self._wanted_since: float | None = None  # that results come without a pause
+        self._ages_now: deque = deque(maxlen=AHEAD_RESULTS)  # since results have been wanted
+        self._latest = 0.0  # greatest age since the last status; stands until newer results
+        self._told = False  # whether a status has covered all results so far
+        self._wanted_since: float | None = None  # start of an unbroken run of results
         self._resizes: deque = deque(maxlen=WINDOW)
 
     def received(self):
-        """Count a frame that came in."""
+        """Count a received frame."""
         with self._lock:
             self.counts['received'] += 1
             self._arrivals.append(time.monotonic())
 
     def lost(self, count: int):
-        """Count frames that DDS lost on their way here."""
+        """Count frames that DDS lost."""
         with self._lock:
             self.counts['lost'] += count
 
     def started(self):
-        """Begin to expect frames; forget those that waited before a pause."""
+        """Start to expect frames; forget those that waited before."""
         with self._lock:
             self._started = time.monotonic()
             self._waiting_since = None
             self._forget_results()
 
     def _forget_results(self):
-        """Judge by what comes from now on: what nobody wanted is not missing."""
+        """Judge only results from now on: those that nobody wanted are not missing."""
         self._wanted_since, self._latest = None, 0.0
         self._ages_now.clear()
 
@@ -90,10 +90,10 @@ class StreamMonitor:
             self._waiting_since = self._waiting_since or time.monotonic()
 
     def count(self, outcome: str, error: str = ''):
-        """Count what became of a frame."""
+        """Count a frame's outcome, with the error if it failed."""
         with self._lock:
             self.counts[outcome] += 1
-            # These two are counted where frames come in, whether or not a worker is alive.
+            # These two are counted when frames come in, whether or not a worker is alive.
             if outcome not in ('dropped', 'limited'):
                 self._waiting_since = None
             if outcome in ('unwatched', 'paused'):
@@ -102,7 +102,7 @@ class StreamMonitor:
                 self.last_error = error
 
     def resized(self):
-        """Note that frames have another size than before."""
+        """Note that the frame size changed."""
         with self._lock:
             self._resizes.append(time.monotonic())
 
@@ -110,7 +110,7 @@ class StreamMonitor:
         """
         Count a processed frame.
 
-        :param marks: its times: received, begun, and each stage's end.
+        :param marks: its monotonic times: received, and the end of each stage.
         :param age: seconds from its stamp to its results, by the node's clock.
         """
         with self._lock:
@@ -119,7 +119,7 @@ class StreamMonitor:
             self._finishes.append(marks[-1])
             self._ages.append(age)
             self._ages_now.append(age)
-            # Until there are newer ones the last results stand for what there is.
+            # Until newer results come, the last ones stand.
             self._latest = age if self._told else max(self._latest, age)
             self._told = False
             self._wanted_since = self._wanted_since or marks[-1]
@@ -128,13 +128,13 @@ class StreamMonitor:
                 self._latencies[stage].append(seconds)
 
     def silent_seconds(self) -> float:
-        """Return the seconds since the last frame came in, or since frames are expected."""
+        """Return the seconds since the last frame, or since frames began to be expected."""
         with self._lock:
             return time.monotonic() - max(self._started,
                                           self._arrivals[-1] if self._arrivals else 0.0)
 
     def stuck_seconds(self) -> float:
-        """Return the seconds that frames have waited without an end to any; 0 where none wait."""
+        """Return the seconds that frames have waited with none finished; 0 if none wait."""
         with self._lock:
             return time.monotonic() - self._waiting_since if self._waiting_since else 0.0
 
@@ -144,16 +144,16 @@ class StreamMonitor:
         """
         Return the status for /diagnostics and begin a new period.
 
-        WARN where frames were lost, dropped or stale since the last call, kept changing their
-        size, or none came for too long, or where results came too seldom, too late or before
-        their stamps though a limit counts from these; ERROR where any failed, all were stale or
-        the worker is stuck. The message says which.
+        The level is WARN if frames were lost, dropped or stale since the last call, kept changing
+        size or did not come for too long, or if results came too rarely, too late, or before
+        their stamps while a limit counts from these. It is ERROR if any frame failed, all were
+        stale or the workers are stuck. The message says which.
 
-        :param silence: seconds without a frame that are too long; 0 never is.
-        :param least_rate: results a second that are too few; 0 never is.
-        :param most_latency: seconds from a stamp to its results that are too many; 0 never is.
+        :param silence: warn after this many seconds without a frame; 0 never warns.
+        :param least_rate: warn below this many results a second; 0 never warns.
+        :param most_latency: warn above this many seconds from stamp to result; 0 never warns.
         :param age_limited: whether frames are dropped by their age (max_frame_age).
-        :param trouble: to warn of, from outside.
+        :param trouble: an external problem to warn of, or ''.
         """
         with self._lock:
             now = time.monotonic()
@@ -197,9 +197,9 @@ class StreamMonitor:
                 'than one camera publish here?')
 
     def _missed(self, now: float, least_rate: float, most_latency: float) -> str:
-        """Return which of the limits the latest results did not keep to, or ''."""
+        """Return which limit the latest results broke, or ''."""
         if least_rate and self._wanted_since is not None:
-            # Long enough for ten results, and one of them may just not be in it.
+            # Long enough for ten results, one of which may fall just outside.
             window = max(RATE_SECONDS, 10 / least_rate)
             recent = [t for t in self._finishes if now - t < window]
             if len(recent) == WINDOW:
@@ -214,7 +214,7 @@ class StreamMonitor:
         return ''
 
     def _ahead(self) -> str:
-        """Return that results come before their stamps, or ''."""
+        """Return a warning if results come before their stamps, else ''."""
         age = float(np.median(self._ages_now)) if self._ages_now else 0.0
         return '' if age > -AHEAD_SECONDS else (
             f"results {-age:.3f} s before their frames' stamps: see the cameras' clocks; "
@@ -227,7 +227,7 @@ def _percentiles(seconds) -> str:
 
 
 def state_status(name: str, state: str, error: str) -> DiagnosticStatus:
-    """Return the status of a camera whose node is not active; error is of its last transition."""
+    """Return a camera's status while its node is not active; error is the last transition's."""
     return DiagnosticStatus(
         level=DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN, name=name,
         message=error or f'{state}: not segmenting', hardware_id=name,
@@ -235,14 +235,14 @@ def state_status(name: str, state: str, error: str) -> DiagnosticStatus:
 
 
 def _rate(times: deque, now: float) -> float:
-    """Return the rate over the last seconds, which falls when nothing comes any more."""
+    """Return the rate in Hz over the last RATE_SECONDS; it falls once frames stop."""
     recent = [t for t in times if now - t < RATE_SECONDS]
     if len(recent) < 2:
-        recent = list(times)[-2:]  # of a slow camera, or one that has gone
+        recent = list(times)[-2:]  # of a slow camera, or one that has stopped
         if len(recent) < 2 or now - recent[1] > 2 * (recent[1] - recent[0]):
             return 0.0
     steps = len(recent) - 1
-    # By the times between frames; once the next is late, by the time that it has taken so far.
+    # From the times between frames, and from the current wait once the next frame is late.
     return min(steps / max(1e-3, recent[-1] - recent[0]),
                (steps + 1) / max(1e-3, now - recent[0]))
 
@@ -264,7 +264,7 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if news['stale']:
         told = f"{news['stale']} frames older than max_frame_age"
-        # One alone may be the first, which waited until its segmenter was built.
+        # A few alone may be the first ones, which waited while a segmenter was built.
         others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
         if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The topics of one camera's results: what is subscribed, and one message allocated for each."""
+"""The topics of one camera's results: which are subscribed, and one reused message for each."""
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -34,7 +34,7 @@ except ImportError:  # in every ROS distribution, but not among the Python wheel
     LabelInfo = None
 
 
-# Of the /compressed topics beside PICTURES; masks are never jpeg, which would invent ids.
+# Of the /compressed topics of PICTURES; masks are never jpeg, which would invent ids.
 CODECS = {'mask': 'png', 'color_mask': 'png', 'overlay': 'jpeg'}
 RESULTS = {'depth': 1, 'reliability': ReliabilityPolicy.RELIABLE}
 NUMBERS = {'depth': 10, 'reliability': ReliabilityPolicy.RELIABLE}
@@ -45,7 +45,7 @@ class Outputs:
     """
     Publishes one camera's segmentations, each under its input's header.
 
-    :param prefix: of the topics' names, '' or 'front/'.
+    :param prefix: of the topic names, '' or 'front/'.
     """
 
     def __init__(self, node, prefix: str, label_set: LabelSet):
@@ -54,7 +54,7 @@ class Outputs:
         self._prefix = prefix
         self._publishers = {}
         self._messages: dict[str, tuple[Image, np.ndarray]] = {}
-        self._latched: dict[str, object] = {}  # what each latched topic last told of
+        self._latched: dict[str, object] = {}  # what each latched topic last published
         try:
             self._create_all()
         except Exception:
@@ -80,21 +80,21 @@ class Outputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def destroy(self):
-        """Take the topics down."""
+        """Destroy the topics."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
         self._messages.clear()
 
     def subscribed(self, name: str) -> bool:
-        """Tell whether somebody listens to a topic, named without the camera."""
+        """Return whether somebody subscribes to a topic, named without its prefix."""
         return self._publishers[name].get_subscription_count() > 0
 
     def wanted(self, region: bool = False) -> tuple[str, ...]:
         """
-        Return what the segmenter must compute for those who listen now; () for nobody.
+        Return what the segmenter must compute for the current subscribers; () if there are none.
 
-        :param region: whether there is one to count beside the whole picture.
+        :param region: whether there is one to count besides the whole picture.
         """
         arrays = {array for name, (array, _) in PICTURES.items()
                   if self.subscribed(name)
@@ -109,9 +109,9 @@ class Outputs:
 
     def publish_latched(self, settings: Settings):
         """
-        Publish what late joiners must find, where it is new: the classes' names and the legend.
+        Publish the class names and the legend, latched for late joiners, if they changed.
 
-        Nav2's layer takes each label_info for the start of another network, with all its warnings.
+        Nav2's layer takes each label_info for a new network, and repeats all its warnings.
         """
         header = Header(stamp=self._node.get_clock().now().to_msg())
         if LabelInfo is not None and self._is_new('label_info', settings.confidence_threshold):
@@ -127,7 +127,7 @@ class Outputs:
             self._publishers['legend'].publish(msg)
 
     def _is_new(self, name: str, content) -> bool:
-        """Tell whether a latched topic said something else, or nothing, before."""
+        """Return whether a latched topic's content is new, and remember it."""
         new = name not in self._latched or self._latched[name] != content
         self._latched[name] = content
         return new
@@ -144,7 +144,7 @@ class Outputs:
             if name in CODECS and self.subscribed(name + '/compressed'):
                 self._publishers[name + '/compressed'].publish(
                     compressed_message(array, CODECS[name], header, settings.jpeg_quality))
-        # Who subscribed while the frame was segmented gets the next one's.
+        # Those who subscribed while the frame was segmented get the next one's.
         if (camera_info is not None and segmentation.label_map is not None
                 and self.subscribed('mask/camera_info')):
             size = segmentation.label_map.shape
@@ -175,12 +175,12 @@ class Outputs:
 
 
 def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:
-    """Return why a calibration cannot be that of images of size (height, width), or ''."""
+    """Return why a calibration does not fit images of size (height, width), or ''."""
     width = (info.roi.width or info.width) / max(1, info.binning_x)
     height = (info.roi.height or info.height) / max(1, info.binning_y)
     if not (width and height):
         return 'it gives no size'
-    # Scaled is well, cut is not: by how much and from where, its roi would have to say.
+    # Scaled images are fine, cropped ones are not: the roi would have to say how.
     if abs(height * size[1] / width - size[0]) > 1 + 0.02 * size[0]:
         return (f'it is for {width:.0f}x{height:.0f}, which has another shape than the images, '
                 f'{size[1]}x{size[0]}')
@@ -191,10 +191,10 @@ def scaled_info(info: CameraInfo, size: tuple[int, int], header: Header) -> Came
     """
     Return the calibration for images scaled to size (height, width), under the mask's header.
 
-    A CameraInfo is that of the whole sensor, whatever part of it (roi) the images show and however
-    many of its pixels make one of theirs (binning). What comes out is the masks' own: nothing cut,
-    nothing binned. K and P move with the corner and scale with the pixels (REP-104, image_proc's
-    crop_decimate and resize); distortion does not.
+    A CameraInfo describes the whole sensor, whatever part of it the images show (roi) and however
+    many of its pixels make one of theirs (binning). The result describes the mask itself: not
+    cropped, not binned. K and P shift with the corner and scale with the pixels (REP-104,
+    image_proc's crop_decimate and resize); distortion does not.
     """
     height, width = size
     x = width / max(1, info.roi.width or info.width)

@@ -15,7 +15,7 @@
 """
 The node's parameters: one table that declares, describes, bounds and documents every one.
 
-config/segnet.yaml and the README's table say the same; a test holds the three together.
+config/segnet.yaml and the README's table say the same; a test keeps the three in step.
 """
 
 from collections.abc import Callable
@@ -36,12 +36,12 @@ class ParameterSpec:
     """
     One parameter.
 
-    :param live: takes effect at once when set; otherwise it is read when the node is configured
-        and refused while the node is configured or active.
-    :param bounds: (least, most) of a number.
-    :param choices: the words that a text may be.
-    :param read_only: is given at start or never.
-    :param check: raises ValueError for what else it cannot be.
+    :param live: takes effect at once when set; otherwise it is read when the node is configured,
+        and setting it is refused while the node is configured or active.
+    :param bounds: (minimum, maximum) of a number.
+    :param choices: the values that a string may have.
+    :param read_only: can only be set at start.
+    :param check: raises ValueError for any other invalid value.
     """
 
     name: str
@@ -93,14 +93,14 @@ def parse_roi(values) -> tuple[float, float, float, float] | None:
 
 
 def parse_color(values) -> tuple[int, int, int]:
-    """Return the colour as a tuple; ValueError where it is not three numbers 0 to 255."""
+    """Return the colour as a tuple; raise ValueError unless it is three numbers 0 to 255."""
     if len(values) != 3 or not all(0 <= v <= 255 for v in values):
         raise ValueError(f'{list(values)} is not a colour: red, green, blue, 0 to 255')
     return tuple(int(v) for v in values)
 
 
 def parse_camera_names(names) -> list[str]:
-    """Return the names; ValueError where one cannot be part of a topic or stands twice."""
+    """Return the names; raise ValueError if one is repeated or cannot be part of a topic."""
     names = list(names)
     if not names or len(set(names)) != len(names):
         raise ValueError(f'{names}: needs one name or more, each once')
@@ -115,7 +115,7 @@ def parse_camera_names(names) -> list[str]:
 
 
 def check_period(seconds: float):
-    """Raise ValueError for a period too short to be one."""
+    """Raise ValueError for a period that is neither 0 nor at least 0.1 s."""
     if 0 < seconds < 0.1:
         raise ValueError(f'{seconds} is neither 0 nor 0.1 at least')
 
@@ -182,13 +182,13 @@ PARAMETERS = (
                   check=check_period),
 )
 
-# Declared for each class of the weights' label set when they are known, as PREFIX.CLASS.
+# Declared as PREFIX.CLASS for each class, once the weights' label set is known.
 ALERT_PREFIX = 'alert_fractions'
 PALETTE_PREFIX = 'palette'
 
 
 def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
-    """Return the parameters that there are once for each class."""
+    """Return the parameters that each class has."""
     alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
                             f"Share of the picture above which {name}'s status is WARN; 1 never.",
                             live=True, bounds=(0.0, 1.0)) for name in class_names]
@@ -207,13 +207,13 @@ def declare(node, specs):
 
 
 def has_default(node, spec: ParameterSpec) -> bool:
-    """Tell whether nobody has set a parameter to anything else."""
+    """Return whether a parameter still has its default value."""
     value = node.get_parameter(spec.name).value
     return (list(value) if isinstance(spec.default, list) else value) == spec.default
 
 
 def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: bool) -> str:
-    """Return why a new value cannot be taken, or '' where it can."""
+    """Return why a new value is refused, or '' if it is not."""
     spec = specs.get(parameter.name)
     if spec is None:
         return ''
@@ -231,7 +231,7 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
 
 
 def parameter_error(error: ParameterException) -> str:
-    """Return what rclpy says of a value that it refuses, and a hint where one fits."""
+    """Return rclpy's reason for refusing a value, with a hint if one applies."""
     hint = ''
     if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
         hint = '; a parameter with a point in its default needs one, 10.0 instead of 10'

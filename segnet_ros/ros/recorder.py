@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Recorder: puts a camera's frames and the node's results back together by their stamps."""
+"""Recorder: matches a camera's frames and the node's results by their stamps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from segnet_ros.ros.conversions import image_from_message
 
-DEPTH = 30  # a recorder may lag behind for a moment; it must not lose frames then
-# Images wait for their results as long as there are any; where none come, no more than these.
+DEPTH = 30  # a recorder may lag for a moment but must not lose frames
+# Images wait for their results as long as any come; if none do, at most this many bytes wait.
 WAITING_BYTES = 2**30
-PATIENCE = 15.0  # seconds
+PATIENCE = 15.0  # seconds without a result
 
 
 @dataclass
 class RecordedFrame:
     """
-    All that came with one stamp.
+    All messages that came with one stamp.
 
     :param arrivals: by topic, the monotonic time in seconds at which its message came.
     :param frame_ids: by topic, the header's frame_id.
@@ -54,22 +54,22 @@ class RecordedFrame:
         return image_from_message(msg)
 
     def image_bytes(self) -> int:
-        """Return the size of the image as it came; 0 before it did."""
+        """Return the size of the image as it came; 0 if it has not come."""
         return len(self.messages['image'].data) if 'image' in self.messages else 0
 
     def pixel_counts(self) -> list[int]:
-        """Return the pixels of each class that the statistics tell."""
+        """Return each class's pixel count from the statistics."""
         return [int(value.value) for status in self.messages['statistics'].status
                 for value in status.values if value.key == 'pixel_count']
 
 
 class Recorder(Node):
     """
-    Calls on_frame(RecordedFrame) for each frame whose results are all there, in order.
+    Calls on_frame(RecordedFrame) for each frame once all its results are there, in order.
 
     :param image_topic: the camera's; CompressedImage where `compressed`.
     :param namespace: of the node's results.
-    :param best_effort: whether the camera offers no more; a reliable one loses no frame.
+    :param best_effort: whether the camera offers only that; a reliable one loses no frames.
     """
 
     RESULTS = {'mask': Image, 'color_mask': Image, 'statistics': DiagnosticArray}
@@ -81,12 +81,12 @@ class Recorder(Node):
         self._on_frame, self._namespace = on_frame, namespace
         self._waiting: dict[int, RecordedFrame] = {}
         self._waiting_bytes = 0
-        self._last_result = 0.0  # when it came; of the first image, where none did
+        self._last_result = 0.0  # when it came; if none has, when the first image did
         self._unmatched = 0
         self.counts: dict[str, int] = {}
         self.last_arrival: float | None = None
         image_type = CompressedImage if compressed else Image
-        # To ask for reliable messages where best effort is offered would give none at all.
+        # Requesting reliable messages from a best-effort publisher would give none at all.
         reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
         self._listen('image', image_type, image_topic, reliability)
         for topic, message_type in self.RESULTS.items():
@@ -99,7 +99,7 @@ class Recorder(Node):
                                  QoSProfile(depth=DEPTH, reliability=reliability))
 
     def finds_results(self) -> bool:
-        """Tell whether a node publishes all the results."""
+        """Return whether a node publishes all the results."""
         return all(self.count_publishers(f'{self._namespace}/{topic}') for topic in self.RESULTS)
 
     def _take(self, topic: str, msg):
@@ -109,7 +109,7 @@ class Recorder(Node):
         frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
         frame.arrivals[topic] = self.last_arrival
         frame.frame_ids[topic] = msg.header.frame_id
-        self._waiting_bytes -= frame.image_bytes()  # a camera may give a stamp twice
+        self._waiting_bytes -= frame.image_bytes()  # a camera may repeat a stamp
         frame.messages[topic] = msg
         self._waiting_bytes += frame.image_bytes()
         if len(frame.messages) == len(self.counts):
@@ -121,7 +121,7 @@ class Recorder(Node):
                 self._give_up(next(iter(self._waiting)))
 
     def _finish(self, frame: RecordedFrame):
-        # The node works in order: what began to wait before this frame was dropped on the way.
+        # The node works in order: frames that began to wait before this one were dropped.
         for stamp in list(self._waiting):
             self._give_up(stamp)
             if stamp == frame.stamp_ns:
@@ -134,6 +134,6 @@ class Recorder(Node):
         self._unmatched += 'image' not in frame.messages
 
     def unmatched_results(self) -> int:
-        """Return for how many stamps results came, and no image that has them."""
+        """Return for how many stamps results came but no image."""
         return self._unmatched + sum(
             'image' not in frame.messages for frame in self._waiting.values())

@@ -15,8 +15,8 @@
 """
 Publish a recording over ROS as it was recorded: same messages, same order, same rate.
 
-A programme says what is published when; a player keeps to its times. Knows publishers and clocks;
-what is in a bag or a video, sources.py and bags.py know.
+A Programme says what is published when; a Player publishes it on time. Knows publishers and
+clocks; sources.py and bags.py know what is in a video or a bag.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -52,9 +52,9 @@ class Programme:
     What is to be published.
 
     :param events: called for each round; yields events in the order of their times. A message
-        may be reused for the next event, so it is to be published before that is asked for.
+        may be reused for the next event, so publish it before asking for that.
     :param publishers: all of them.
-    :param image_publishers: those among them that publish the images in question.
+    :param image_publishers: those of them that publish the chosen images.
     :param period_ns: from the last event of a round to the first of the next.
     """
 
@@ -66,7 +66,7 @@ class Programme:
 
 @dataclass
 class Summary:
-    """What was published: messages, the seconds from first to last, how late the latest was."""
+    """What was published: messages, seconds from first to last, worst delay in seconds."""
 
     messages: int = 0
     seconds: float = 0.0
@@ -75,7 +75,7 @@ class Summary:
 
 
 def frames_programme(node: Node, frames: Frames, topic: str = 'image') -> Programme:
-    """Publish frames as rgb8 images, reliably, in one message that is written again and again."""
+    """Return a programme that publishes frames as rgb8 images, reliably, in one reused message."""
     publisher = node.create_publisher(Image, topic, DEPTH)
 
     def events() -> Iterator[Event]:
@@ -95,17 +95,17 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
                   renamed: tuple[str, str] | None = None, own_clock: bool = False,
                   topics: Collection[str] | None = None) -> Programme:
     """
-    Publish the messages of a bag as the bytes that were recorded.
+    Return a programme that publishes the messages of a bag as the recorded bytes.
 
-    Each topic has the quality of service that its publishers offered when recorded, else it is
-    reliable. Topics of types that are not installed are left out, with a warning.
+    Each topic has the quality of service that its publishers offered when recorded; if unknown, it
+    is reliable. Topics of types that are not installed are left out, with a warning.
 
-    :param on_error: called where damage ends the bag, or messages lack at its end.
-    :param renamed: an image topic of the bag, the one in question then, and where to publish it
-        instead. A topic of the bag that has this name is left out, with a warning.
+    :param on_error: called if damage ends the bag, or messages are missing at its end.
+    :param renamed: an image topic of the bag, then the only chosen one, and its new name. A topic
+        of the bag that already has this name is left out, with a warning.
     :param own_clock: leave out the bag's /clock, since the player publishes its own.
-    :param topics: the only ones to publish, beside the one that is renamed; None for all.
-    :raises ValueError: where the bag lacks one of them, or has none that can be published.
+    :param topics: the only ones to publish, besides the renamed one; None for all.
+    :raises ValueError: if the bag lacks one of them, or has none that can be published.
     """
     old, new = renamed or (None, None)
     publishers: dict[str, Publisher] = {}
@@ -136,7 +136,7 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
         try:
             for message in read_messages(path, publishers):
                 yield message.record_ns, publishers[message.topic], message.cdr
-        except ValueError as error:  # what could be read is worth its while
+        except ValueError as error:  # what could be read stays published
             on_error(error)
 
     return Programme(events, list(publishers.values()), images, bag_period_ns(path))
@@ -155,7 +155,7 @@ def _chosen_topics(path: str | Path, names: Collection[str] | None,
 
 def wait_for_subscribers(publishers: list[Publisher], count: int, timeout: float = 60.0):
     """
-    Return as soon as each of the publishers has so many subscribers.
+    Wait until each of the publishers has `count` subscribers.
 
     :raises TimeoutError: naming the topic that has too few after `timeout` seconds.
     """
@@ -172,10 +172,10 @@ def wait_for_subscribers(publishers: list[Publisher], count: int, timeout: float
 
 class Player:
     """
-    Publishes a programme by its times, `rate` times as fast as recorded.
+    Publishes a programme `rate` times as fast as recorded.
 
-    Every message has its due time on one monotonic clock, so that delays do not add up. What is
-    late is published at once; nothing is left out. Only a round that ends late moves the next.
+    Every message has its due time on one monotonic clock, so that delays do not add up. Late
+    messages are published at once; none are skipped. Only a round that ends late delays the next.
     """
 
     def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
@@ -189,15 +189,15 @@ class Player:
 
     def play(self, loop: bool = False):
         """
-        Publish all, then wait until it has arrived; with `loop`, until it is interrupted.
+        Publish everything, then wait until it has arrived; with `loop`, repeat until interrupted.
 
-        :raises ValueError: where there is nothing to publish.
+        :raises ValueError: if there is nothing to publish.
         """
         start = time.monotonic()
         length_ns = self._play_round(start)
         while loop:
             start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
-            # A round that took longer than recorded is not made up for by a hasty one.
+            # After a round that took longer than recorded, the next does not hurry to catch up.
             start = max(start, time.monotonic())
             length_ns = self._play_round(start)
         self._wait_for_acknowledgements()
@@ -216,7 +216,7 @@ class Player:
         return last_ns - first_ns
 
     def _wait_until(self, due: float, time_ns: int):
-        """Sleep until due, which was `time_ns` when recorded, while the clock ticks."""
+        """Sleep until due, which is `time_ns` in recorded time; publish /clock meanwhile."""
         while (left := due - time.monotonic()) > 0:
             self._tick(time_ns - round(left * self._rate * 1e9))
             time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
@@ -250,10 +250,10 @@ def _message_class(type_name: str) -> type:
 
 def _offered_qos(topic: BagTopic) -> QoSProfile:
     """
-    Return the quality of service that a topic's publishers offered, the most that any did.
+    Return the strongest quality of service that any of a topic's publishers offered.
 
-    A depth below DEPTH may be wrong, since DDS does not tell others a publisher's depth. One
-    publisher here stands for several, as on /tf_static, so it keeps what they keep together.
+    A recorded depth below DEPTH may be wrong, since DDS does not announce a publisher's depth. One
+    publisher here may stand for several, as on /tf_static, so its depth is the sum of theirs.
     """
     profile = QoSProfile(depth=max(DEPTH, sum(max(1, qos.depth) for qos in topic.qos)))
     if topic.is_best_effort:

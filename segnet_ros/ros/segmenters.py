@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The segmenters of one camera: one for each frame that is in work at the same time."""
+"""The segmenters of one camera: one for each frame that is processed at the same time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,13 +26,13 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 class Segmenters:
     """
-    Lends segmenters, all of one size; builds one where none is free.
+    Lends segmenters, all of one size; builds one if none is free.
 
-    A thread gets the one that it had last, where that is free: so the segmenters of several
-    cameras that a thread uses together stay the same ones, and with them what is built on them.
+    A thread gets the one that it had last, if that is free. So a thread that uses the segmenters
+    of several cameras together keeps the same ones, and with them the batch built on them.
 
     :param build: camera size -> Segmenter.
-    :param on_size: called with camera's, network's and output's size when the camera's changes.
+    :param on_size: called with the camera, network and output sizes when the camera's changes.
     """
 
     def __init__(self, build: Callable[[Size], Segmenter],
@@ -40,15 +40,15 @@ class Segmenters:
         self._build, self._on_size = build, on_size
         self._lock = threading.Lock()
         self._size: Size | None = None
-        # With the settings that each has, and the thread that had it last.
+        # Each with the settings applied to it and the thread that had it last.
         self._free: list[tuple[Segmenter, Settings, int]] = []
 
     @contextmanager
     def lend(self, size: Size, settings: Settings) -> Iterator[Segmenter]:
-        """Give a segmenter for frames of this size, with these settings, to one thread."""
+        """Lend a segmenter for frames of this size, with these settings, to one thread."""
         with self._lock:
             if size != self._size:
-                self._free.clear()  # first give back the buffers of the old resolution
+                self._free.clear()  # first release the buffers of the old resolution
             if self._free:
                 me = threading.get_ident()
                 own = (i for i, (*_, thread) in enumerate(self._free) if thread == me)
@@ -71,7 +71,7 @@ class Segmenters:
                     self._free.append((segmenter, settings, threading.get_ident()))
 
     def clear(self):
-        """Give the buffers back."""
+        """Release the buffers."""
         with self._lock:
             self._free.clear()
             self._size = None

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The parameters that may change while frames run, as one value that is replaced as a whole."""
+"""The parameters that may change while the node is active, as one value, replaced as a whole."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ from segnet_ros.ros.parameters import ALERT_PREFIX, PALETTE_PREFIX, parse_color,
 @dataclass(frozen=True, eq=False)
 class Settings:
     """
-    What the worker reads for a frame; it never changes under its hands.
+    What a worker reads for a frame; an instance never changes while it is in use.
 
     :param alerts: by class name, the fraction above which its status is WARN.
     :param palette: (256, 3) uint8 RGB by class id.
-    :param roi: x, y, width, height as shares of the picture; None for no second statistics.
+    :param roi: x, y, width, height as shares of the picture; None for no region statistics.
     """
 
     max_frame_age: float
@@ -46,7 +46,7 @@ class Settings:
 
     @classmethod
     def read(cls, node, label_set: LabelSet) -> 'Settings':
-        """Read them from a node's parameters."""
+        """Return the settings from a node's parameters."""
         def value(name):
             return node.get_parameter(name).value
 

@@ -24,7 +24,7 @@ from segnet_ros.segmentation import ClassStatistics
 def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dict[str, float],
                    prefix: str) -> list[DiagnosticStatus]:
     """
-    Return one status a class, in id order, with the values of ClassStatistics.values.
+    Return one status per class, in id order, with the values of ClassStatistics.values.
 
     :param alerts: by class name, the fraction above which a status is WARN.
     :param prefix: stands before the class in the status's name, e.g. 'segmentation/front'.
@@ -38,7 +38,7 @@ def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dic
 
 
 def fractions_message(statistics: ClassStatistics, label_set: LabelSet) -> Float32MultiArray:
-    """Return one float a class in id order; the dimension's label holds the class names."""
+    """Return one float per class in id order; the dimension's label holds the class names."""
     msg = Float32MultiArray(data=statistics.fractions.tolist())
     size = len(label_set)
     msg.layout.dim = [MultiArrayDimension(

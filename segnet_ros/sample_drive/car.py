@@ -31,7 +31,7 @@ TYRE, RIM, GLASS = (22, 22, 24), (130, 132, 135), (40, 46, 53)
 @dataclass(frozen=True)
 class Car:
     """
-    Stand at `x`, with the end that the camera sees at z = `far`.
+    A car or van at `x`; the end that the camera sees is at z = `far`.
 
     `heading` +1 shows the tail to the camera, -1 the nose. Faces are given as (x, y, along) with
     `along` running from the seen end, 0, to LENGTH.
@@ -45,7 +45,7 @@ class Car:
 
     @property
     def van(self) -> bool:
-        """Tell whether this is a van, all cabin."""
+        """Return whether this is a van, which is all cabin."""
         return self.height > 1.7
 
     @property
@@ -55,7 +55,7 @@ class Car:
 
     @property
     def cabin(self) -> tuple:
-        """Return where the cabin's foot begins and ends, then its roof, along the car."""
+        """Return where the cabin's foot, then its roof, begins and ends along the car."""
         if self.van:
             return 0.15, LENGTH - 0.1, 0.4, LENGTH - 0.5
         return (0.1, 3.1, 0.45, 2.4) if self.heading > 0 else (1.1, 4.1, 1.8, 3.75)
@@ -66,7 +66,7 @@ class Car:
         return HALF_WIDTH - (0.08 if self.van else 0.2)
 
     def draw(self, canvas, view, light):
-        """Draw shadow, flank and seen end."""
+        """Draw shadow, flank and visible end."""
         if self.far + LENGTH < view.z + NEAR:
             return
 

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Render a street drive that never was: frames and exact labels, with nothing to download.
+Render a synthetic street drive: frames and exact labels, with nothing to download.
 
-The pictures are drawn, not photographed: they train and exercise a network beside real frames,
-they do not stand in for them. See scene.py for what is in the street.
+The pictures are drawn, not photographed: they train and test a network along with real frames,
+but do not replace them. See scene.py for what is in the street.
 """
 
 import cv2
@@ -27,7 +27,7 @@ from segnet_ros.sample_drive.paint import BUILDING, Canvas, SKY, TREE
 from segnet_ros.sample_drive.scene import Scene, SPEED
 from segnet_ros.sample_drive.view import View
 
-SAMPLE_FRAMES = 150  # of a drive where it stands for a recording: ten seconds
+SAMPLE_FRAMES = 150  # of a drive that is used as a recording: ten seconds
 FAR_GROUND = 22.0  # metres beyond which the ground's fine grain would only flicker
 NOISE_MARGIN = 32
 
@@ -59,7 +59,7 @@ class SampleDrive:
         Return frame `index`: its image and its labels.
 
         The image is (height, width, 3) uint8 RGB, the labels (height, width) uint8 class ids;
-        both depend on nothing but the constructor's arguments and `index`.
+        both depend only on the constructor's arguments and `index`.
         """
         time = index / self.rate
         view = View(self.size, SPEED * time, self._scene.bend, self._scene.horizon)
@@ -82,7 +82,7 @@ class SampleDrive:
         cover = self._scene.clouds[:, left:left + 360]
         cover = cv2.resize(cover, (view.columns, rows))
         clear, veil = 1 - cover, 0.82 + 0.18 * cover
-        for channel in range(3):  # one by one: NumPy is slow where the last axis is a short one
+        for channel in range(3):  # one by one: NumPy is slow if the last axis is short
             low, high = np.float32(light.sky_low[channel]), np.float32(light.sky_high[channel])
             blue = low * (1 - height) + high * height
             canvas.image[:rows, :, channel] = blue * clear + low * veil * cover

@@ -33,7 +33,7 @@ _RAMP = np.arange(256, dtype=np.float32)
 
 
 class Sprite:
-    """Hold an RGBA texture (uint8) and its halved copies, so that small drawings do not alias."""
+    """Hold an RGBA texture (uint8) and its mipmaps, so that small drawings do not alias."""
 
     def __init__(self, rgba: np.ndarray):
         self.levels = [rgba]
@@ -132,7 +132,7 @@ class Canvas:
         return math.exp(-max(depth, 0.0) / self.clear_range)
 
     def _seen(self, colour, depth):
-        # Written out, since hundreds of strokes a frame come by here.
+        # Written out, since it runs for hundreds of strokes a frame.
         clear = self._clear(depth)
         rest = 1 - clear
         (r, g, b), (haze_r, haze_g, haze_b) = colour, self._haze

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Draw people: walking, or riding a bicycle, always seen from behind or before."""
+"""Draw people: walking, or riding a bicycle, always seen from behind or in front."""
 
 from dataclasses import dataclass
 import math
@@ -23,7 +23,7 @@ from segnet_ros.sample_drive.surfaces import shadow
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody walking, or riding a bicycle, seen from behind or before."""
+    """Somebody walking, or riding a bicycle, seen from behind or in front."""
 
     x: float
     far: float

@@ -15,9 +15,9 @@
 """
 Decide what stands where in the street, and when.
 
-The street is cut into plots of equal length; a plot's content depends on the seed and the plot's
-number alone, so the street has no end and any instant can be asked for first. Traffic is cut
-into plots that travel at its speed. Nothing here draws and nothing here knows the picture's size.
+The street is divided into plots of equal length; a plot's content depends only on the seed and
+the plot's number, so the street has no end and any instant can be rendered first. Traffic is
+divided into plots that move at its speed. Nothing here draws or knows the picture's size.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Light:
 
 
 def make_light(rng) -> Light:
-    """Draw a light: sunny, overcast or dusk."""
+    """Return a random light: sunny, overcast or dusk."""
     kind = rng.choice(['sunny', 'overcast', 'dusk'], p=[0.45, 0.4, 0.15])
     jitter = rng.uniform(0.85, 1.2)
     warm = rng.uniform(-0.05, 0.05)
@@ -113,12 +113,12 @@ class Scene:
         return np.random.default_rng([self.seed % 2**32, kind, number % 2**32])
 
     def _lay_out(self, number):
-        """Return what stands still on a plot of both sides of the road."""
+        """Return what stands still on a plot, on both sides of the road."""
         rng = self._random(1, number)
         near, far = number * PLOT, (number + 1) * PLOT
         found = []
         for side in (-1, 1):
-            # One plot in four is a garden, on alternating sides: no class stays away for long.
+            # One plot in four is a garden, on alternating sides: no class is absent for long.
             if number % 4 == (1 + side):
                 found += self._garden(rng, side, near, far)
             else:
@@ -186,14 +186,14 @@ class Scene:
         for side in (-1, 1):
             for _ in range(rng.binomial(4, self.crowd)):
                 pace = rng.choice([-1.3, 1.3])
-                # Walk to and fro.
+                # Walk back and forth.
                 x, z = side * (KERB + rng.uniform(0.8, 2.1)), number * PLOT + rng.uniform(1, 11)
                 z += 1.5 * math.sin(pace * time / 1.5)
                 found.append(self._person(rng, x, z, 5 * time + z, False))
         z = number * PLOT
         start = CROSSING - z % GROUND_LENGTH
         if 0 <= start < PLOT and rng.random() < 0.7:
-            # Cross so early that the camera, due at z / SPEED, runs over nobody.
+            # Cross early enough that the camera, due at (z + start) / SPEED, runs nobody over.
             ahead = time - (z + start) / SPEED
             x = float(np.clip(1.4 * (ahead + rng.uniform(6, 7)), -KERB - 1.5, KERB + 1.5))
             found.append(self._person(rng, x, z + start, 6 * time, False))

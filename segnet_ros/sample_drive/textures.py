@@ -120,7 +120,7 @@ def _shop(rng, image, high):
         right = int(left + (wide - 28) / panes - 8)
         glass = tuple(int(c) for c in np.array((70, 72, 75)) * rng.uniform(0.3, 1.6))
         cv2.rectangle(image, (left, top + 22), (right, high - 10), glass, -1)
-    for x in np.cumsum(rng.integers(6, 12, 14)):  # the shop's name, out of reading distance
+    for x in np.cumsum(rng.integers(6, 12, 14)):  # the shop's name, too far away to read
         at = int(wide * 0.25 + x)
         cv2.rectangle(image, (at, top + 6), (at + 4, top + 15), (230, 225, 210), -1)
 

@@ -16,7 +16,7 @@
 Draw what stands in the street: houses, fences, trees and posts.
 
 Each is a frozen record of where it is (metres, see view.py) and how it looks, with `far`, the z
-by which things are drawn from the far end to the near one, and `draw(canvas, view, light)`.
+by which things are sorted to be drawn from far to near, and `draw(canvas, view, light)`.
 """
 
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ EYE_HEIGHT = 1.4
 LANE = -1.5  # the camera's x: drive on the left, as in Cambridge
 NEAR = 0.7  # metres; whatever is nearer than this is cut off
 FOCAL = 0.98  # focal length as a share of the picture's width
-BEND_LENGTH = 70.0  # metres of road to a radian of its swing
+BEND_LENGTH = 70.0  # metres of road per radian of the sine that it follows
 
 
 class View:

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What several verbs of `segnet` have in common: arguments, and what they end with."""
+"""What several verbs of `segnet` have in common: arguments and an exit code."""
 
 import argparse
 
-SOME_LEFT_OUT = 3  # exit code; 2 is what argparse ends with
+SOME_LEFT_OUT = 3  # exit code; 2 is argparse's
 
 
 def add_device_argument(parser: argparse.ArgumentParser):
@@ -34,7 +34,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
     """
     Declare --weights, --device and --precision, as predictor.Predictor takes them.
 
-    :param default: of the weights; without one they are to be named.
+    :param default: of --weights; without one it is required.
     """
     parser.add_argument('--weights', default=default, required=default is None,
                         help='a .safetensors file or a shipped name'

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`segnet balance`: parse, weigh the classes, print the recipe's line and what it brings."""
+"""`segnet balance`: parse, find the class biases, print the line for a recipe and its gain."""
 
 import argparse
 import math
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace):
     for split, (before, after) in found.miou.items():
         print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
     rounded = {name: round(bias, 2) for name, bias in found.class_bias.items()}
-    # Whatever the classes are called, YAML that a recipe takes.
+    # YAML that a recipe accepts, whatever the classes are called.
     print('class_bias: ' + yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False,
                                           width=math.inf).strip())
     if args.output:

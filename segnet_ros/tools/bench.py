@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measure, print the tables, write the files; fail where a soak found memory growing."""
+    """Measure, print the tables, write the files; fail if a soak found memory growing."""
     if args.plot:
-        # Before all is measured: the picture cannot be drawn afterwards.
+        # Fail before measuring if the picture could not be drawn afterwards.
         try:
             from segnet_ros.bench.plot import PANELS, save_plot
         except ModuleNotFoundError as error:
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
         parts = _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
         for name, measured in parts:
             results[name] = measured
-            _write(results, args.json)  # a run that is cut off keeps what it has
+            _write(results, args.json)  # an interrupted run keeps its results so far
     print(report(results))
     if args.json:
         print(args.json)
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _write(results: dict, path: Path | None):
-    """Sum up what there is, and keep it."""
+    """Add the headline to the results so far and write them."""
     from segnet_ros.bench.report import headline
     results['headline'] = headline(results)
     if path:

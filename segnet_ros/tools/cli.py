@@ -35,10 +35,10 @@ VERBS = {
     'record-bag': 'make a rosbag2 of images, a video or the sample drive',
 }
 
-# The extra of setup.py that brings what a verb needs and the node does not.
+# The extra of setup.py with what a verb needs and the node does not.
 EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'demo'}
-# How to get what no extra brings: OpenCV, since beside ROS's own it would be a second one
-# (setup.py), and what comes with ROS.
+# How to install what is in no extra: OpenCV, since it would duplicate ROS's own (see setup.py),
+# and what comes with ROS.
 PACKAGES = {
     'cv2': pip_install('opencv-python-headless<5') + ', or beside ROS apt install python3-opencv',
     'rclpy': "source ROS 2's setup.bash",
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `segnet VERB ...`; return the exit code."""
     try:
         return _run(sys.argv[1:] if argv is None else argv)
-    except KeyboardInterrupt:  # also in the seconds that PyTorch takes to import
+    except KeyboardInterrupt:  # also during the seconds that importing PyTorch takes
         return 130
 
 

@@ -22,7 +22,7 @@ from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.tools.arguments import add_device_argument
 
 KEY = 'GOOGLE_MAPS_API_KEY'
-FOLDER = 'GRADIO_TEMP_DIR'  # where gradio keeps what visitors bring
+FOLDER = 'GRADIO_TEMP_DIR'  # where gradio keeps uploads
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace):
     take_signals_as_interrupts()
     if FOLDER in os.environ:
         return _serve(args)
-    # Or what visitors bring would lie in a folder of all users, and stay there after a kill.
+    # Otherwise uploads would lie in a folder shared by all users, and stay there after a kill.
     with tempfile.TemporaryDirectory(prefix='segnet_demo_', ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER] = folder
         try:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`segnet drive`: a recording through the real node, each in its own process, and a report."""
+"""`segnet drive`: play a recording to the real node, each in its own process, and report."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
 SETTLE = 4.0  # seconds without a message after which nothing more is expected
 START_TIMEOUT = 120.0
-# A drive fails where one of these is false.
+# A drive fails if one of these is false.
 CHECKS = ('stamps_equal', 'sizes_equal', 'counts_sum_to_pixels')
 
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args: argparse.Namespace) -> int:
     """Run the drive; print a short table and where the files are."""
     take_signals_as_interrupts()
-    import rclpy  # noqa: F401 before an older report is removed: it may not be installed
+    import rclpy  # noqa: F401 fails here if not installed, before an older report is removed
     enter_domain(args.domain)
     from segnet_ros.ros.large_images import use_large_image_profile
     use_large_image_profile()
@@ -78,7 +78,7 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     rate = (1 / 3 if is_sample else 1.0) if args.rate is None else args.rate
     if Path(source).resolve() in [(args.output / name).resolve() for name in FILES]:
         raise ValueError(f'{source} would be overwritten; give another folder with -o')
-    camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # on which the player publishes all else
+    camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # for any source but a bag
     if is_bag(source):
         camera = image_topic(source, args.topic, '--topic')
     frames = open_frames(source, args.fps, camera.name)
@@ -91,7 +91,7 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
     indices = {}
     if truths is not None:
         indices = {f.stamp_ns: f.index for f in tqdm(
-            # What cannot be read, the player names.
+            # The player reports what cannot be read.
             open_frames(source, args.fps, camera.name, on_error=lambda error: None), 'reading',
             frames.count, unit='frame', leave=False)}
     with DriveReport(args.output, frames.rate, label_set, rate) as report:
@@ -107,14 +107,14 @@ def _drive(args: argparse.Namespace, scratch: Path) -> dict:
 
 def _run_processes(args, source: str, rate: float, camera, count: int | None, on_frame) -> dict:
     """
-    Start node and player, record until both are done; return what was measured.
+    Start node and player, record until nothing more comes; return what was measured.
 
-    stamps_equal: every mask has the stamp and frame_id of an image, where each image is sure to
-    come: of a best effort camera one that did not says nothing; sizes_equal: and its size;
+    stamps_equal: every mask has the stamp and frame_id of an image; for a best effort camera,
+    masks whose image did not arrive are ignored. sizes_equal: every mask has its image's size.
     counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
 
     :param camera: the BagTopic of the images.
-    :param count: of the images in the source, as far as it says.
+    :param count: number of images in the source, None if unknown.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -173,14 +173,14 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
         '-p', f'input_transport:={transport}',
-        # The drive has an end, and says itself where nothing came.
+        # The drive has an end, and its report says if nothing came.
         '-p', 'no_image_warning_period:=0.0']
     player = [
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
         '--rate', str(rate), '--fps', str(args.fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
     if is_bag(source):
-        # Nothing else: what the bag recorded of a segmentation would pass for this one's.
+        # Nothing else: a segmentation recorded in the bag would be taken for this node's.
         player += ['--from-topic', camera.name, '--topics', camera.name]
     return node, player
 
@@ -192,7 +192,7 @@ def _published(printed: str) -> int:
 
 
 def _wait_for_results(recorder, node: subprocess.Popen):
-    """Wait until the node offers its results; masks before that would miss the recorder."""
+    """Wait until the node publishes its results; the recorder would miss earlier masks."""
     import rclpy
     end = time.monotonic() + START_TIMEOUT
     while not recorder.finds_results():

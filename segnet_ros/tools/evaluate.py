@@ -50,7 +50,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def main(args: argparse.Namespace):
     """Evaluate and print; write what was asked for."""
     from segnet_ros.training.evaluate import evaluate
-    if args.plots:  # before all is scored: without matplotlib there are none
+    if args.plots:  # fail before scoring if matplotlib is missing
         from segnet_ros.training.plots import save_plots
     evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
                           args.robustness, args.device, args.precision)

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""`segnet predict`: parse, hand over to prediction, say what came of it."""
+"""`segnet predict`: parse, predict, report."""
 
 import argparse
 from pathlib import Path

@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 
 def main(args: argparse.Namespace) -> int:
-    """Replay, then say how it went; being interrupted is a good end too."""
-    # rclpy's handlers would let a SIGTERM wait for the next message.
+    """Replay, then report; being interrupted counts as success."""
+    # With rclpy's handlers, a SIGTERM would wait for the next message.
     take_signals_as_interrupts()
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -92,7 +92,7 @@ def _replay(args: argparse.Namespace, node) -> int:
     else:
         frames = open_frames(args.source, args.fps, on_error=leave_out)
         if args.loop and sample_seed(args.source) is not None:
-            frames = keep_frames(frames)  # 78 MB; to render them again would keep a core busy
+            frames = keep_frames(frames)  # 78 MB; rendering them again would keep a core busy
         programme = frames_programme(node, frames, args.topic or 'image')
     player = Player(node, programme, args.rate, args.clock)
     watched = programme.image_publishers or programme.publishers

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""`segnet segment-bag`: parse, hand over to the segmentation of one bag or of a folder of them."""
+"""`segnet segment-bag`: parse, segment one bag or a folder of them, report."""
 
 import argparse
 from pathlib import Path

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random scale, crop and flip in one warp; things of another crop pasted in; colour jitter."""
+"""Random scale, crop and flip in one warp; class pasting from another crop; colour jitter."""
 
 import cv2
 import numpy as np
@@ -47,13 +47,14 @@ def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
 
 def paste_classes(crop: LabelledFrame, other: LabelledFrame, classes: np.ndarray) -> LabelledFrame:
     """
-    Return the crop with all pixels of some classes of another crop pasted over it, where they are.
+    Return the crop with another crop's pixels of some classes pasted over it, at the same place.
 
-    Street scenes are alike enough that a pole or a pedestrian stands where one might stand; so
-    rare classes are seen oftener (ClassMix, arXiv 2007.07936; copy-paste, arXiv 2012.07177).
+    Street scenes are alike enough that a pasted pole or pedestrian stands in a plausible place.
+    Rare classes are thus seen more often (ClassMix, arXiv 2007.07936; copy-paste, arXiv
+    2012.07177).
 
     :param crop: (h, w, 3) uint8 RGB and (h, w) uint8 class ids.
-    :param other: the same of another frame.
+    :param other: the same for another frame.
     :param classes: (256,) bool, true at the ids to paste.
     """
     pasted = classes[other[1]]
@@ -64,7 +65,7 @@ def paste_classes(crop: LabelledFrame, other: LabelledFrame, classes: np.ndarray
 def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
                  rng: np.random.Generator) -> np.ndarray:
     """Return the 2x3 matrix that takes frame pixels (x, y) to crop pixels."""
-    # A crop larger than the scaled frame is placed so that the whole frame is in it somewhere.
+    # A crop larger than the scaled frame holds all of the frame, at a random place.
     slack_y, slack_x = (f * scale - c for f, c in zip(frame, crop, strict=True))
     top, left = rng.uniform(0, 1, 2) * (slack_y, slack_x)
     flip = rng.random() < 0.5
@@ -75,9 +76,10 @@ def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
 
 def recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
     """
-    Change brightness, contrast, saturation and white balance by up to the share `jitter`.
+    Change brightness, contrast, saturation and white balance at random.
 
     :param image: (H, W, 3) uint8 RGB.
+    :param jitter: largest change, as a share; white balance changes by up to a quarter of it.
     """
     if not jitter:
         return image

@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Weigh trained classes against each other for the best mIoU, on frames that the network never saw.
+Find the class biases for the best mIoU, on frames that the network never saw.
 
-Training lets rare classes weigh more, or they would not be learned at all; what it leaves is a
-network that sees too much of them. A constant for each class, added to the logits, puts that right
-(logit adjustment, arXiv 2007.07314). It goes into the classifier's bias: the network is no slower.
+Training gives rare classes more weight, or they would not be learned at all; the trained network
+then predicts them too often. A constant for each class, added to the logits, corrects that (logit
+adjustment, arXiv 2007.07314). It goes into the classifier's bias, so the network is no slower.
 """
 
 from collections.abc import Callable
@@ -37,12 +37,12 @@ from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.evaluate import logits_function, tell_of_seen
 from segnet_ros.training.metrics import mean_of_known, scores
 
-# About so many pixels of each split are looked at, evenly spread.
+# About this many pixels of each split are used, evenly spread.
 _PIXELS = 1_000_000
-# The search goes up and down by these, the coarse one first.
+# Steps of the search, up and down, the coarsest first.
 _STEPS = (0.4, 0.2, 0.1)
-# How much mIoU a mean squared bias of 1 must bring. Without it a class that the frames hardly
-# show is pushed far off for next to nothing.
+# mIoU that a mean squared bias of 1 must gain. Without this penalty, a class that the frames
+# hardly show gets an extreme bias for almost no gain.
 _PRICE = 0.005
 Pixels = tuple[torch.Tensor, torch.Tensor]  # logits (P, C) float32, class ids (P,) int64
 
@@ -50,10 +50,10 @@ Pixels = tuple[torch.Tensor, torch.Tensor]  # logits (P, C) float32, class ids (
 @dataclass(frozen=True)
 class Balance:
     """
-    What a recipe's class_bias should be, and each split's mIoU as it is and with what was found.
+    The class_bias to put in a recipe, and each split's mIoU before and after.
 
-    :param class_bias: by class name: what the weights' own recipe has, and what was found beside
-        it, which has mean 0.
+    :param class_bias: by class name: the bias in the weights' own recipe plus the one found here,
+        which has mean 0.
     """
 
     class_bias: dict[str, float]
@@ -63,13 +63,13 @@ class Balance:
 def balance(weights: str | Path, data: str | Path, splits: list[str], device: str = 'auto',
             output: Path | None = None) -> Balance:
     """
-    Find the biases with the best mean of the splits' mIoU, with progress bars.
+    Find the biases with the best mIoU, averaged over the splits, with progress bars.
 
     :param weights: path or shipped name; must not have been trained on these frames.
     :param splits: as frame_paths takes them, e.g. ['train:0006R0', 'val'].
-    :param output: file for the weights with what was found in them; without scores, which were
-        those of the weights before.
-    :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
+    :param output: file for the weights with the biases added; without scores, since those belong
+        to the original weights.
+    :raises CheckpointError, FileNotFoundError, ValueError: if weights or data cannot be used.
     """
     path = find_weights(str(weights))
     network, info = load_checkpoint(path)
@@ -94,13 +94,13 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
 
 
 def add_bias(network: Network, bias: torch.Tensor):
-    """Add (C,) to the logits of a network that is not prepared, in place."""
+    """Add (C,) biases to the logits of a network, in place, before runtime.prepare."""
     with torch.no_grad():
         network.classifier.bias += bias  # type: ignore[operator]
 
 
 def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str) -> Pixels:
-    """Return the logits and the truth of a split's pixels, evenly thinned out; void left out."""
+    """Return logits and truth of a split's pixels, evenly subsampled and without void."""
     frames = frame_paths(data, split)
     logits_of = logits_function(network, info)
     logits, truths = [], []
@@ -119,8 +119,8 @@ def fit_bias(parts: list[Pixels]) -> torch.Tensor:
     """
     Return the (C,) float32 biases, mean 0, with the best mean of the parts' mIoU.
 
-    Climbs class by class: mIoU has no gradient. What brings nearly nothing is left alone, and so
-    is a class that the frames do not show: all that they could tell of it is how to see it less.
+    Climbs class by class, since mIoU has no gradient. Changes that gain almost nothing are not
+    made. A class that the frames do not show keeps 0: they could only say to predict it less.
     """
     bias = torch.zeros(parts[0][0].shape[1])
     shown = torch.cat([truth for _, truth in parts]).unique().tolist()
@@ -143,7 +143,7 @@ def fit_bias(parts: list[Pixels]) -> torch.Tensor:
 
 def _climb(bias: torch.Tensor, class_ids: list[int], step: float,
            value: Callable[[torch.Tensor], float]) -> torch.Tensor | None:
-    """Try one step up and down for each class; return what is better than `bias`, if anything."""
+    """Try one step up and down for each class; return the better bias, None if none is better."""
     start = best = value(bias)
     for class_id in class_ids:
         for change in (step, -step):

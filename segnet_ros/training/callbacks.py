@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What happens beside the training steps: averaged weights, their export, metrics, curves."""
+"""Callbacks and files of a training run: averaged weights, their export, metrics, curves."""
 
 import csv
 from dataclasses import replace
@@ -39,14 +39,14 @@ def average_weights(decay: float) -> WeightAveraging:
     Return a callback that keeps an exponential moving average of weights and statistics.
 
     The decay grows with the steps up to the given one. Otherwise the average of a short run, such
-    as one on a few frames of one's own, would be made of weights that had learned nothing yet.
+    as one on a few of your own frames, would consist of weights that had learned nothing yet.
     """
     def average(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor):
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        # A tensor throughout: to ask for its value would wait for a GPU once more. All weights at
-        # once: one by one they are hundreds of small kernels a step.
+        # Kept as a tensor: reading its value would wait for the GPU. All weights are updated at
+        # once: one by one they would take hundreds of small kernels a step.
         weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
         change = torch._foreach_sub(current, averaged)
         torch._foreach_mul_(change, weight)
@@ -59,26 +59,26 @@ class ExportWeights(lightning.Callback):
     """
     Scores and writes the averaged weights after every validation.
 
-    Stands before WeightAveraging among the callbacks: that one puts the averaged weights in place
-    for validation and takes them out again in its own on_validation_epoch_end.
+    Must come before WeightAveraging in the list of callbacks: that one swaps the averaged weights
+    in for validation, and out again in its own on_validation_epoch_end.
     """
 
     def __init__(self, info: ModelInfo, path: Path):
         self._info, self._path = info, path
 
     def on_train_epoch_start(self, trainer, module):
-        """See to it that the last epoch is scored and exported, whatever the interval."""
+        """Make sure that the last epoch is scored and exported, whatever the interval."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
     def on_train_epoch_end(self, trainer, module):
-        """Stop a run that has diverged before its state is written over the last good one."""
+        """Stop a run that has diverged before its state overwrites the last good one."""
         if not trainer.callback_metrics['loss'].isfinite():
             raise _diverged(trainer, 'loss is')
         self._check_weights(trainer, module)
 
     def on_validation_epoch_end(self, trainer, module):
-        """Log the scores and save the weights; ValueError where they are no numbers any more."""
+        """Log the scores and save the weights; ValueError if the weights are not finite."""
         self._check_weights(trainer, module)
         result = scores(module.confusion.compute().cpu().numpy())
         module.confusion.reset()
@@ -105,13 +105,13 @@ def _diverged(trainer, what: str) -> ValueError:
 
 
 class DrawCurves(lightning.Callback):
-    """Draws curves.png beside the metrics file after every validation, and at the end."""
+    """Draws curves.png next to the metrics file after every validation, and at the end."""
 
     def __init__(self, metrics: Path, label_set: LabelSet):
         self._metrics, self._label_set = metrics, label_set
 
     def on_validation_end(self, trainer, module):
-        """Draw what is known so far: of this epoch all but the loss."""
+        """Draw the run so far; the loss of this epoch is not known yet."""
         self._draw()
 
     def on_train_end(self, trainer, module):
@@ -122,7 +122,7 @@ class DrawCurves(lightning.Callback):
     def _draw(self):
         try:
             save_curves(self._metrics, self._label_set)
-        except Exception as error:  # noqa: BLE001 whatever it is, a picture is not worth a run
+        except Exception as error:  # noqa: BLE001 a failed picture must not end a run
             logging.warning('no curves are drawn: %s', error)
 
 
@@ -130,11 +130,11 @@ class FirstEpoch(lightning.Callback):
     """
     Tells the data which epoch a resumed run begins with.
 
-    lightning has workers make the first crops before it calls set_epoch.
+    lightning lets workers make the first crops before it calls set_epoch.
     """
 
     def on_load_checkpoint(self, trainer, module, checkpoint):
-        """Begin behind the epoch at whose end the state was written."""
+        """Start after the epoch at whose end the state was written."""
         epoch = trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
         if epoch >= trainer.max_epochs:
             logging.warning('all %d epochs of this run are done, so nothing is trained; another '
@@ -143,24 +143,24 @@ class FirstEpoch(lightning.Callback):
 
 class WholeFiles(TorchCheckpointIO):
     """
-    Writes the state of a run beside the last one and then puts it in its place.
+    Writes the state of a run to a file next to the last one, then replaces the last one.
 
-    lightning moves it there from the system's temporary folder. Where that is another file
-    system, as /tmp often is, the move is a copy: cut off, it leaves half a file, and no other.
+    lightning moves it there from the system's temporary folder. If that is another file system,
+    as /tmp often is, the move is a copy, which leaves only half a file if it is interrupted.
     """
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        """Write a file; a kill at any time leaves the one before."""
+        """Write a file; if killed meanwhile, the previous one stays intact."""
         with whole_file(path) as part, errors_named(path):
             try:
                 torch.save(checkpoint, part)
             except RuntimeError as error:
-                if 'inline_container' not in str(error):  # the writer, as where a disk is full
+                if 'inline_container' not in str(error):  # the file writer, e.g. on a full disk
                     raise
                 raise OSError(errno.EIO, str(error)) from error
 
     def load_checkpoint(self, path, *args, **kwargs):
-        """Read a file; ValueError says what to do with one that cannot be read."""
+        """Read a file; if it cannot be read, raise a ValueError that says what to do."""
         try:
             return super().load_checkpoint(path, *args, **kwargs)
         except Exception as error:  # a damaged file may raise anything
@@ -172,7 +172,7 @@ class MetricsFile(Logger):
     """
     Appends to a CSV file: a row for every epoch's loss and one for every validation.
 
-    A resumed run goes on below the rows that are there; lightning's CSVLogger deletes them.
+    A resumed run appends to the existing rows; lightning's CSVLogger deletes them.
     """
 
     def __init__(self, path: Path, class_names: tuple[str, ...]):
@@ -183,12 +183,12 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """Return nothing: the file's place says what it is."""
+        """Return an empty name: the file's path says what it is."""
         return ''
 
     @property
     def version(self) -> str:
-        """Return nothing: a folder holds one run."""
+        """Return an empty version: a folder holds one run."""
         return ''
 
     def log_hyperparams(self, *args, **kwargs):

@@ -24,10 +24,10 @@ import yaml
 @dataclass(frozen=True)
 class Phase:
     """
-    A stretch of epochs with one crop size. For a CPU, cheap small crops first, whole frames last.
+    A run of epochs with one crop size. On a CPU, start with small crops and end with whole frames.
 
-    :param crop: (height, width) of the training crops in pixels; best multiples of 32, of
-        16 for SegNet-Basic, which halves them four times.
+    :param crop: (height, width) of the training crops in pixels; ideally multiples of 32,
+        or of 16 for SegNet-Basic, which halves them four times.
     :param scale: (least, most) factor by which frames are scaled before they are cropped.
     """
 
@@ -39,34 +39,34 @@ class Phase:
 @dataclass(frozen=True)
 class TrainConfig:
     """
-    Everything that decides what comes out of a run; kept whole in the checkpoint.
+    Every setting that affects a run's result; stored in full in the checkpoint.
 
-    The defaults are what config/train/ has in common.
+    The defaults are what the recipes in config/train/ have in common.
 
     :param data: folder with SPLIT/ (images) and SPLITannot/ (one-channel PNG of class ids).
-    :param hold_out: leaves out frames whose names start so, and scores on them instead of on
-        val_split, e.g. '0001TP': a whole drive that was not trained on.
+    :param hold_out: start of file names, e.g. '0001TP' for a whole drive: these frames are left
+        out of training and scored instead of val_split.
     :param label_set: of the annotations; name or path.
-    :param init: weights to start from, name or path; their classes may be others.
+    :param init: weights to start from, name or path; their classes may differ.
     :param input_size: (height, width) that frames are scaled to before anything else, in training
-        and in the node; frames of another shape keep theirs and get as many pixels.
-    :param phases: none stands for one of 20 epochs of whole frames.
-    :param passes: times that an epoch goes through the frames. A GPU is through a few hundred in
-        two seconds, and each epoch ends with a pause, in which the run's state is written.
-    :param sample_drive_frames: rendered frames an epoch, mixed among the real ones; they know
-        camvid11's classes only.
-    :param paste: share of the crops that get the rare things of another crop pasted over them.
+        and in the node; frames of another aspect ratio keep it and get as many pixels.
+    :param phases: empty for one phase of 20 epochs on whole frames.
+    :param passes: passes over the frames in one epoch. A GPU gets through a few hundred frames in
+        two seconds, and each epoch ends with a pause while the run's state is written.
+    :param sample_drive_frames: rendered frames per epoch, mixed with the real ones; they have
+        only camvid11's classes.
+    :param paste: share of the crops that get another crop's rare classes pasted over them.
     :param rare_share: classes with less than this share of the pixels are rare.
-    :param degrade: share of the crops that are darkened, blurred, hazy or full of JPEG's blocks.
-    :param batch_size: crops a step, on each device.
-    :param lr: peak of AdamW's learning rate: batch normalisation, classifier, auxiliary heads.
-    :param muon_lr: peak of Muon's learning rate: all other convolutions.
-    :param final_lr: share of both peaks at which the cosine ends. With 1 the rates stay where the
-        warm-up brought them, and averaging alone settles the weights (SWA, arXiv 1803.05407).
+    :param degrade: share of the crops that are darkened, blurred, hazy or JPEG-compressed.
+    :param batch_size: crops per step, on each device.
+    :param lr: AdamW's peak learning rate: batch normalisation, classifier, auxiliary heads.
+    :param muon_lr: Muon's peak learning rate: all other convolutions.
+    :param final_lr: share of both peaks at which the cosine ends. At 1 the rates stay constant
+        after warm-up, and averaging alone settles the weights (SWA, arXiv 1803.05407).
     :param class_weight_offset: c in the class weights 1 / ln(c + share of the pixels)
-        (ENet, arXiv 1606.02147); less means that rare classes weigh more.
-    :param class_bias: what the finished network adds to each class's logits, by name; the others
-        have 0. `segnet balance` finds it on a run with a drive held out.
+        (ENet, arXiv 1606.02147); a smaller c gives rare classes more weight.
+    :param class_bias: what the finished network adds to each class's logits, by name; 0 for
+        classes not named. `segnet balance` finds it on a run with a drive held out.
     :param aux_weight: weight of the mean loss of the auxiliary heads; 0 trains without them.
     """
 
@@ -101,7 +101,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        """Refuse numbers that mean nothing."""
+        """Reject numbers that are out of range."""
         for name, (least, most) in _BOUNDS.items():
             _check(name, getattr(self, name), least, most)
         for side in self.input_size:
@@ -119,7 +119,7 @@ class TrainConfig:
 
     @property
     def epochs(self) -> int:
-        """Return the epochs of all phases together."""
+        """Return the number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
     def phase(self, epoch: int) -> Phase:
@@ -140,7 +140,7 @@ class TrainConfig:
         return asdict(self)
 
 
-# The least and the most of numbers; those of phases and sizes are checked where they stand.
+# Lower and upper bounds; those of phases and sizes are in __post_init__.
 _BOUNDS = {
     **dict.fromkeys(('passes', 'batch_size', 'val_every'), (1, math.inf)),
     **dict.fromkeys(('sample_drive_frames', 'lr', 'muon_lr', 'weight_decay', 'warmup_steps',
@@ -157,10 +157,10 @@ def _check(name: str, value: float, least: float, most: float = math.inf):
 
 def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     """
-    Read a recipe and lay the given values over it.
+    Read a recipe and override it with the given values.
 
     :param path: a YAML file with any of TrainConfig's fields; None for the defaults.
-    :raises ValueError: naming a field that there is not, or a value of the wrong kind.
+    :raises ValueError: naming an unknown field, or a value of the wrong type.
     """
     try:
         data = yaml.safe_load(Path(path).read_text()) if path else {}

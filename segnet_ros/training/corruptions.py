@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Ways in which a camera's picture goes wrong: of fixed strength to score, of any to train with.
+Image corruptions: of fixed strength for scoring, of random strength for training.
 
 Each corruption takes an image (H, W, 3) uint8 RGB, its label map (H, W) uint8 and a random
 generator, and returns both; the same generator state gives the same picture.
@@ -40,7 +40,7 @@ def blur(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> 
 
 
 def rain(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
-    """Draw slanted bright streaks, one for every 400 pixels, and take contrast away."""
+    """Draw slanted bright streaks, one for every 400 pixels, and reduce contrast."""
     height, width = label_map.shape
     streaks = np.zeros((height, width), np.uint8)
     for across, down, long in rng.random((height * width // 400, 3)):
@@ -58,7 +58,7 @@ def jpeg_20(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) 
 
 
 def tilt_15(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> LabelledFrame:
-    """Tilt by 15 degrees, to the left or the right; outside the image is grey and void."""
+    """Tilt by 15 degrees to the left or right; what lies outside the image is grey and void."""
     height, width = label_map.shape
     angle = 15 if rng.random() < 0.5 else -15
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
@@ -74,7 +74,7 @@ CORRUPTIONS = {'night': night, 'blur': blur, 'rain': rain, 'jpeg 20': jpeg_20,
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Spoil a picture for training: dark and noisy, blurred, hazy, or JPEG's blocks, more or less.
+    Degrade a picture for training, at random: dark and noisy, blurred, hazy or JPEG-compressed.
 
     :param image: (H, W, 3) uint8 RGB.
     """
@@ -89,7 +89,7 @@ def _any_dark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _any_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    # Unlike across and down: out of focus and, a little, moving.
+    # Different across and down: defocus and a little motion.
     across, down = rng.uniform(0.3, 3, 2)
     return cv2.GaussianBlur(image, (0, 0), across, sigmaY=down)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A run's curves as a picture: the loss of its epochs, and what its validations scored."""
+"""A run's curves as a picture: the loss of each epoch and the scores of each validation."""
 
 import csv
 from pathlib import Path
@@ -26,14 +26,14 @@ from segnet_ros.whole_file import whole_file
 
 
 def save_curves(metrics: Path, label_set: LabelSet) -> Path:
-    """Draw metrics.csv as curves.png beside it, and return the picture's path."""
+    """Draw metrics.csv as curves.png in the same folder and return the picture's path."""
     path = metrics.with_name('curves.png')
     with whole_file(path) as part:
         curves_figure(metrics, label_set).savefig(part, dpi=110, format='png')
     return path
 
 
-@rc_context({'text.parse_math': False})  # a name is a name, whatever it has of dollars
+@rc_context({'text.parse_math': False})  # a $ in a class name is not maths
 def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
     """Draw the loss above; mIoU and each class's IoU, in the class's colour, below."""
     with metrics.open(newline='') as file:
@@ -57,14 +57,14 @@ def curves_figure(metrics: Path, label_set: LabelSet) -> Figure:
     for axes in (above, below):
         axes.set_facecolor('0.9')  # a class may be white
         axes.grid(color='white')
-    # Given, since matplotlib leaves names like _background_ out by itself.
+    # Labels are given, since matplotlib skips names like _background_ by default.
     figure.legend(below.lines, [*label_set.class_names, 'mean'], loc='outside right upper',
                   fontsize=9, ncols=columns)
     return figure
 
 
 def _curve(rows: list[dict], column: str, factor: float = 1) -> tuple[list[int], list[float]]:
-    """Return epochs, from 1, and values; of an epoch that was gone through again, the last."""
+    """Return epochs, from 1, and values; for an epoch that was repeated, the last one."""
     values = {int(row['epoch']) + 1: factor * float(row[column])
               for row in rows if row.get(column)}
     return list(values), list(values.values())

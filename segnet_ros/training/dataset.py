@@ -32,7 +32,7 @@ from segnet_ros.training.augmentation import LabelledFrame, paste_classes, rando
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.corruptions import degrade
 
-# How far off, in frames, the frame may stand whose rare things are pasted in.
+# Rare classes are pasted in from a frame at most this many frames away.
 _NEAR = 20
 
 
@@ -42,10 +42,10 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
 
     :param data: folder that holds SPLIT/ (images of frames.IMAGE_SUFFIXES) and SPLITannot/ (a PNG
         of the same name for each).
-    :param split: one split, or several joined by '+', e.g. 'train+val'; of each, 'train:0006R0'
-        takes the images whose names start so: one drive.
-    :raises FileNotFoundError: where a folder is missing or empty, or an image has no annotation.
-    :raises ValueError: where no image's name starts so.
+    :param split: one split, or several joined by '+', e.g. 'train+val'; 'train:0006R0' takes
+        only the images of train whose names start with 0006R0: one drive.
+    :raises FileNotFoundError: if a folder is missing or empty, or an image has no annotation.
+    :raises ValueError: if no image's name starts with that prefix.
     """
     pairs: list[tuple[Path, Path]] = []
     for part in split.split('+'):
@@ -91,7 +91,7 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
 
 
 def resize_frame(frame: LabelledFrame, size: tuple[int, int]) -> LabelledFrame:
-    """Return the frame scaled to (height, width): itself where it has that size."""
+    """Return the frame scaled to (height, width), or itself if it has that size."""
     image, label_map = frame
     if label_map.shape == size:
         return frame
@@ -106,8 +106,8 @@ def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple
     """
     Read frames into memory, with a progress bar named `what`.
 
-    Each is scaled to what the node would scale it to: `size` if it has its shape, else as many
-    pixels in its own. CamVid's 367 frames take 250 MB.
+    Each is scaled as the node would scale it: to `size` if it has that aspect ratio, else to as
+    many pixels in its own. CamVid's 367 frames take 250 MB.
     """
     progress = tqdm(paths, what, unit='frame', leave=False)
     frames = (read_frame(*pair, label_set) for pair in progress)
@@ -126,10 +126,10 @@ class TrainingFrames(Dataset):
     """
     Augmented crops: (3, h, w) uint8 RGB and (h, w) uint8 label map, by (epoch, index).
 
-    The rendered frames come after the real ones; which are rendered changes every epoch. An item
-    depends only on seed, epoch (from 0) and index, so a resumed run sees what it would have seen.
+    The rendered frames come after the real ones and differ in every epoch. An item depends only
+    on seed, epoch (from 0) and index, so a resumed run sees the crops that it would have seen.
 
-    :param shares: (num_classes,) each class's share of the pixels; says which classes are rare.
+    :param shares: (num_classes,) each class's share of the pixels; decides which are rare.
     """
 
     def __init__(self, frames: list[LabelledFrame], shares: np.ndarray, config: TrainConfig):
@@ -157,14 +157,14 @@ class TrainingFrames(Dataset):
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label_map)
 
     def _near(self, index: int, distance: int) -> int:
-        """Return a frame near by: of the same drive, mostly, and never rendered beside real."""
+        """Return a nearby frame, mostly of the same drive; real and rendered never mix."""
         real = len(self._frames)
         if index < real:
             return (index + distance) % real
         return real + (index - real + distance) % (len(self) - real)
 
     def _crop(self, epoch: int, index: int, place: int, rng: np.random.Generator) -> LabelledFrame:
-        """Return a crop of a frame; one `place` stands for one scale, place and flip."""
+        """Return a crop of a frame; `place` seeds its scale, position and flip."""
         if index < len(self._frames):
             frame = self._frames[index]
         else:
@@ -180,13 +180,13 @@ class EpochOrder(DistributedSampler):
     """
     The (epoch, index) of an epoch's crops, in an order that depends only on seed and epoch.
 
-    The workers that make the crops are told the epoch with each, so they can live as long as the
-    run: an epoch may take a GPU no more than three seconds. lightning calls set_epoch, and would
-    shuffle once more, by an epoch of its own, what is no DistributedSampler.
+    Each index carries its epoch, so the data workers can live as long as the run: on a GPU an
+    epoch may take no more than three seconds. This is a DistributedSampler because lightning
+    calls its set_epoch, and would shuffle any other sampler again, by an epoch of its own.
 
-    :param epoch: from 0, that comes first.
-    :param processes: that share the crops out among them; where they do not go up, some crops are
-        dealt twice.
+    :param epoch: the first epoch, from 0.
+    :param processes: number of processes that share the crops; if the crops do not divide evenly,
+        some are used twice.
     :param rank: of this process.
     """
 
@@ -206,11 +206,11 @@ class ScoringFrames(Dataset):
     """
     Whole frames as read_frames gives them: (3, H, W) uint8 RGB and (H, W) uint8 label map.
 
-    Frames larger than the input size are scored in that, unlike by evaluate.py, which scores in
-    the size of their masks.
+    They are scored at the network's input size, whereas evaluate.py scores at the size of the
+    masks.
 
-    :param processes: that share the frames out among them. Each must get as many as the others,
-        so the last ones may be all void, which counts nowhere: no frame is scored twice.
+    :param processes: number of processes that share the frames. All must get the same number, so
+        frames that are all void, and count nowhere, fill the gap: no frame is scored twice.
     """
 
     def __init__(self, frames: list[LabelledFrame], processes: int = 1):
@@ -219,7 +219,7 @@ class ScoringFrames(Dataset):
             -len(frames) % processes)
 
     def __len__(self) -> int:
-        """Return the number of frames, void ones among them."""
+        """Return the number of frames, void ones included."""
         return len(self._frames)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,9 +16,9 @@
 Score weights on a labelled split: one confusion matrix over all frames, at the labels' resolution.
 
 The network runs as the node runs it: folded, in the device's own precision, on frames scaled as
-the node scales them. Only where frames are larger than that do the two differ: here the logits are
-spread bilinearly, as papers do, there the labels by the nearest pixel, which is faster. Frames are
-read one at a time: a split may be of any length.
+the node scales them. The two differ only in scaling the result back to the frame: here the logits
+are interpolated bilinearly, as papers do; the node scales the labels by nearest neighbour, which
+is faster. Frames are read one at a time, so a split may be of any length.
 """
 
 from collections.abc import Callable, Iterable
@@ -52,8 +52,8 @@ class Evaluation:
     Scores of one set of weights on one split, and what the plots need.
 
     :param result: what goes to JSON: plain types, None for what has no score. 'size' is the
-        (height, width) of the network's input, None where frames of several shapes had several.
-    :param frame_mious: (F,) mIoU of each frame by itself; nan where all of it is void.
+        (height, width) of the network's input, None if it varied with the frames' shapes.
+    :param frame_mious: (F,) mIoU of each frame by itself; nan if all of it is void.
     :param frames: (image, annotation) files, in the order of frame_mious.
     """
 
@@ -72,11 +72,11 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     Score weights on DATA/SPLIT, with progress bars.
 
     :param weights: path or shipped name.
-    :param size: (height, width) that frames are scaled to for the network; None for the size it
-        was trained at, or as many pixels in a frame's own shape.
+    :param size: (height, width) that frames are scaled to for the network; None for as many
+        pixels as it was trained at, in each frame's own aspect ratio.
     :param label_set: name or path of the label set of the annotations; None for the weights' own.
     :param robustness: also score on darkened, blurred, rainy, JPEG'd and tilted frames.
-    :raises CheckpointError, FileNotFoundError, ValueError: where weights or data cannot be used.
+    :raises CheckpointError, FileNotFoundError, ValueError: if weights or data cannot be used.
     """
     network, info = load_checkpoint(find_weights(str(weights)))
     tell_of_seen(info, data, split)
@@ -105,7 +105,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
 
 
 def tell_of_seen(info: ModelInfo, data: str | Path, split: str):
-    """Warn where the weights seem to have been trained on the frames that are to judge them."""
+    """Warn if the weights seem to have been trained on the frames that they are scored on."""
     if Path(info.made_by.get('data', '')).name == Path(data).name and info.has_seen(split):
         logging.warning("frames of '%s' may be among those that these weights were trained on: "
                         'they say little of other frames', split)
@@ -135,7 +135,7 @@ def logits_function(network: Network, info: ModelInfo,
     Images are scaled for the network; its logits are scaled back, bilinearly.
 
     :param network: as runtime.prepare returns it.
-    :param size: (height, width) that images are scaled to; None for fit_input_size's of each.
+    :param size: (height, width) that images are scaled to; None for fit_input_size of each.
     """
     weight = next(network.parameters())
     mean, std = (torch.tensor(v, device=weight.device).view(1, 3, 1, 1) * 255
@@ -187,7 +187,7 @@ def score_frames(predict: Predict, frames: Iterable[LabelledFrame],
     """
     count = len(class_names)
     matrix = np.zeros((count, count), np.int64)
-    levels = np.zeros((2, 256))  # pixels of each confidence, and those of them that are right
+    levels = np.zeros((2, 256))  # pixels of each confidence, and the correct ones among them
     mious, boundaries = [], []
     for image, truth in frames:
         label_map, confidence = predict(image)

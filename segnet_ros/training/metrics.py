@@ -15,7 +15,7 @@
 """
 Segmentation scores, as the SegNet paper defines them, from counts and label maps.
 
-Knows NumPy arrays only: nothing of networks, files or how frames are read.
+Works on NumPy arrays only; knows nothing of networks, files or how frames are read.
 """
 
 import math
@@ -25,7 +25,7 @@ import numpy as np
 
 from segnet_ros.labels import VOID
 
-# Of the image diagonal: how far a boundary may be off (Csurka et al. 2013; SegNet paper, 4.1).
+# Share of the image diagonal that a boundary may be off (Csurka et al. 2013; SegNet paper, 4.1).
 BOUNDARY_TOLERANCE = 0.0075
 
 
@@ -65,7 +65,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """Return the mean of what is not nan; nan where all is."""
+    """Return the mean of the values that are not nan; nan if all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float('nan')
 
@@ -73,16 +73,16 @@ def mean_of_known(values: np.ndarray) -> float:
 def boundary_f1(truth: np.ndarray, prediction: np.ndarray, num_classes: int,
                 tolerance: float = BOUNDARY_TOLERANCE) -> float:
     """
-    Return one image's boundary F1 (BF): the mean over the classes that its truth outlines.
+    Return one image's boundary F1 (BF): the mean over the classes with a boundary in its truth.
 
     For each class, precision is the share of its predicted boundary that lies within the tolerance
     of its true boundary, recall the share of the true one within the tolerance of the predicted;
     F1 is their harmonic mean, 0 for a class that is not predicted (Csurka, Larlus, Perronnin,
-    BMVC 2013). A boundary is where two classes meet: neither the image's edge nor that of void.
+    BMVC 2013). A boundary is where two classes meet; edges of the image or of void do not count.
 
     :param truth, prediction: (H, W) uint8 label maps; where truth is VOID, prediction is ignored.
     :param tolerance: share of the image diagonal.
-    :return: nan where no class of the truth has a boundary.
+    :return: nan if no class of the truth has a boundary.
     """
     prediction = np.where(truth == VOID, VOID, prediction)
     true_edge, predicted_edge = _edges(truth), _edges(prediction)
@@ -97,7 +97,7 @@ def boundary_f1(truth: np.ndarray, prediction: np.ndarray, num_classes: int,
 
 
 def _edges(label_map: np.ndarray) -> np.ndarray:
-    """Tell, for each pixel, whether one of its four neighbours is of another class."""
+    """Return a mask of the pixels that touch another class on one of their sides; void is none."""
     edges = np.zeros(label_map.shape, bool)
     for edge, labels in ((edges, label_map), (edges.T, label_map.T)):
         below, above = labels[1:], labels[:-1]
@@ -129,7 +129,7 @@ def calibration_error(counts: np.ndarray, correct: np.ndarray, bins: int = 15) -
     :param correct: (256,) those of them whose class is right.
     """
     levels = np.arange(256)
-    # Whole numbers: every 17th level lies on the edge of one of 15 bins.
+    # In integers, since every 17th level lies on the edge of one of 15 bins.
     place = np.minimum(levels * bins // 255, bins - 1)
     hits = np.bincount(place, correct, bins)
     confidence = np.bincount(place, counts * levels / 255, bins)

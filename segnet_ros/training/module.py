@@ -38,7 +38,7 @@ def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
     """
     Return 1 / ln(offset + share), scaled to mean 1 (ENet, arXiv 1606.02147).
 
-    :raises ValueError: where the logarithm of the rarest class would not be above 0.
+    :raises ValueError: if the logarithm for the rarest class would not be above 0.
     """
     if offset + shares.min() <= 1:
         raise ValueError(f'class_weight_offset {offset} is too small for a class with '
@@ -51,7 +51,7 @@ def bias_of_classes(config: TrainConfig, label_set: LabelSet) -> torch.Tensor:
     """
     Return the recipe's class_bias as (num_classes, 1, 1) float32.
 
-    :raises ValueError: where it names a class that there is not.
+    :raises ValueError: if it names an unknown class.
     """
     unknown = config.class_bias.keys() - set(label_set.class_names)
     if unknown:
@@ -97,27 +97,27 @@ class SegmentationModule(lightning.LightningModule):
     def _cross_entropy(self, logits: torch.Tensor, label_maps: torch.Tensor) -> torch.Tensor:
         loss = functional.cross_entropy(logits.float(), label_maps, self.class_weights,
                                         ignore_index=VOID, reduction='sum')
-        # Void weighs nothing. Looked up, since picking the valid pixels would wait for a GPU.
+        # Void weighs nothing. A lookup, since selecting valid pixels would wait for the GPU.
         weight_of_id = functional.pad(self.class_weights, (0, 256 - len(self.class_weights)))
         # A batch may be all void: no pixel, no loss.
         return loss / weight_of_id[label_maps].sum().clamp(min=1)
 
     def on_train_start(self):
-        """Begin the schedule where the epochs are; a resumed run may have other steps in one."""
+        """Start the schedule at the current epoch; a resumed run's epochs may differ in steps."""
         scheduler = self.lr_schedulers()
         scheduler.last_epoch = (  # lightning counts it in steps
             self.trainer.current_epoch * self.trainer.num_training_batches)
 
     def losses(self, images: torch.Tensor, label_maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """
-        Return a batch's cross entropy and that with the share of the auxiliary heads, to minimise.
+        Return a batch's cross entropy, detached, and the loss to minimise, with auxiliary heads.
 
         :param images: (N, 3, h, w) uint8 RGB.
         :param label_maps: (N, h, w) uint8.
         """
         label_maps = label_maps.long()
         *features, logits = self.network.forward_stages(self._normalised(images))
-        # What the loss does not see the network learns to add (arXiv 2007.07314).
+        # Subtracted for the loss, so the network learns to add it (arXiv 2007.07314).
         loss = self._cross_entropy(logits - self.class_bias, label_maps)
         auxiliary = []
         for head, feature in zip(self.aux_heads, features, strict=False):
@@ -128,7 +128,7 @@ class SegmentationModule(lightning.LightningModule):
         return loss.detach(), loss + self.config.aux_weight * torch.stack(auxiliary).mean()
 
     def on_fit_start(self):
-        """Capture the steps of all phases on a single GPU, before threads bring it crops."""
+        """Capture the steps of all phases if on a single GPU, before threads feed it crops."""
         if not self._on_one_gpu():
             return
         # The graphs hold on to the stream that they were captured on.
@@ -137,14 +137,14 @@ class SegmentationModule(lightning.LightningModule):
             with self.trainer.precision_plugin.forward_context():
                 for phase in self.config.phases:
                     self._capture((self.config.batch_size, *phase.crop))
-        except RuntimeError as error:  # no memory for all of them, for one
+        except RuntimeError as error:  # too little memory for them, for example
             logging.warning('training without CUDA graphs, which is slower: %s', error)
         else:
             return
-        self._release_graphs()  # here, where the error no longer holds on to what it met
+        self._release_graphs()  # here, since the error's traceback no longer keeps them alive
 
     def teardown(self, stage: str):
-        """Give the graphs' memory back."""
+        """Release the graphs' memory."""
         self._release_graphs()
 
     def _release_graphs(self):
@@ -173,20 +173,20 @@ class SegmentationModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch, _):
-        """Add a batch to the one confusion matrix over all frames."""
+        """Add a batch to the confusion matrix over all frames."""
         images, label_maps = batch
         logits = self.network(self._normalised(images))
         self.confusion.update(logits.argmax(1), label_maps.long())
 
     def on_save_checkpoint(self, checkpoint: dict):
-        """Keep the recipe and the classes beside the state."""
+        """Save the recipe and the classes with the state."""
         checkpoint['recipe'] = self.config.to_dict()
         checkpoint['label_set'] = self._label_set
 
     def on_load_checkpoint(self, checkpoint: dict):
-        """Refuse to go on with another recipe than the run was started with."""
+        """Refuse to resume with a recipe other than the one that the run was started with."""
         ours = self.config.to_dict()
-        # What an older version could not set was as it is by default, or not done at all.
+        # A setting that an older version lacked had its default; paste and degrade were off.
         theirs = TrainConfig(paste=0.0, degrade=0.0).to_dict() | checkpoint.get('recipe', ours)
         may_move = {'data'}  # folders and files
         if 'label_set' in checkpoint:
@@ -204,7 +204,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def configure_optimizers(self):
         """
-        Return Muon for the convolutions and AdamW for all else, with warm-up and cosine.
+        Return Muon for the convolutions and AdamW for the rest, with warm-up and cosine decay.
 
         Muon orthogonalises each update, so that the rare directions of a filter bank learn as
         fast as the common ones (Jordan et al. 2024, kellerjordan.github.io/posts/muon): at equal

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Muon in an arithmetic that the device has."""
+"""Muon in a precision that the device supports."""
 
 from pytorch_optimizer import Muon
 from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
@@ -23,15 +23,15 @@ from segnet_ros.runtime import computes_in_bfloat16
 
 class DeviceMuon(Muon):
     """
-    pytorch_optimizer's Muon, with its Newton-Schulz iterations in float32 where that is faster.
+    pytorch_optimizer's Muon, with its Newton-Schulz iterations in float32 if that is faster.
 
-    The library always iterates in bfloat16. A CPU without it emulates that: a 256x2304 matrix
-    took 1.34 s on an AVX2 machine, 0.04 s in float32, so that most of a training step was Muon's.
+    The library always iterates in bfloat16. A CPU without bfloat16 emulates it: a 256x2304 matrix
+    took 1.34 s on an AVX2 machine, 0.04 s in float32, so Muon took most of a training step.
     """
 
     @staticmethod
     def _orthogonalize(group: dict, updates: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return each update, (out, ...) of any rank above one, as (out, rest), orthogonal."""
+        """Return each update, (out, ...) of any rank above one, orthogonalised as (out, rest)."""
         if all(computes_in_bfloat16(update.device) for update in updates):
             return Muon._orthogonalize(group, updates)
         return [zero_power_via_newton_schulz_5(update.flatten(1), group['ns_steps'],

@@ -42,7 +42,7 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     return paths
 
 
-@rc_context({'text.parse_math': False})  # a name is a name, whatever it has of dollars
+@rc_context({'text.parse_math': False})  # a $ in a class name is not maths
 def confusion_figure(result: dict) -> Figure:
     """Draw the confusion matrix in percent of each true class's pixels."""
     matrix, names = np.array(result['confusion_matrix'], float), result['class_names']
@@ -68,7 +68,7 @@ def frames_figure(evaluation: Evaluation) -> Figure:
     """Draw input, truth and prediction of the best and the worst frames by their own mIoU."""
     scored = np.flatnonzero(~np.isnan(evaluation.frame_mious))
     order = scored[np.argsort(evaluation.frame_mious[scored])[::-1]]
-    # The worst first among the worst; with few frames none is shown twice.
+    # The very worst comes first among the worst; with few frames, none is shown twice.
     best = order[:SHOWN]
     chosen = [('best', int(i)) for i in best]
     chosen += [('worst', int(i)) for i in order[::-1][:SHOWN] if i not in best]

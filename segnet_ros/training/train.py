@@ -15,8 +15,8 @@
 """
 A whole training run: recipe in; metrics, curves, resumable state and weights.safetensors out.
 
-Everything lands in one output folder. Starting again with the same folder goes on where the last
-run was cut off. Runs on a CPU, on GPUs, and on many machines through torchrun.
+Everything goes into one output folder. Starting again with the same folder resumes the run where
+it was interrupted. Runs on a CPU, on GPUs, and on many machines through torchrun.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class TrainingData(lightning.LightningDataModule):
     """
     Reads all frames once; gives each epoch its phase's crops.
 
-    On several devices lightning deals the frames out to them.
+    Several devices share the frames.
     """
 
     def __init__(self, config: TrainConfig):
@@ -88,7 +88,7 @@ class TrainingData(lightning.LightningDataModule):
                        'validation')
 
     def train_dataloader(self) -> DataLoader:
-        """Return the crops of one epoch after the other."""
+        """Return a loader of the crops, epoch by epoch."""
         config, trainer = self.config, self.trainer
         assert trainer is not None
         frames = TrainingFrames(self.train_frames, self.shares, config)
@@ -98,8 +98,8 @@ class TrainingData(lightning.LightningDataModule):
                 f'{config.batch_size} on {trainer.world_size} device(s); set a smaller batch_size')
         order = EpochOrder(len(frames), config.seed, self.first_epoch, trainer.world_size,
                            trainer.global_rank)
-        # One process makes crops as fast as two cores train; a GPU takes more, and from workers
-        # four steps ahead: a rendered frame takes as long as a hundred crops.
+        # One process makes crops as fast as two cores train. A GPU needs more, and workers four
+        # steps ahead, since a rendered frame takes as long as a hundred crops.
         workers = len(os.sched_getaffinity(0)) // trainer.num_devices
         on_gpu = torch.cuda.is_available()
         return DataLoader(frames, config.batch_size, sampler=order, drop_last=True,
@@ -107,7 +107,7 @@ class TrainingData(lightning.LightningDataModule):
                           prefetch_factor=4 if on_gpu else 2, pin_memory=on_gpu)
 
     def val_dataloader(self) -> DataLoader:
-        """Return whole frames."""
+        """Return a loader of whole frames."""
         assert self.trainer is not None
         return DataLoader(ScoringFrames(self.val_frames, self.trainer.world_size), batch_size=1)
 
@@ -121,7 +121,7 @@ def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
 
 
 def _check_classes(shares: np.ndarray, label_set: LabelSet, what: str):
-    """Tell of classes that no frame shows; refuse to train on fewer than two."""
+    """Warn of classes that no frame shows; refuse to train on fewer than two."""
     unseen = [name for name, share in zip(label_set.class_names, shares, strict=True) if not share]
     if not unseen:
         return
@@ -142,7 +142,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     :param accelerator: 'cpu', 'gpu' or 'auto'.
     :param devices: processes or GPUs on each machine; None for torchrun's number, or all GPUs.
     :param nodes: machines; None for torchrun's number, or one.
-    :raises FileNotFoundError, ValueError: where data or settings cannot be used.
+    :raises FileNotFoundError, ValueError: if data or settings cannot be used.
     """
     _hush_lightning()
     keep_freed_memory()
@@ -150,7 +150,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     info = ModelInfo(label_set=load_label_set(config.label_set), architecture=config.architecture,
                      width=config.width, input_size=config.input_size, made_by=config.to_dict())
     weights = output / 'weights.safetensors'
-    # Before the frames are read, which takes a while: it says whether the devices are there.
+    # Before the frames are read, which takes a while: this fails if a device is missing.
     trainer = _trainer(config, info, weights, accelerator, _machines(devices, nodes))
     data = TrainingData(config)
     weights_of_classes = class_weights(data.shares, config.class_weight_offset)
@@ -167,7 +167,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
         try:
             trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
                         weights_only=True)
-        except SystemExit as stop:  # lightning's own exit says nothing, and 0 after SIGTERM
+        except SystemExit as stop:  # lightning's has no message, and is 0 after SIGTERM
             interrupted = isinstance(stop.__context__, KeyboardInterrupt)
             if not (interrupted or isinstance(stop, SIGTERMException)):
                 raise
@@ -183,8 +183,8 @@ def _hold(output: Path) -> Iterator[None]:
     """
     Keep other runs out of the folder.
 
-    By a POSIX lock, which ends with its process: one of flock's would live on in the workers that
-    make crops, and keep a run that is killed from going on.
+    Uses a POSIX lock, which ends with its process. A flock would live on in the data workers and
+    keep a killed run from being resumed.
     """
     if getattr(rank_zero_only, 'rank', 0):
         yield
@@ -196,13 +196,13 @@ def _hold(output: Path) -> Iterator[None]:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ValueError(f'{output}: another run is writing there; wait for its end, or '
                                  'give another --output') from error
-            # Else it is a file system without locks.
+            # Otherwise the file system has no locks.
         yield
 
 
 @rank_zero_only
 def _set_aside(metrics: Path):
-    """Keep what is left of an earlier run out of a new one's curves."""
+    """Keep an earlier run's metrics out of a new run's curves."""
     if metrics.is_file():
         metrics.replace(metrics.with_name('metrics_before.csv'))
 
@@ -226,7 +226,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
 
 
 def _start_from(weights: str, network: Network, info: ModelInfo):
-    """Load what fits; where the classes are others, all but the classifier, which stays random."""
+    """Load the weights; if the classes differ, all but the classifier, which stays random."""
     given, given_info = load_checkpoint(find_weights(weights))
     if (given_info.architecture, given_info.width) != (info.architecture, info.width):
         raise ValueError(f'init: {weights} is {given_info.architecture} of width '
@@ -244,7 +244,7 @@ def _schedule(config: TrainConfig) -> dict:
 
 
 def _machines(devices: int | None, nodes: int | None) -> dict:
-    """Return lightning's devices, num_nodes and strategy; torchrun says how many it started."""
+    """Return lightning's devices, num_nodes and strategy; by default what torchrun started."""
     local = int(os.environ.get('LOCAL_WORLD_SIZE', 0))
     devices = devices or local
     nodes = nodes or (int(os.environ['WORLD_SIZE']) // local if local else 1)
@@ -253,7 +253,7 @@ def _machines(devices: int | None, nodes: int | None) -> dict:
 
 
 def _precision(accelerator: str) -> Literal['bf16-mixed', '16-mixed', '32-true']:
-    """Return the mixed precision that the device computes in; float32 where it has none."""
+    """Return the mixed precision that the device supports; float32 if it has none."""
     device = choose_device('cpu' if accelerator == 'cpu' else 'auto')
     if computes_in_bfloat16(device):
         return 'bf16-mixed'
