@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 CHECKED := segnet_ros test launch setup.py $(wildcard examples)
 
-# Where ROS 2 is sourced, that ROS is used; elsewhere its Python wheels are installed.
+# Where ROS 2 is sourced, that ROS is used; elsewhere its Python wheels are installed, Jazzy's or,
+# with ROS_WHEELS=kilted, Kilted's.
 ifdef ROS_DISTRO
 IMPORTS := import rclpy
 VENV_OPTIONS := --system-site-packages

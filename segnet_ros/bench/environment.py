@@ -60,10 +60,7 @@ def _version(module: str) -> str | None:
         return None
     if hasattr(found, '__version__'):
         return str(found.__version__)
-    # rclpy has none; its wheel or its ROS distribution does.
-    for name in (module, f'ros-jazzy-{module}'):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return os.environ.get('ROS_DISTRO', 'unknown')
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        return os.environ.get('ROS_DISTRO', 'unknown')
