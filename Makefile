@@ -14,14 +14,17 @@ CHECKED := segnet_ros test launch setup.py $(wildcard examples)
 # Where ROS 2 is sourced, that ROS is used; elsewhere its Python wheels are installed, Jazzy's or,
 # with ROS_WHEELS=kilted, Kilted's.
 ifdef ROS_DISTRO
-IMPORTS := import rclpy
+FITS := import sys, venv, rclpy; assert sys.version_info >= (3, 11)
+PYTHONS := 3.11 or newer
 VENV_OPTIONS := --system-site-packages
 RUN := .[video]
 TEST := .[train,demo,test]
 # That ROS's OpenCV and cv_bridge are built for.
 KEEP = "numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"
 else
-IMPORTS := pass
+# Which its wheels are built for.
+FITS := import sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12))
+PYTHONS := 3.11 or 3.12
 VENV_OPTIONS :=
 RUN := .[ros,video]
 TEST := .[ros,train,demo,test,ros-test]
@@ -79,8 +82,7 @@ clean:  ## remove all that the targets above have made
 
 $(VENV)/.python:
 	@for python in $(PYTHON) python3.12 python3.11 python3; do \
-		if $$python -c 'import ensurepip, sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12)); $(IMPORTS)' \
-				2> /dev/null; then \
+		if $$python -c 'import ensurepip; $(FITS)' 2> /dev/null; then \
 			echo "* making $(VENV) with $$($$python --version)"; \
 			$$python -m venv $(VENV_OPTIONS) $(VENV); \
 			$(call install,-U pip); \
@@ -88,7 +90,7 @@ $(VENV)/.python:
 			exit; \
 		fi; \
 	done; \
-	echo 'segnet_ros needs Python 3.11 or 3.12 with its venv module$(if $(ROS_DISTRO), and rclpy,).'; \
+	echo 'segnet_ros needs Python $(PYTHONS) with its venv module$(if $(ROS_DISTRO), and rclpy,).'; \
 	echo 'On Ubuntu 24.04 or Debian 12: sudo apt install python3-venv$(if \
 		$(ROS_DISTRO), ros-$(ROS_DISTRO)-rclpy,).'; \
 	echo 'Or name another Python: make PYTHON=/path/to/python3.12 ...'; \
