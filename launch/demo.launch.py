@@ -29,9 +29,9 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         DeclareLaunchArgument(
             'source', default_value='sample',
-            description='What is replayed, again and again: sample (the drive that the package '
-                        'renders), a bag, a video or a folder of images. A bag of compressed '
-                        'images needs input_transport:=compressed as well.'),
+            description='What to replay in a loop: sample (the drive that the package renders), '
+                        'a bag, a video or a folder of images. A bag of compressed images also '
+                        'needs input_transport:=compressed.'),
         DeclareLaunchArgument(
             'image', default_value='/sample/image_raw',
             description='Topic that the images are published on and segmented from.'),
@@ -41,9 +41,9 @@ def generate_launch_description() -> LaunchDescription:
                         'false.'),
         DeclareLaunchArgument(
             'large_images', default_value='true',
-            description='Give what is started here the shared memory that raw camera images need '
-                        "in Fast DDS; true or false. A profile of one's own in the environment "
-                        'stays.'),
+            description='Give the processes started here the shared memory that raw camera '
+                        'images need in Fast DDS; true or false. A profile already set in the '
+                        'environment is kept.'),
         OpaqueFunction(function=_player),
         IncludeLaunchDescription(
             PathJoinSubstitution([FindPackageShare('segnet_ros'), 'launch', 'segnet.launch.py']),

@@ -31,14 +31,14 @@ SHARE = FindPackageShare('segnet_ros')
 ARGUMENTS = {
     'image': (
         '/camera/image_raw',
-        'Topic of the camera images. Compressed ones are looked for below it, and the camera_info '
-        'beside it, where image_transport puts them. With camera_names, {camera} in it stands for '
-        'each name.'),
+        'Topic of the camera images. Compressed images are expected below it and camera_info next '
+        'to it, as image_transport names them. With camera_names, {camera} in it stands for each '
+        'name.'),
     'namespace': (
         'segmentation', 'Namespace of the node and of its output topics.'),
     'camera_names': (
         '', 'Names of several cameras, separated by commas; each gets its own outputs. Empty: one '
-        'camera. Set it here, not in the parameters file: the topics are led to the names here.'),
+        'camera. Set it here, not in the parameters file: the topics are remapped here.'),
     'weights': (
         '', 'Weights: a name that ships with the package or a .safetensors file. Empty: what the '
         'parameters file says.'),
@@ -46,32 +46,32 @@ ARGUMENTS = {
         '', 'Where the network runs: auto, cpu, cuda or cuda:N. Empty: what the parameters file '
         'says.'),
     'precision': (
-        '', 'Arithmetic of the network: auto, float32, bfloat16, float16 or int8. Empty: what the '
+        '', 'Precision of the network: auto, float32, bfloat16, float16 or int8. Empty: what the '
         'parameters file says.'),
     'input_transport': (
-        '', 'How images come: raw or compressed. Empty: what the parameters file says.'),
+        '', 'Image transport: raw or compressed. Empty: what the parameters file says.'),
     'parameters': (
         PathJoinSubstitution([SHARE, 'config', 'segnet.yaml']),
         "File with the node's parameters."),
     'autostart': (
-        '', 'Whether the node goes to active by itself, true or false; under a lifecycle manager '
-        'false. Empty: what the parameters file says.'),
+        '', 'Whether the node configures and activates itself, true or false; set false under a '
+        'lifecycle manager. Empty: what the parameters file says.'),
     'use_sim_time': (
-        '', 'Take the time from /clock, which a bag started here then sends; true or false. '
-        'Empty: what the parameters file says, and a bag started here sends no /clock.'),
+        '', 'Take the time from /clock, which a bag started here then publishes; true or false. '
+        'Empty: what the parameters file says, and a bag started here publishes no /clock.'),
     'bag': (
-        '', 'Bag to play with `ros2 bag play`, once the node has had five seconds to start. Its '
-        'images must come on the topic that `image` names. Empty: none.'),
+        '', 'Bag to play with `ros2 bag play`, five seconds after the node is started. Its images '
+        'must be on the topic that `image` names. Empty: none.'),
     'rviz': (
         'false', 'Show camera, overlay and colour mask in RViz (needs rviz2); true or false.'),
     'large_images': (
-        'true', 'Give what is started here the shared memory that raw camera images need in Fast '
-        "DDS; true or false. A profile of one's own in the environment stays."),
+        'true', 'Give the processes started here the shared memory that raw camera images need in '
+        'Fast DDS; true or false. A profile already set in the environment is kept.'),
     'respawn': (
-        'false', 'Start the node anew, after two seconds, when it ends by itself, as where the '
-        'GPU is lost; true or false.'),
+        'false', 'Restart the node after two seconds if it ends by itself, e.g. when the GPU is '
+        'lost; true or false.'),
     'log_level': (
-        'info', 'Least severity that the node logs: debug, info, warn, error or fatal.'),
+        'info', 'Minimum severity that the node logs: debug, info, warn, error or fatal.'),
 }
 
 
@@ -94,8 +94,8 @@ def _start(context):
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')
     parameters = os.path.expanduser(values['parameters'])
     if not os.path.isfile(parameters):  # launch_ros would only warn
-        raise ValueError(f'parameters:={parameters} is no file; without it the node would start '
-                         'with its defaults')
+        raise ValueError(f'parameters:={parameters} is not a file; without it the node would '
+                         'start with its defaults')
     environment = large_image_environment(large_images)
 
     overrides = {

@@ -41,10 +41,10 @@ def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
         raise ValueError(f'{path} is not an image that OpenCV can read')
     if annotation.ndim == 3:
         raise ValueError(f'{path} holds colours, {annotation.shape}; it must hold class ids in '
-                         'one channel (ids behind a palette: save the PNG as greyscale, with '
-                         'Pillow Image.fromarray(np.array(Image.open(path))))')
+                         'one channel (for a palette PNG, save the ids as greyscale with Pillow: '
+                         'Image.fromarray(np.array(Image.open(path))))')
     if annotation.dtype != np.uint8:
-        raise ValueError(f'{path} is of {annotation.dtype}; it must hold class ids, one channel '
+        raise ValueError(f'{path} is {annotation.dtype}; it must hold class ids in one channel '
                          'of uint8')
     try:
         return label_set.from_file_ids(annotation)

@@ -58,8 +58,8 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
         if topic.is_compressed or encoding in (None, *SUPPORTED_ENCODINGS):
             chosen.append(topic)
         else:
-            unread.append(ValueError(f'{source}: {topic.name}, {topic.count} in all: encoding '
-                                     f"'{encoding}' cannot be read"))
+            unread.append(ValueError(f'{source}: {topic.name} ({topic.count} messages): encoding '
+                                     f"'{encoding}' is not supported"))
     if wrong or not chosen:
         known = ', '.join(images) or 'none'
         raise ValueError('; '.join([
@@ -88,7 +88,7 @@ def copied_topics(source: str | Path) -> list[OutTopic]:
         mixed = [name for name, info in reader.topics.items() if info.msgtype is None]
         if mixed:
             raise ValueError(f'{source}: {", ".join(mixed)} has messages of several types and '
-                             'cannot be copied; segment with --results-only')
+                             'cannot be copied; use --results-only')
         connections = {connection.topic: connection for connection in reader.connections}
         definitions = {name: _definition(source, c) for name, c in connections.items()}
     return [OutTopic(topic.name, topic.type_name, *definitions[topic.name], topic.qos)
@@ -99,8 +99,8 @@ def check_names(source: str | Path, topics: Sequence[OutTopic]):
     """Raise ValueError if two of a new bag's topics have the same name."""
     twice = [name for name, count in Counter(t.name for t in topics).items() if count > 1]
     if twice:
-        raise ValueError(f'{source} holds {", ".join(twice)} already; segment with '
-                         '--results-only, or from the bag without these')
+        raise ValueError(f'{source} already has topics {", ".join(twice)}; use --results-only, '
+                         'or a bag without them')
 
 
 def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
@@ -109,8 +109,8 @@ def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
     name = connection.msgtype
     if form == MessageDefinitionFormat.NONE:
         if name not in TYPES.types:
-            raise ValueError(f'{source}: {connection.topic} cannot be copied, for the bag does '
-                             f'not hold the definition of {name}; segment with --results-only')
+            raise ValueError(f'{source}: {connection.topic} cannot be copied because the bag '
+                             f'lacks the definition of {name}; use --results-only')
         return TYPES.generate_msgdef(name, ros_version=2)[0], TYPES.hash_rihs01(name)
     if connection.digest:
         return text, connection.digest

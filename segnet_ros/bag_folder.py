@@ -78,7 +78,7 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
     :raises CheckpointError: if there are no such weights.
     """
     if Path(folder).resolve() == Path(out).resolve():
-        raise ValueError(f'{out}: the new bags need another folder than the old')
+        raise ValueError(f'{out}: write the new bags to a different folder')
     bags = [bag.absolute() for bag in _bags(Path(folder))]
     find_weights(model['weights'])
     # Workers on a cluster have their own working directories.
@@ -86,7 +86,7 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
         model = {**model, 'weights': str(weights.absolute())}
     targets = [Path(out).absolute() / (b.stem if b.is_file() else b.name) for b in bags]
     if not bags:
-        raise ValueError(f'{folder} is no rosbag2, and holds none')
+        raise ValueError(f'{folder} is not a rosbag2 and contains none')
     if len(set(targets)) < len(targets):
         raise ValueError(f'{folder}: two of its bags have the same name')
     return [BagJob(bag, target, model, options)

@@ -72,7 +72,7 @@ class BagOptions:
         if self.storage not in STORAGES:
             raise ValueError(f"'{self.storage}' is not one of {', '.join(STORAGES)}")
         if self.file_frames < 1:
-            raise ValueError('a file of the new bag needs at least one frame')
+            raise ValueError('each file of the new bag needs at least one frame')
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
                     bag.end_file(run.state)
         bag.end_file(run.state)
         if not run.frames:
-            raise ValueError(f'{source}: not one image could be read')
+            raise ValueError(f'{source}: none of its images could be read')
         bag.complete()
     return BagOutcome(run.frames, run.left_out, resumed, len(errors), run.damaged)
 

@@ -105,7 +105,7 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
         files = _storage_files(path)
         if len(files) != 1:
             raise ValueError(f'{path}: no metadata.yaml and {len(files)} bag files; '
-                             'make it with `ros2 bag reindex`, or name one file')
+                             'create it with `ros2 bag reindex`, or name one file')
         file = files[0]
     _check_database(file)
     try:
@@ -121,8 +121,8 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         # rosbags passes on whatever its storage libraries raise for a damaged file.
-        raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may mend '
-                         'a damaged .mcap') from error
+        raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may '
+                         'repair a damaged .mcap') from error
 
 
 def bag_topics(path: str | Path) -> list[BagTopic]:
@@ -156,8 +156,8 @@ def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iter
             yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
     lost = [f'{count} of {topic}' for topic, count in missing.items() if count > 0]
     if lost:
-        raise ValueError(f'{path}: its metadata tell of more messages than its files hold: '
-                         f'{", ".join(lost)}; where that is wrong, `ros2 bag reindex` it')
+        raise ValueError(f'{path}: its metadata lists more messages than its files hold: '
+                         f'{", ".join(lost)}; if the metadata is wrong, run `ros2 bag reindex`')
 
 
 def image_topic(path: str | Path, topic: str | None = None,
@@ -191,12 +191,12 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
     try:
         msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
     except SerdeError as error:
-        raise ValueError(f'{message.topic}: a damaged message ({error})') from error
+        raise ValueError(f'{message.topic}: damaged message ({error})') from error
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
     try:
         image = unpack_compressed(msg) if message.type_name == COMPRESSED else unpack_image(msg)
     except ValueError as error:
-        raise ValueError(f'{message.topic}, message of time {stamp_ns / 1e9:.3f}: '
+        raise ValueError(f'{message.topic}, message at time {stamp_ns / 1e9:.3f}: '
                          f'{error}') from error
     return stamp_ns, msg.header.frame_id, image
 
@@ -219,7 +219,7 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
         if value not in known:
             raise ValueError(f"'{value}' is not one of {', '.join(known)}")
     if out.exists():
-        raise ValueError(f'{out} is there already; remove it or choose another name')
+        raise ValueError(f'{out} already exists; remove it or choose another name')
     check_storage_path(out, storage)
     raw = image_format == 'raw'
     type_name = IMAGE if raw else COMPRESSED
@@ -234,7 +234,7 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
                     writer.write(connection, record_ns, TYPES.serialize_cdr(msg, type_name))
                 count += 1
         if not count:
-            raise ValueError(f'{out} was not written: the source holds no frame')
+            raise ValueError(f'{out} was not written: the source has no frames')
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
@@ -244,7 +244,7 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
 def check_storage_path(path: str | Path, storage: str):
     """Raise ValueError if rosbags would take part of a path for an sqlite3 option."""
     if storage == 'sqlite3' and (found := sorted({*'#?%'} & {*str(path)})):
-        raise ValueError(f"{path}: sqlite3 takes no path with {' '.join(found)} in it; rename it, "
+        raise ValueError(f"{path}: sqlite3 paths cannot contain {' '.join(found)}; rename it, "
                          'or use mcap')
 
 
@@ -255,7 +255,7 @@ def _check_database(path: Path):
         for ahead in (file.with_name(file.name + suffix) for suffix in ('-wal', '-journal')):
             if ahead.is_file() and ahead.stat().st_size:
                 raise ValueError(f'{ahead} holds messages that are not in the bag yet, as after a '
-                                 f"crash; put them there with: sqlite3 {file} 'PRAGMA "
+                                 f"crash; merge them with: sqlite3 {file} 'PRAGMA "
                                  "wal_checkpoint(TRUNCATE)'")
 
 

@@ -135,16 +135,16 @@ def read_info(path: str | Path) -> ModelInfo:
         with safe_open(path, 'pt') as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path} is not a whole .safetensors file ({error}); '
+        raise CheckpointError(f'{path} is not a complete .safetensors file ({error}); '
                               'copy or download it again') from error
     if metadata.get('format') != FORMAT:
         raise CheckpointError(
-            f'{path} is a .safetensors file, but not one of segnet_ros: its metadata say format '
+            f'{path} is a .safetensors file, but not from segnet_ros: its metadata says format '
             f"'{metadata.get('format')}', not '{FORMAT}'; write it with `segnet train`")
     try:
         return ModelInfo.from_json(metadata['info'])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'{path}: its metadata are damaged ({error}); '
+        raise CheckpointError(f'{path}: its metadata is damaged ({error}); '
                               'write it again with `segnet train`') from error
 
 

@@ -133,8 +133,7 @@ def _expand(text: str) -> list[str]:
     path = Path(os.path.expanduser(text))  # pathlib's raises if a file name begins with ~
     names = [str(path)] if path.exists() else sorted(glob(str(path), recursive=True))
     if not names:
-        raise FileNotFoundError(f"no file or folder '{text}', and nothing that it matches as a "
-                                'pattern')
+        raise FileNotFoundError(f"no file or folder '{text}', and nothing matches it as a pattern")
     return [source for name in names for source in _files(Path(name))]
 
 
@@ -166,8 +165,8 @@ def _open_camera(source: str, fps: float) -> Frames:
         raise ValueError(f"'{source}': write camera:N with N as in /dev/videoN, such as camera:0")
     capture = cv2.VideoCapture(int(number))
     if not capture.isOpened():
-        raise ValueError(f'{source}: OpenCV cannot open /dev/video{number}; is it there, may '
-                         'you read it, does another program hold it?')
+        raise ValueError(f'{source}: OpenCV cannot open /dev/video{number}; check that it exists, '
+                         'that you may read it and that no other program uses it')
     rate = capture.get(cv2.CAP_PROP_FPS)
     return Frames(rate if 0 < rate < 1000 else fps, None, lambda: _film(capture))
 

@@ -48,11 +48,11 @@ def quantize(network: Network, dtype: torch.dtype) -> Network:
     if not isinstance(network, SegNet):
         # A channel's step passes only through ReLU, pooling and unpooling. Sums of maps do not
         # work, nor do convolutions without a ReLU after them.
-        raise ValueError(f"precision 'int8' is for SegNet, and this is {type(network).__name__}: "
+        raise ValueError(f"precision 'int8' is only for SegNet, not {type(network).__name__}: "
                          'choose bfloat16 or float32')
     if not onednn_has_int8():
         raise ValueError("precision 'int8': this CPU has no AVX-512 VNNI, or torch "
-                         f'{torch.__version__} no convolutions for them; choose float32')
+                         f'{torch.__version__} has no convolutions for it; choose float32')
     stages = [*network.encoder, *network.decoder]
     # The last unit of each stage is followed by pooling or unpooling; that of the last stage, not
     # among these, by the classifier.

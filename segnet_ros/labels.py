@@ -48,13 +48,14 @@ class LabelSet:
             raise ValueError(f"label set '{self.name}': needs 2 to 254 classes, "
                              f'has {len(self.class_names)}')
         if len(set(self.class_names)) != len(self.class_names):
-            raise ValueError(f"label set '{self.name}': a class name stands twice")
+            raise ValueError(f"label set '{self.name}': duplicate class name")
         if len(self.colors) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': {len(self.class_names)} classes but "
                              f'{len(self.colors)} colours')
         if not len(self.class_names) <= self.void_file_id <= VOID:
             raise ValueError(f"label set '{self.name}': void's file_id is {self.void_file_id}; "
-                             f'it must be from {len(self.class_names)} to 255, beside the classes')
+                             f'it must be from {len(self.class_names)} to 255, outside the class '
+                             'ids')
         for color in (*self.colors, self.void_color):
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
                 raise ValueError(f"label set '{self.name}': {color} is not a colour; "

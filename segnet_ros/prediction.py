@@ -180,7 +180,7 @@ class _Writer:
             except (ValueError, OSError) as error:  # image too large, or name too long
                 if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                     raise
-                on_error(ValueError(f'{frame.name} has no {kind}: {error}'))
+                on_error(ValueError(f'cannot write the {kind} of {frame.name}: {error}'))
 
     def _write_rows(self, frame: Frame, segmentation: Segmentation):
         statistics = segmentation.statistics

@@ -63,4 +63,4 @@ def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
 def check_alive(node: subprocess.Popen):
     """Raise ValueError if the node's process has ended."""
     if node.poll() is not None:
-        raise ValueError(f'the node ended with code {node.returncode}; see its message above')
+        raise ValueError(f'the node exited with code {node.returncode}; see its message above')

@@ -47,11 +47,11 @@ def choose_device(name: str = 'auto') -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device '{name}' is none of auto, cpu, cuda, cuda:N") from error
+        raise ValueError(f"device '{name}' is not one of auto, cpu, cuda, cuda:N") from error
     if device.type not in ('cpu', 'cuda'):
-        raise ValueError(f"device '{name}' is none of auto, cpu, cuda, cuda:N")
+        raise ValueError(f"device '{name}' is not one of auto, cpu, cuda, cuda:N")
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{name}' is not there: torch {torch.__version__} sees "
+        raise ValueError(f"device '{name}' does not exist: torch {torch.__version__} sees "
                          f'{torch.cuda.device_count()} CUDA devices')
     return device
 
@@ -104,7 +104,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name in PRECISIONS:
         return PRECISIONS[name]
     if name != 'auto':
-        raise ValueError(f"precision '{name}' is none of auto, {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision '{name}' is not one of auto, {', '.join(PRECISIONS)}")
     if device.type == 'cuda':
         return torch.float16
     return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32

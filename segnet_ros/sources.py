@@ -152,7 +152,7 @@ def open_labels(source: str | Path, label_set: LabelSet
         files = [find_annotation(annotations, image.stem) for image in image_files(path)]
     if not any(files):
         raise ValueError(f'{annotations} holds no PNG of class ids with the name of an image in '
-                         f'{path}; rename what it holds, or the folder if it is another')
+                         f'{path}; rename the files, or the folder if it holds something else')
 
     def read(index: int) -> np.ndarray | None:
         file = files[index] if index < len(files) else None
@@ -218,7 +218,7 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
             yield frame
             done, end_ns = frame.index + 1, frame.stamp_ns + _stamp(1, rate)
         if not done:
-            raise ValueError(f'{path}: not one frame of this video can be decoded')
+            raise ValueError(f'{path}: no frame of this video can be decoded')
         # Some containers guess the count from length and rate: too few frames alone prove nothing.
         if done < WHOLE * count and end_ns < WHOLE * seconds * 1e9:
             on_error(ValueError(f'{path} is cut off or damaged: it ends after {done} frames, '
@@ -250,11 +250,12 @@ class _OpenCVVideo:
         try:
             self._path.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f'{path}: OpenCV opens no video whose name is not UTF-8; rename '
-                             'it') from error
+            raise ValueError(f'{path}: OpenCV cannot open a video whose name is not UTF-8; '
+                             'rename it') from error
         capture = cv2.VideoCapture(self._path)
         if not capture.isOpened():
-            raise ValueError(f'{path} is no image, no video that OpenCV can read, and no rosbag2')
+            raise ValueError(
+                f'{path} is not an image, a video that OpenCV can read, or a rosbag2')
         self.rate = capture.get(cv2.CAP_PROP_FPS)
         self.count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()

@@ -82,7 +82,7 @@ class SplitBag:
     def __enter__(self) -> 'SplitBag':
         """Lock the partial folder and find the files that are done."""
         if self.out.exists():
-            raise ValueError(f'{self.out} is there already; remove it or choose another name')
+            raise ValueError(f'{self.out} already exists; remove it or choose another name')
         check_storage_path(self.out, self._storage.name.lower())
         self.partial.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.partial, os.O_RDONLY)
@@ -147,7 +147,7 @@ class SplitBag:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f'{self.partial}: another process is writing it') from error
+            raise ValueError(f'{self.partial}: another process is writing to it') from error
         except OSError:
             pass  # NFS, as shared by a cluster, cannot lock folders
 
@@ -160,8 +160,8 @@ class SplitBag:
         if self._done:
             custom = _entry(self._done[-1])
             if custom.get('recipe') != self._recipe:
-                raise ValueError(f'{self.partial} was begun with another input, other weights or '
-                                 'other options; use the same again, or remove it')
+                raise ValueError(f'{self.partial} was started with a different input, weights or '
+                                 'options; use the same again, or remove it')
             self.state = custom['state']
 
     def _begin_file(self) -> Writer:

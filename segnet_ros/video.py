@@ -52,7 +52,7 @@ def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.concatenate((image, below))
 
 
-class StrangersVideo:
+class UntrustedVideo:
     """
     An untrusted video, a Video of sources.py.
 
@@ -74,7 +74,7 @@ class StrangersVideo:
                 self.count = stream.frames or round(
                     self.rate * (container.duration or 0) / self._av.time_base)
         except (self._av.error.FFmpegError, IndexError) as error:
-            raise ValueError(f'{path} is no video that can be read') from error
+            raise ValueError(f'{path} is not a video that can be read') from error
 
     def _open(self) -> Any:
         return self._av.open(self._path, options={'format_whitelist': CONTAINERS},
@@ -139,14 +139,14 @@ class VideoWriter:
         self.count = 0  # frames written
         self._ticks = -1  # of the last one
         if self.path.suffix.lower() != '.mp4':
-            raise ValueError(f"'{path}': a video is written as .mp4; give it that ending")
+            raise ValueError(f"'{path}': videos are written as .mp4; use that extension")
         if not 0.001 <= fps <= 1000:
             raise ValueError(f'{fps} frames a second: the rate must be from 0.001 to 1000')
         self._rate = Fraction(fps).limit_denominator(1001)
         self._av = _import_av()
         if ENCODER not in self._av.codecs_available:
             raise ValueError(f"PyAV's FFmpeg here has no {ENCODER}, which videos are written "
-                             f'with: {pip_install("av")} brings one that has')
+                             f'with: {pip_install("av")} installs one that does')
         self._file = ExitStack()  # closing it moves the file into place
         self._container: Any = None
         self._stream: Any = None
@@ -167,7 +167,7 @@ class VideoWriter:
                              f'{image.dtype}')
         if max(image.shape) > LONGEST_SIDE:
             raise ValueError(f'{self.path}: {image.shape[1]}x{image.shape[0]} pixels are too many '
-                             f'for a video, whose sides have {LONGEST_SIDE} at most')
+                             f'for a video, whose sides are limited to {LONGEST_SIDE}')
         if self._shape and image.shape != self._shape:
             raise ValueError(f'{self.path}: a frame of {image.shape[1]}x{image.shape[0]} does not '
                              f'fit in a video of {self._shape[1]}x{self._shape[0]}')
@@ -228,4 +228,4 @@ def _import_av() -> Any:
         import av
         if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's has no colour tags
             return av
-    raise ValueError(f"videos need PyAV 12 at least: {install_extra('video')}")
+    raise ValueError(f"videos need PyAV 12 or later: {install_extra('video')}")

@@ -105,7 +105,7 @@ def test_encodings_with_padded_rows(encoding, height, width, padding, extra):
     ('rgb8', 9, 17, '3x2 rgb8 image: 2 rows of step 9 are 18 bytes, but data has 17'),
 ])
 def test_images_that_cannot_be_read(encoding, step, size, words):
-    with pytest.raises(ValueError, match=r'/image, message of time 12\.000: ' + words):
+    with pytest.raises(ValueError, match=r'/image, message at time 12\.000: ' + words):
         decode_message(image_message(encoding, 2, 3, step, np.zeros(size, np.uint8)))
 
 
@@ -135,7 +135,7 @@ def test_nothing_is_overwritten(tmp_path):
     out = tmp_path / 'bag'
     write_bag(recording(1), out)
     before = (out / 'bag.mcap').read_bytes()
-    with pytest.raises(ValueError, match='there already'):
+    with pytest.raises(ValueError, match='already exists'):
         write_bag(recording(2), out)
     assert (out / 'bag.mcap').read_bytes() == before
 
@@ -146,7 +146,7 @@ def test_what_failed_is_removed(tmp_path):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         write_bag(failing(), tmp_path / 'bag')
-    with pytest.raises(ValueError, match='no frame'):
+    with pytest.raises(ValueError, match='no frames'):
         write_bag([], tmp_path / 'bag')
     with pytest.raises(ValueError, match="'zip' is not one of mcap, sqlite3"):
         write_bag(recording(1), tmp_path / 'bag', storage='zip')
@@ -220,7 +220,7 @@ def test_damage_is_told(tmp_path, storage, name):
 def test_a_damaged_message_is_told():
     whole = image_message('rgb8', 2, 2, 6, np.zeros(12, np.uint8))
     for cdr in (whole.cdr[:30], whole.cdr[:16] + b'\xff' * 8 + whole.cdr[24:]):
-        with pytest.raises(ValueError, match='/image: a damaged message'):
+        with pytest.raises(ValueError, match='/image: damaged message'):
             decode_message(RawMessage('/image', IMAGE, 0, cdr))
 
 
@@ -273,7 +273,7 @@ def test_messages_that_lack_are_told_after_the_others(tmp_path):
     write_bag(recording(4), tmp_path / 'bag')
     change_metadata(tmp_path / 'bag', lambda topic: topic.update(message_count=6))
     times = []
-    with pytest.raises(ValueError, match='bag: its metadata tell of more .*: 2 of /image; '):
+    with pytest.raises(ValueError, match='bag: its metadata lists more .*: 2 of /image; '):
         times.extend(message.record_ns for message in read_messages(tmp_path / 'bag'))
     assert times == [frame.stamp_ns for frame in recording(4)]
 
@@ -292,14 +292,14 @@ def test_what_a_database_has_not_taken_in_yet_is_not_lost_in_silence(tmp_path, w
 
 @pytest.mark.parametrize('name', ['out #3', 'why?', 'data%20x'])
 def test_paths_that_sqlite3_would_read_otherwise_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match='sqlite3 takes no path with . in it; rename it'):
+    with pytest.raises(ValueError, match='sqlite3 paths cannot contain .; rename it'):
         write_bag(recording(1), tmp_path / name, storage='sqlite3')
     assert not list(tmp_path.iterdir())
     write_bag(recording(1), tmp_path / name)
     assert bag_topics(tmp_path / name)[0].count == 1
     write_bag(recording(1), tmp_path / 'plain', storage='sqlite3')
     (tmp_path / 'plain').rename(tmp_path / 'renamed #3')
-    with pytest.raises(ValueError, match='sqlite3 takes no path with # in it'):
+    with pytest.raises(ValueError, match='sqlite3 paths cannot contain #;'):
         bag_topics(tmp_path / 'renamed #3')
 
 

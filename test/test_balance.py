@@ -137,7 +137,7 @@ def test_split_of_void_is_told(data, weights, tmp_path, capsys):
         '0.png': (np.zeros((*SIZE, 3), np.uint8), np.full(SIZE, VOID, np.uint8))})
     assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
                  '--split', 'void']) == 1
-    assert "not one labelled pixel in split 'void'" in capsys.readouterr().err
+    assert "no labelled pixels in split 'void'" in capsys.readouterr().err
 
 
 def test_recipe_bias_is_what_the_network_learns_to_add():
@@ -161,7 +161,7 @@ def test_recipe_bias_is_what_the_network_learns_to_add():
 
 def test_bias_of_no_class_is_told():
     config = TrainConfig(class_bias={'lamp': 1.0}, width=1 / 16)
-    with pytest.raises(ValueError, match="class_bias names 'lamp', which is no class of "
+    with pytest.raises(ValueError, match="class_bias names 'lamp', which is not a class of "
                                          r"'camvid11' \(sky, .*set class_bias to {} or"):
         SegmentationModule(config, ModelInfo(CAMVID, width=config.width), torch.ones(11))
 

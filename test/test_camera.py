@@ -50,7 +50,7 @@ class Scene:
                          resolve_topic_name=lambda name: '/' + name,
                          get_publishers_info_by_topic=lambda _: self._publishers(),
                          get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
-        node.get_logger().warn, node.get_logger().info = self.warnings.append, self.told.append
+        node.get_logger().warning, node.get_logger().info = self.warnings.append, self.told.append
         node.get_clock().now = lambda: SimpleNamespace(nanoseconds=round(self.now * 1e9))
         self.camera = Camera(node, '', None, None)
         self.camera.outputs.subscribed.return_value = False
@@ -205,7 +205,7 @@ def test_where_a_frame_went_wrong_is_told_with_the_first_that_is_told(scene):
     scene.camera._node.get_logger().error = told.append
     for seconds, trouble in ((0.0, 'a'), (0.5, 'b'), (1.0, 'b'), (1.0, 'b'), (1.0, 'a')):
         scene.now += seconds
-        scene.camera.tell(trouble, f'where {trouble}')
+        scene.camera.log_error(trouble, f'where {trouble}')
     assert told == ['camera: a\nwhere a', 'camera: b\nwhere b', 'camera: b', 'camera: a\nwhere a']
 
 
@@ -277,7 +277,7 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
         assert camera.outputs.publish.call_args[0][3] is None
     scene.warnings.pop(0)
     assert scene.warnings == ['mask/camera_info cannot be published from /camera_info: it is for '
-                              '64x36, which has another shape than the images, 64x48']
+                              '64x36, which has a different aspect ratio from the images, 64x48']
 
 
 @pytest.mark.parametrize('subscribed', [True, False])
@@ -291,14 +291,14 @@ def test_a_calibration_that_never_comes_is_told_to_who_wants_it(scene, subscribe
         if scene.now <= 1009:
             assert not scene.warnings
     assert scene.warnings == [
-        'mask/camera_info cannot be published from /camera_info: none comes'] * subscribed
+        'mask/camera_info cannot be published from /camera_info: no message received'] * subscribed
 
 
 def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
     camera = scene.start().camera
     for _ in range(25):
         scene.now += 0.1
-        camera._say_sizes((48, 64), (48, 64), (48, 64))
+        camera._log_sizes((48, 64), (48, 64), (48, 64))
     assert len(scene.told) == 3
     assert len(camera.monitor._resizes) == 25
 

@@ -143,7 +143,7 @@ def test_truncated(weights, kept):
     content = weights.read_bytes()
     size = kept if isinstance(kept, int) else int(kept * len(content))
     weights.write_bytes(content[:size])
-    refused(weights, 'not a whole .safetensors file', 'again')
+    refused(weights, 'not a complete .safetensors file', 'again')
 
 
 def test_missing_file(tmp_path):
@@ -157,7 +157,7 @@ def test_folder(tmp_path):
 def test_not_safetensors(tmp_path):
     path = tmp_path / 'notes.txt'
     path.write_text('These are the weights. ' * 50)
-    refused(path, 'not a whole .safetensors file')
+    refused(path, 'not a complete .safetensors file')
 
 
 class Trap:
@@ -173,7 +173,7 @@ class Trap:
 def test_pickle_is_refused_and_not_run(tmp_path):
     path, sprung = tmp_path / 'weights.pth', tmp_path / 'sprung'
     torch.save({'weights': torch.zeros(3), 'trap': Trap(sprung)}, path)
-    refused(path, 'not a whole .safetensors file')
+    refused(path, 'not a complete .safetensors file')
     assert not sprung.exists()
 
 
@@ -181,7 +181,7 @@ def test_pickle_is_refused_and_not_run(tmp_path):
 def test_foreign_safetensors(tmp_path, metadata):
     path = tmp_path / 'foreign.safetensors'
     save_file({'weight': torch.zeros(3)}, path, metadata)
-    refused(path, 'not one of segnet_ros', 'segnet train')
+    refused(path, 'not from segnet_ros', 'segnet train')
 
 
 @pytest.mark.parametrize('info', [
@@ -189,17 +189,17 @@ def test_foreign_safetensors(tmp_path, metadata):
     '{"label_set": {"name": "x", "classes": []}, "mean": [], "std": [], "input_size": []}'])
 def test_damaged_metadata(weights, info):
     rewrite(weights, info=info)
-    refused(weights, 'metadata are damaged')
+    refused(weights, 'metadata is damaged')
 
 
 def test_metadata_without_info(weights):
     save_file(load_file(weights), weights, {'format': 'segnet_ros/1'})
-    refused(weights, 'metadata are damaged')
+    refused(weights, 'metadata is damaged')
 
 
 def test_unknown_architecture(weights):
     rewrite(weights, info=changed_info(weights, architecture='transformer'))
-    refused(weights, "no architecture 'transformer'", 'segnet_basic')
+    refused(weights, "unknown architecture 'transformer'", 'segnet_basic')
 
 
 def test_other_architecture(weights):

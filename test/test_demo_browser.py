@@ -328,7 +328,7 @@ def test_a_broken_clip_is_told_and_the_next_one_comes_back_and_plays(page, tmp_p
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     tab(page, 'Video')
     page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'broken.mp4')
-    expect(page.get_by_text('broken.mp4 is no video that can be read')).to_be_visible()
+    expect(page.get_by_text('broken.mp4 is not a video that can be read')).to_be_visible()
     with VideoWriter(tmp_path / 'clip.mp4', 5) as video:
         for index in range(5):
             video.write(np.roll(BLOBS, 8 * index, 1))

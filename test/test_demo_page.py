@@ -230,7 +230,7 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 @pytest.mark.parametrize('verb, module, words', [
     ('demo', 'gradio', install_extra('demo')),
     ('predict', 'cv2',
-     pip_install('opencv-python-headless<5') + ', or beside ROS apt install python3-opencv'),
+     pip_install('opencv-python-headless<5') + ', or with ROS: apt install python3-opencv'),
     ('replay', 'rclpy', "source ROS 2's setup.bash"), ('drive', 'rclpy', 'source ROS 2'),
     ('predict', 'rosbags.interfaces', pip_install('rosbags')),
     ('train', 'lightning', install_extra('train')),
@@ -401,7 +401,7 @@ def test_of_a_clip_that_changes_its_size_the_beginning_comes_back(tmp_path, clip
     monkeypatch.setattr('segnet_ros.page.clips.video_frames', changing)
     said = []
     list(segment_clip(clip, tmp_path / 'out.mp4', lambda image: image, said.append))
-    assert said == ['clip.mp4 changes its size: only the first 1 seconds were segmented.']
+    assert said == ['clip.mp4 changes size: only the first 1 seconds were segmented.']
     assert len(list(open_frames(tmp_path / 'out.mp4'))) == 3
 
 
@@ -506,7 +506,7 @@ def test_clips_are_shown_upright(tmp_path, clip, turns):
 
 def test_a_broken_clip_is_named_without_its_folder(tmp_path):
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
-    with pytest.raises(ValueError, match='^broken.mp4 is no') as caught:
+    with pytest.raises(ValueError, match='^broken.mp4 is not a video') as caught:
         list(segment_clip(tmp_path / 'broken.mp4', tmp_path / 'out.mp4', lambda i: i, print))
     assert str(tmp_path) not in str(caught.value)
 
@@ -525,7 +525,7 @@ def test_pictures_and_huge_frames_are_refused_before_they_are_decoded(tmp_path, 
     with pytest.raises(ValueError, match='^clip.mp4 is too large: frames of at most'):
         next(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print))
     Image.fromarray(street()).save(clip, 'png')
-    with pytest.raises(ValueError, match='^clip.mp4 is no video'):
+    with pytest.raises(ValueError, match='^clip.mp4 is not a video'):
         next(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print))
 
 

@@ -72,7 +72,7 @@ def test_the_status_is_the_node_s():
 
 
 def test_the_readme_s_indices_are_those_of_its_classes():
-    said = re.search(r"`(\S+)/data\[(\d+)\]` is the road's share, `\[(\d+)\]` the\s+pedestrians'",
-                     README)
+    said = re.search(r'`(\S+)/data\[(\d+)\]` is the share of road, '
+                     r'`\[(\d+)\]` that of\s+pedestrians', README)
     assert published()[said[1]] == 'std_msgs/Float32MultiArray'
     assert (CLASSES[int(said[2])], CLASSES[int(said[3])]) == ('road', 'pedestrian')

@@ -136,7 +136,7 @@ def test_every_convolution_is_replaced(shipped):
 
 
 def test_what_cannot_be_run_so_is_said(shipped, monkeypatch):
-    with pytest.raises(ValueError, match='this is SegNetBasic'):
+    with pytest.raises(ValueError, match='only for SegNet, not SegNetBasic'):
         prepare(build_network('segnet_basic', 11), CPU, torch.int8)
     with pytest.raises(ValueError, match='float16'):
         choose_precision('int8', torch.device('cuda'))

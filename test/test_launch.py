@@ -355,7 +355,7 @@ def test_other_words_for_true_and_false_are_understood(started, word, respawn):
 
 def test_a_parameters_file_that_is_not_there_is_refused(started, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
-    with pytest.raises(ValueError, match=f'parameters:={tmp_path}/my.yaml is no file'):
+    with pytest.raises(ValueError, match=f'parameters:={tmp_path}/my.yaml is not a file'):
         started('segnet.launch.py', parameters='~/my.yaml')
     (tmp_path / 'my.yaml').write_text('{}')
     node, = started('segnet.launch.py', parameters='~/my.yaml')

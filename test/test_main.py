@@ -42,7 +42,7 @@ def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, paramete
     assert main_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1
     told = capfd.readouterr().err.splitlines()
     line, = [line for line in told if words in line]
-    assert ('10.0 instead of 10' in line) == hint
+    assert ('needs a decimal point: 10.0, not 10' in line) == hint
     assert not any('Traceback' in line for line in told)
 
 
@@ -93,7 +93,7 @@ def test_the_process_ends_with_an_error_when_the_gpu_is_lost(monkeypatch, capfd,
     main_module.main(['--ros-args', '-p', 'autostart:=false'])
     assert ended == [1]
     told = capfd.readouterr().err
-    assert told.count('cannot be used any more') == 1 and 'an illegal memory access' in told
+    assert told.count('can no longer use the GPU') == 1 and 'an illegal memory access' in told
 
 
 def test_a_gpu_that_is_lost_while_idle_is_found_when_it_is_given_back(monkeypatch, capfd, ended):
@@ -112,7 +112,7 @@ def test_a_gpu_that_is_lost_while_idle_is_found_when_it_is_given_back(monkeypatc
     monkeypatch.setattr(main_module, 'SegNetNode', Idle)
     main_module.main(['--ros-args', '-p', 'autostart:=false'])
     assert ended == [1]
-    assert 'cannot be used any more in this process (CUDA error on cuda:1)' in (
+    assert 'this process can no longer use the GPU (CUDA error on cuda:1)' in (
         capfd.readouterr().err)
 
 
@@ -164,7 +164,7 @@ main_module.main(['--ros-args', '-p', 'weights:={weights}', '-p', 'device:=cpu']
 """
     done = subprocess.run([sys.executable, '-c', program], text=True, capture_output=True,
                           env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, timeout=60)
-    assert done.returncode == 1 and 'the process ends' in done.stderr, done.stderr
+    assert done.returncode == 1 and 'ending the process' in done.stderr, done.stderr
     files = done.stdout.split()
     assert any('port' not in file for file in files), 'Fast DDS has none of its own'
     assert not [file for file in files if os.path.exists(file) and 'port' not in file]

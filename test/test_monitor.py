@@ -101,12 +101,12 @@ def test_frames_that_were_lost_on_their_way_are_told_once(clock):
     monitor.lost(2)
     status = monitor.status('camera', {})
     assert status.level == DiagnosticStatus.WARN
-    assert status.message.startswith('52 frames lost on their way here: see the README')
+    assert status.message.startswith("52 frames lost in DDS: see 'Large images over DDS'")
     assert (values_of(status)['lost'], values_of(status)['received']) == ('52', '1')
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
     clock.now += 60
     monitor.lost(3)
-    assert verdict(monitor)[1].startswith('no frames; 3 frames lost on their way here')
+    assert verdict(monitor)[1].startswith('no frames; 3 frames lost in DDS')
 
 
 def test_trouble_from_outside_is_told_with_what_else_there_is(clock):
@@ -130,8 +130,8 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
     finish(monitor, clock, 0.1, 11, age=-1.9)
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
     assert verdict(monitor, **limit) == (
-        DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: see the cameras' "
-        'clocks; max_frame_age and latency_warning do not hold')
+        DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: check the cameras' "
+        'clocks; max_frame_age and latency_warning do not work')
     monitor.received()
     monitor.count('unwatched')  # and nobody asks any more
     assert verdict(monitor, **limit)[0] == DiagnosticStatus.OK
@@ -221,8 +221,9 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
 @pytest.mark.parametrize(('ages', 'told'), [
     ([3599.0], 'p50 3599000.00, p95 3599000.00, max 3599000.00'),
     ([-2.0], 'p50 -2000.00, p95 -2000.00, max -2000.00'),
-    ([1.7e9 + 0.1, 1.7e9, 0.02], "1700000000 s: not by the node's clock"),  # a camera's uptime
-    ([-86400.0], "-86400 s: not by the node's clock")])
+    # A camera's uptime.
+    ([1.7e9 + 0.1, 1.7e9, 0.02], "1700000000 s: stamps are not from the node's clock"),
+    ([-86400.0], "-86400 s: stamps are not from the node's clock")])
 def test_ages_by_another_clock_are_no_latencies(clock, ages, told):
     monitor = StreamMonitor()
     for age in ages:
@@ -269,7 +270,7 @@ def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level)
         monitor.count(outcome)
     found, message = verdict(monitor)
     assert found == level and message.startswith('3 frames older than max_frame_age')
-    assert message.endswith("no other: see the cameras' clocks") == (
+    assert message.endswith("and no others: check the cameras' clocks") == (
         level == DiagnosticStatus.ERROR)
 
 
@@ -362,7 +363,7 @@ def test_late_results_are_told_until_others_come(clock):
     finish(monitor, clock, 0.1, 1, age=0.2)
     assert verdict(monitor, most_latency=0.5) == told
     finish(monitor, clock, 0.1, 1, age=1.8e9)
-    assert verdict(monitor, most_latency=0.5)[1].endswith("0.5: see the cameras' clocks")
+    assert verdict(monitor, most_latency=0.5)[1].endswith("0.5: check the cameras' clocks")
 
 
 def test_two_cameras_on_one_topic_are_told(clock):

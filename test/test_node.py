@@ -1021,7 +1021,7 @@ def test_quality_of_service_that_cannot_fit_is_reported_in_words(bench, capfd):
     def reported():
         nonlocal heard
         heard += capfd.readouterr().err
-        return 'does not fit' in heard and "input_reliability to 'auto'" in heard
+        return 'is incompatible with what' in heard and "input_reliability to 'auto'" in heard
 
     bench.spin_until(reported)
     assert '/peer offers best_effort' in heard
@@ -1089,7 +1089,7 @@ def test_a_simulated_time_that_nobody_sends_is_told(bench):
         return bench.heard['/diagnostics'][-1].status[0].message
     bench.heard['/diagnostics'].clear()
     bench.spin_until(lambda: bench.heard['/diagnostics'])
-    assert told() == 'use_sim_time is set, but nothing comes on /clock'
+    assert told() == 'use_sim_time is set, but nothing is published on /clock'
     clock = bench.peer.create_publisher(Clock, '/clock', 10)
     bench.spin_until(lambda: clock.get_subscription_count() > 0)
     msg = Clock()

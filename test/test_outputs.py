@@ -128,7 +128,8 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
 @pytest.mark.parametrize(('width', 'height', 'binning', 'roi', 'trouble'), [
     (1280, 960, 1, (0, 0), ''), (640, 481, 0, (0, 0), ''), (64, 48, 0, (0, 0), ''),
     (1280, 720, 1, (640, 480), ''), (1280, 480, (2, 1), (0, 0), ''),
-    (1280, 720, 1, (0, 0), 'it is for 1280x720, which has another shape than the images'),
+    (1280, 720, 1, (0, 0),
+     'it is for 1280x720, which has a different aspect ratio from the images'),
     (1280, 960, 1, (640, 360), 'it is for 640x360'),
     (1280, 960, (2, 1), (0, 0), 'it is for 640x960'),
     (0, 0, 0, (0, 0), 'it gives no size'), (640, 0, 0, (0, 0), 'it gives no size')])

@@ -94,4 +94,4 @@ def test_diagnostics_do_not_take_all_of_the_time(period, fits):
     specs = {spec.name: spec for spec in PARAMETERS}
     reason = refusal(Parameter('diagnostics_period', value=period), specs, configured=False)
     assert reason == (
-        '' if fits else f"'diagnostics_period': {period} is neither 0 nor 0.1 at least")
+        '' if fits else f"'diagnostics_period': {period} is neither 0 nor at least 0.1")

@@ -118,7 +118,7 @@ def test_prepared_it_gives_the_same(network):
 
 
 def test_int8_is_for_segnet(network):
-    with pytest.raises(ValueError, match='int8.*SegNet, and this is PSPNet'):
+    with pytest.raises(ValueError, match='int8.*only for SegNet, not PSPNet'):
         prepare(network, CPU, torch.int8)
 
 

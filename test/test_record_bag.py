@@ -75,7 +75,7 @@ def test_errors_are_one_line(tmp_path, folder, capsys):
     assert main(['record-bag', str(tmp_path / 'nothing'), str(tmp_path / 'out')]) == 1
     lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith('segnet record-bag')]
     assert len(lines) == 2
-    assert 'is there already' in lines[0] and 'no file or folder' in lines[1]
+    assert 'already exists' in lines[0] and 'no file or folder' in lines[1]
     assert not (tmp_path / 'out').exists()
 
 

@@ -306,7 +306,7 @@ def test_subscribers_that_do_not_come(tmp_path, replay):
     process = replay(tmp_path / 'bag', '--wait-for-subscribers', 2, '--wait-timeout', 0.2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.startswith('segnet replay: /image has 0 subscribers after 0.2 s, 2 were to come')
+    assert err.startswith('segnet replay: /image has 0 subscribers after 0.2 s, expected 2')
 
 
 def test_what_cannot_be_replayed_is_told(replay):
@@ -361,7 +361,7 @@ def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, 
         os.environ |= given
         use_large_image_profile()
         assert os.environ == {}
-        assert '/dev/shm has 67 MB free, large images need 71 MB' in caplog.text
+        assert '/dev/shm has 67 MB free, but large images need 71 MB' in caplog.text
         assert '--ipc=host' in caplog.text
         caplog.clear()
     for own in ({PROFILE_VARIABLES[0]: 'mine.xml'}, {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}):

@@ -235,7 +235,7 @@ def test_a_partial_bag_goes_on_by_its_own_recipe_only(bag, tmp_path, predictor):
     _copy_with_damage(bag, damaged, at=5)
     with pytest.raises(Stop):
         segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=2), fail)
-    with pytest.raises(ValueError, match=r'out\.partial was begun with another input'):
+    with pytest.raises(ValueError, match=r'out\.partial was started with a different input'):
         segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=3))
     left_out = []
     outcome = segment_bag(damaged, tmp_path / 'out', predictor, BagOptions(file_frames=2),
@@ -260,10 +260,10 @@ def test_what_is_complete_stays_and_what_is_foreign_is_refused(bag, tmp_path, pr
     segment_bag(bag, tmp_path / 'out', predictor)
     before = contents(tmp_path / 'out')
     assert segment_bag(bag, tmp_path / 'out', predictor).resumed == 7
-    with pytest.raises(ValueError, match='is there already'):
+    with pytest.raises(ValueError, match='already exists'):
         segment_bag(bag, tmp_path / 'out', predictor, BagOptions(('mask',)))
     assert contents(tmp_path / 'out') == before
-    with pytest.raises(ValueError, match='is there already'):
+    with pytest.raises(ValueError, match='already exists'):
         segment_bag(bag, bag, predictor)
 
 
@@ -273,7 +273,7 @@ def test_two_writers_do_not_meet(bag, tmp_path, predictor):
     _copy_with_damage(bag, damaged, at=3)
 
     def meanwhile(error):
-        with pytest.raises(ValueError, match='another process is writing it'):
+        with pytest.raises(ValueError, match='another process is writing to it'):
             segment_bag(tmp_path / 'other', tmp_path / 'out', predictor)
     assert segment_bag(damaged, tmp_path / 'out', predictor, on_error=meanwhile).frames == 6
 
@@ -359,7 +359,7 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
         left_out = [line for line in told.err.splitlines() if 'left out' in line]
         assert len(left_out) == 2
         for encoding, line in zip(('16UC3', 'cmyk8'), left_out, strict=True):
-            assert f"/{encoding}/image, 1 in all: encoding '{encoding}' cannot be" in line
+            assert f"/{encoding}/image (1 messages): encoding '{encoding}' is not" in line
         assert '2 images segmented' in told.out
     assert {t.name for t in bag_topics(tmp_path / 'out') if t.name.endswith('mask')} \
         == {'/rgb8/segmentation/mask', '/8UC3/segmentation/mask'}
@@ -378,7 +378,7 @@ def test_why_no_camera_can_be_read_is_told(tmp_path, weights, capsys):
         writer.write(camera, 1, TYPES.serialize_cdr(msg, IMAGE))
     assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
                  str(weights)]) == 1
-    assert "/image, 1 in all: encoding 'cmyk8' cannot be read" in capsys.readouterr().err
+    assert "/image (1 messages): encoding 'cmyk8' is not supported" in capsys.readouterr().err
 
 
 def test_results_there_already_are_refused(bag, tmp_path, predictor):
@@ -463,9 +463,9 @@ def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
     assert main(['segment-bag', str(tmp_path / 'no'), str(tmp_path / 'out'), *model]) == 1
     (tmp_path / 'empty').mkdir()
     assert main(['segment-bag', str(bag), str(bag), *model]) == 1
-    assert 'is there already' in capsys.readouterr().err
+    assert 'already exists' in capsys.readouterr().err
     assert main(['segment-bag', str(tmp_path / 'empty'), str(tmp_path / 'out'), *model]) == 1
-    assert 'is no rosbag2, and holds none' in capsys.readouterr().err
+    assert 'is not a rosbag2 and contains none' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, 'ray', None)
     assert main(['segment-bag', str(tmp_path), str(tmp_path / 'out'), '--workers', '2',
                  *model]) == 1
@@ -631,7 +631,7 @@ def test_one_bag_s_trouble_of_any_kind_is_not_the_others(folder, reference, tmp_
 def test_a_folder_s_results_go_elsewhere_and_its_weights_are_looked_for_first(folder, tmp_path,
                                                                               weights, capsys):
     assert main(['segment-bag', str(folder), str(folder), '--weights', str(weights)]) == 1
-    assert 'need another folder than the old' in capsys.readouterr().err
+    assert 'write the new bags to a different folder' in capsys.readouterr().err
     assert main(['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', 'nosuch']) == 1
     assert capsys.readouterr().err.count('nosuch') == 1
 
@@ -643,7 +643,7 @@ def test_which_bag_an_image_was_of_is_told(bag, tmp_path, weights, capsys):
                  str(weights), '--device', 'cpu']) == 3
     told = capsys.readouterr().err
     for name in ('one', 'two'):
-        assert f'left out: {tmp_path}/bags/{name}: /front/image_raw, message of time' in told
+        assert f'left out: {tmp_path}/bags/{name}: /front/image_raw, message at time' in told
 
 
 def test_no_task_of_ray_asks_for_more_than_a_machine_has(monkeypatch, tmp_path, weights):

@@ -206,7 +206,7 @@ def test_broken_message_is_left_out(tmp_path, monkeypatch):
     errors = []
     found = list(open_frames(tmp_path / 'bag', on_error=errors.append))
     assert [f.index for f in found] == [0, 2]
-    assert len(errors) == 1 and '/image, message of time 1.000' in str(errors[0])
+    assert len(errors) == 1 and '/image, message at time 1.000' in str(errors[0])
 
 
 def test_sample_drive():
@@ -249,7 +249,7 @@ def test_kept_frames_may_be_read_by_two_at_a_time(folder):
     ('sample:x', 'sample:SEED'),
     ('nowhere', "no file or folder 'nowhere'"),
     ('empty', 'no images'),
-    ('text.txt', 'no video'),
+    ('text.txt', 'is not an image, a video'),
 ])
 def test_sources_that_are_none(tmp_path, monkeypatch, source, words):
     monkeypatch.chdir(tmp_path)

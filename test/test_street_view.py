@@ -156,7 +156,7 @@ def test_anywhere_goes_to_many_countries(serve):
     ({'status': 'OVER_QUERY_LIMIT'}, 'quota is used up'),
     ({'status': 'INVALID_REQUEST'}, 'did not understand'),
     ({'status': 'SOMETHING_NEW'}, 'answered SOMETHING_NEW'),
-    ({'nothing': 1}, 'not its metadata'),
+    ({'nothing': 1}, 'without metadata'),
 ])
 def test_a_refusal_ends_the_search_with_its_reason(serve, answer, expected, caplog):
     api = Api(answer)
@@ -190,7 +190,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(serve):
 
 def test_a_server_that_is_not_there_is_named():
     streets = StreetViewStreets(KEY, 'http://127.0.0.1:9/maps/api/streetview')
-    assert 'out of reach' in message(streets)
+    assert 'cannot be reached' in message(streets)
 
 
 def test_there_is_no_street_view_without_a_key():

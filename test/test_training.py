@@ -249,7 +249,7 @@ def test_masks_of_0_and_255_are_no_masks_of_ids(scratch, void):
     for path in scratch.glob('*annot/*.png'):
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), np.where(mask == 3, 0, 255).astype(np.uint8))
-    words = ('no pixel of other in any .* 0 to 1, and void 255: with less' if void == VOID
+    words = ('no pixel of other in any .* 0 to 1, and void 255: with fewer' if void == VOID
              else r'holds ids \[255\]')
     with pytest.raises(ValueError, match=words):
         TrainingData(recipe(scratch, label_set=str(labels)))
@@ -576,7 +576,7 @@ def test_without_phases_crops_are_whole_frames():
 
 
 @pytest.mark.parametrize('text, words', [
-    ('learning_rate: 1', "no training setting 'learning_rate'; there are data, split"),
+    ('learning_rate: 1', "unknown training setting 'learning_rate'; choose from data, split"),
     ('lr: fast', "'lr' cannot be 'fast'"),
     ('batch_size: [1]', "'batch_size' cannot be"),
     ('input_size: 360', "'input_size' cannot be 360"),
@@ -584,19 +584,20 @@ def test_without_phases_crops_are_whole_frames():
     ('phases: [{epochs: 3}]', "'phases' cannot be.*crop"),
     ('split: 3', "'split' cannot be 3: it must be text"),
     ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
-    ('passes: 0', "'passes' must be 1 at least, not 0"),
-    ('val_every: 0', "'val_every' must be 1 at least, not 0"),
+    ('passes: 0', "'passes' must be at least 1, not 0"),
+    ('val_every: 0', "'val_every' must be at least 1, not 0"),
     ('degrade: 35', "'degrade' must be from 0 to 1, not 35"),
-    ('sample_drive_frames: -2', "'sample_drive_frames' must be 0 at least, not -2"),
-    ('weight_decay: -1', "'weight_decay' must be 0 at least, not -1"),
-    ('lr: .nan', "'lr' must be 0 at least, not nan"),
+    ('sample_drive_frames: -2', "'sample_drive_frames' must be at least 0, not -2"),
+    ('weight_decay: -1', "'weight_decay' must be at least 0, not -1"),
+    ('lr: .nan', "'lr' must be at least 0, not nan"),
     ('ema_decay: 998', "'ema_decay' must be from 0 to 1"),
-    ('input_size: [0, 96]', "'input_size' must be 8 at least, not 0"),
-    ('phases: [{epochs: 1, crop: [32, 0], scale: [1, 1]}]', "'crop' must be 8 at least, not 0"),
+    ('input_size: [0, 96]', "'input_size' must be at least 8, not 0"),
+    ('phases: [{epochs: 1, crop: [32, 0], scale: [1, 1]}]', "'crop' must be at least 8, not 0"),
     ('phases: [{epochs: 1, crop: [32, 32], scale: [0, 1]}]', "'scale' must be above 0"),
-    ('phases: [{epochs: 1, crop: [32, 32], scale: [2, 1]}]', "'scale' must be above 0, the least"),
-    ('{architecture: pspnet, batch_size: 1}', "'batch_size' must be 2 at least for pspnet"),
-    ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be 1 at least"),
+    ('phases: [{epochs: 1, crop: [32, 32], scale: [2, 1]}]',
+     "'scale' must be above 0, minimum first"),
+    ('{architecture: pspnet, batch_size: 1}', "'batch_size' must be at least 2 for pspnet"),
+    ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be at least 1"),
     ('[lr]', 'needs a mapping'),
     ('lr: [', 'r.yaml'),
 ])
@@ -609,9 +610,9 @@ def test_wrong_recipe(tmp_path, text, words):
 
 @pytest.mark.parametrize('arguments, words', [
     (['--set', 'lr'], 'NAME=VALUE'),
-    (['--set', 'input_size=[240'], "--set 'input_size=[240' is no valid YAML"),
+    (['--set', 'input_size=[240'], "--set 'input_size=[240' is not valid YAML"),
     ([], '--data is needed'),
-    (['--epochs', '0'], "'epochs' must be 1 at least, not 0"),
+    (['--epochs', '0'], "'epochs' must be at least 1, not 0"),
     (['--data', '/no/where'], '/no/where/train'),
     (['--config', '/no/where.yaml'], '/no/where.yaml'),
 ])
@@ -729,7 +730,7 @@ def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeyp
         patch.setattr(SegmentationModule, 'on_train_batch_end', terminate, raising=False)
         with pytest.raises(SystemExit) as stop:
             train(config, tmp_path, 'cpu')
-    assert stop.value.code == 143 and 'SIGTERM; the same command goes on' in caplog.text
+    assert stop.value.code == 143 and 'SIGTERM; run the same command to resume' in caplog.text
     train(config, tmp_path, 'cpu')
     assert list(losses(tmp_path)) == [0, 1, 2]
 
@@ -749,7 +750,7 @@ def test_ctrl_c_ends_a_run_with_its_own_code_and_says_how_to_go_on(data, tmp_pat
                 train(config, tmp_path, 'cpu')
     finally:
         signal.signal(signal.SIGINT, before)  # lightning has it ignored
-    assert stop.value.code == 130 and 'SIGINT; the same command goes on' in caplog.text
+    assert stop.value.code == 130 and 'SIGINT; run the same command to resume' in caplog.text
     train(config, tmp_path, 'cpu')
     assert list(losses(tmp_path)) == [0, 1, 2]
 
@@ -1057,7 +1058,7 @@ def test_a_picture_that_fails_does_not_end_the_run(data, tmp_path, monkeypatch, 
         raise OSError('No space left on device')
     monkeypatch.setattr(callbacks, 'save_curves', fail)
     train(recipe(data), tmp_path, 'cpu')
-    assert 'no curves are drawn: No space left' in caplog.text
+    assert 'could not draw the curves: No space left' in caplog.text
 
 
 def test_curves_take_a_long_legend(tmp_path):

@@ -27,7 +27,7 @@ from rendered_pictures import picture
 
 from segnet_ros import video as video_module
 from segnet_ros.extras import install_extra
-from segnet_ros.video import stack, StrangersVideo, VideoWriter
+from segnet_ros.video import stack, UntrustedVideo, VideoWriter
 
 
 def pictures(count, size=(96, 128)):
@@ -136,12 +136,12 @@ def test_an_older_video_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
 
 def test_size_of_a_video_and_of_what_is_none(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
-    video = StrangersVideo(write(tmp_path / 'v.mp4', [image]))
+    video = UntrustedVideo(write(tmp_path / 'v.mp4', [image]))
     assert (video.height, video.width, video.count) == (48, 64, 1)
     for suffix in ('.png', '.jpg'):
         (tmp_path / 'v.mp4').write_bytes(cv2.imencode(suffix, image)[1])
-        with pytest.raises(ValueError, match='v.mp4 is no video'):
-            StrangersVideo(tmp_path / 'v.mp4')
+        with pytest.raises(ValueError, match='v.mp4 is not a video'):
+            UntrustedVideo(tmp_path / 'v.mp4')
 
 
 def test_no_frame_no_file(tmp_path):
@@ -164,7 +164,7 @@ def test_another_size_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'fps', 'message'), [
-    ('v.avi', 15, 'give it that ending'), ('v.mp4', 0, 'from 0.001'), ('v.mp4', -1, 'from 0.001'),
+    ('v.avi', 15, 'use that extension'), ('v.mp4', 0, 'from 0.001'), ('v.mp4', -1, 'from 0.001'),
     ('v.mp4', float('nan'), 'from 0.001'), ('v.mp4', 0.0001, 'from 0.001')])
 def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
     with pytest.raises(ValueError, match=message):

@@ -50,7 +50,7 @@ class Camera:
     def publish(self, frame, segmentation, segmented, settings):
         self.published.append(segmentation)
 
-    def tell(self, trouble, where):
+    def log_error(self, trouble, where):
         pass
 
 
@@ -123,7 +123,7 @@ def test_a_batch_that_cannot_be_made_leaves_the_cameras_taking_turns(batches):
     assert [len(camera.published) for camera in cameras] == [3, 3]
     assert not any(camera.monitor.count.called for camera in cameras)
     assert not worker._fit  # so that run() takes one frame at a time
-    assert 'CUDA out of memory' in node.get_logger().warn.call_args[0][0]
+    assert 'CUDA out of memory' in node.get_logger().warning.call_args[0][0]
 
 
 def test_a_batch_that_fails_is_every_cameras_failure(batches):
@@ -171,10 +171,10 @@ def test_a_gpu_that_is_lost_is_told_to_the_node(error, lost):
 
 def test_where_it_went_wrong_is_told(batches):
     camera, trouble = Camera('front'), ValueError('a frame like no other')
-    camera.tell = MagicMock()
+    camera.log_error = MagicMock()
     camera.segmenter.segment.side_effect = trouble
     Worker(MagicMock(), MagicMock()).process(take(camera), None)
-    [((told, where), _)] = camera.tell.call_args_list
+    [((told, where), _)] = camera.log_error.call_args_list
     assert told == f'frame dropped: {trouble!r}'
     assert where.startswith('Traceback') and 'segmenter.segment' in where
 

@@ -71,7 +71,7 @@ def _segments(axes: Axes, result: dict):
         low += values
     axes.set_ylabel('ms')
     axes.legend(fontsize=8)
-    axes.set_title('segment() but for the network')
+    axes.set_title('segment() without the network')
 
 
 def _node(axes: Axes, result: dict):
@@ -84,7 +84,7 @@ def _node(axes: Axes, result: dict):
 def _cameras(axes: Axes, result: dict):
     _bars(axes, list(result), {'total': [r['total_fps'] for r in result.values()]},
           'frames a second')
-    axes.set_title('Cameras of one node, all together')
+    axes.set_title('All cameras of one node together')
 
 
 def _latency(axes: Axes, result: dict):

@@ -29,8 +29,8 @@ def build_network(architecture: str, num_classes: int, width: float = 1.0) -> Ne
     :raises ValueError: for a name that is not in ARCHITECTURES, or a width that is not positive.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"no architecture '{architecture}'; there are "
+        raise ValueError(f"unknown architecture '{architecture}'; choose from "
                          f"{', '.join(sorted(ARCHITECTURES))}")
     if not width > 0:
-        raise ValueError(f'width must be positive, is {width}')
+        raise ValueError(f'width must be positive, not {width}')
     return ARCHITECTURES[architecture](num_classes, width)

@@ -25,7 +25,7 @@ import numpy as np
 
 from segnet_ros.page.pictures import fit_picture, MAX_PIXELS
 from segnet_ros.sources import video_frames
-from segnet_ros.video import stack, StrangersVideo, VideoWriter
+from segnet_ros.video import stack, UntrustedVideo, VideoWriter
 
 MAX_SECONDS = 60.0
 MAX_FRAMES = 60 * 60  # fewer seconds of slow motion: others are waiting
@@ -49,7 +49,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
     def words(error: ValueError) -> str:
         return str(error).replace(str(source), source.name).replace(str(target), target.name)
     try:
-        clip = StrangersVideo(source)
+        clip = UntrustedVideo(source)
         if clip.height * clip.width > MAX_PIXELS:
             raise ValueError(f'{source} is too large: frames of at most {MAX_PIXELS // 10**6} '
                              'million pixels can be segmented. Scale it down first.')
@@ -64,7 +64,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
                     warn(f'Only the first {min(seconds, max_seconds):.0f} seconds were segmented.')
                     return
                 if frame.image.shape != (shape := shape or frame.image.shape):
-                    warn(f'{source.name} changes its size: only the first {seconds:.0f} seconds '
+                    warn(f'{source.name} changes size: only the first {seconds:.0f} seconds '
                          'were segmented.')
                     return
                 image = fit_picture(frame.image, source.name, MAX_SIDE).image

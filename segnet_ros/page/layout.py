@@ -102,7 +102,7 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
         raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
                          'choose another with --host and --port') from error
     if wait:
-        print(f'SegNet demo on {url} (Ctrl-C ends it)', flush=True)
+        print(f'SegNet demo on {url} (press Ctrl-C to stop)', flush=True)
         page.block_thread()
     return url
 
@@ -141,7 +141,7 @@ def _first_readable(samples: Sequence[Sample]) -> Picture:
     for sample in samples:
         with contextlib.suppress(ValueError):
             return sample()
-    raise ValueError('not one of the samples can be read')
+    raise ValueError('none of the samples can be read')
 
 
 def _add_samples(samples: Sequence[Sample], picture: gr.State):

@@ -122,6 +122,6 @@ def shipped_weights() -> list[str]:
     found = (share_directory() / 'resource').glob('*.safetensors')
     names = sorted((p.stem for p in found), key=lambda name: (name != DEFAULT_WEIGHTS, name))
     if not names:
-        raise CheckpointError('no weights came with this package; make some with `segnet train` '
+        raise CheckpointError('this package came without weights; make some with `segnet train` '
                               'and name them with --weights')
     return names

@@ -84,8 +84,8 @@ def read_picture(path: str | Path) -> Picture:
         raise ValueError(f'{path.name} is too large: at most {MAX_PIXELS // 10**6} million pixels '
                          'can be segmented. Scale it down first.') from None
     except (OSError, SyntaxError, ValueError):  # Pillow raises SyntaxError for some damage
-        raise ValueError(f'{path.name} is not a picture that can be read: it is damaged, or no '
-                         'JPEG, PNG, WebP or BMP.') from None
+        raise ValueError(f'{path.name} is not a picture that can be read: it is damaged, or '
+                         'not a JPEG, PNG, WebP or BMP.') from None
     return fit_picture(image, path.name)
 
 

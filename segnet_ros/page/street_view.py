@@ -111,7 +111,7 @@ class StreetViewStreets:
                 found = json.loads(answer)
                 status = found['status']
             except (ValueError, KeyError, TypeError):
-                raise ValueError('Street View sent an answer that is not its metadata') from None
+                raise ValueError('Street View sent an answer without metadata') from None
             if status == 'OK' and 'pano_id' in found:
                 return found
             if status not in ELSEWHERE:
@@ -139,7 +139,7 @@ class StreetViewStreets:
             reason: object = getattr(error, 'reason', error)
             if isinstance(reason, TimeoutError):
                 raise ValueError(f'Street View did not answer in {self._timeout:g} s') from None
-            raise ValueError(f'Street View is out of reach: {reason or type(reason).__name__}'
+            raise ValueError(f'Street View cannot be reached: {reason or type(reason).__name__}'
                              ) from None
 
 

@@ -137,7 +137,7 @@ class Peer:
         self._executor.add_node(self.node)
         self.streams = [Stream(self, name + '/' if name else '', compressed) for name in cameras]
         self._spin_until(lambda: all(s.connected() for s in self.streams), START_TIMEOUT,
-                         'the node does not offer its results')
+                         'the node did not offer its results')
 
     def destroy(self):
         """Destroy the executor and the ROS node, with its topics."""
@@ -220,7 +220,7 @@ class Peer:
         self._executor.spin_once(timeout_sec=timeout)
 
     def _spin_until(self, condition: Callable[[], object], timeout: float = FRAME_TIMEOUT,
-                    what: str = 'the node sends no results'):
+                    what: str = 'the node sent no results'):
         end = time.monotonic() + timeout
         while not condition():
             self._spin(POLL_PERIOD)

@@ -70,7 +70,7 @@ class Camera:
     def __init__(self, node, name: str, label_set, build_segmenter):
         self._node, self.name = node, name
         self._prefix = name + '/' if name else ''
-        self._segmenters = Segmenters(build_segmenter, self._say_sizes)
+        self._segmenters = Segmenters(build_segmenter, self._log_sizes)
         self.outputs = Outputs(node, self._prefix, label_set)
         self.monitor = StreamMonitor()
         # One frame's results are published together, and never after those of a newer frame.
@@ -80,7 +80,7 @@ class Camera:
         self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._due = 0.0
-        self._tell_again = self._say_again = 0.0
+        self._log_error_again = self._log_sizes_again = 0.0
         self._told = ''
         self._told_of_info: set[str] = set()
 
@@ -117,7 +117,7 @@ class Camera:
         begun = self._first_image
         if (self._images.watch(limit) and limit and self._camera_info is None and begun
                 and time.monotonic() > begun + limit):
-            self._tell_of_info('none comes')
+            self._warn_of_info('no message received')
 
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
@@ -126,11 +126,11 @@ class Camera:
         """Return the calibration if there is one and it fits frames of this size, else None."""
         info = self._camera_info
         if info is not None and (trouble := calibration_trouble(info, size)):
-            self._tell_of_info(trouble)
+            self._warn_of_info(trouble)
             return None
         return info
 
-    def _tell_of_info(self, trouble: str):
+    def _warn_of_info(self, trouble: str):
         """Warn once why mask/camera_info is not published, if somebody subscribes to it."""
         if trouble not in self._told_of_info and self.outputs.subscribed('mask/camera_info'):
             self._told_of_info.add(trouble)
@@ -178,19 +178,19 @@ class Camera:
             image = image_from_message(msg)
         except ImageConversionError as error:
             self.monitor.count('failed', str(error))
-            self.tell(f'frame dropped: {error}')
+            self.log_error(f'frame dropped: {error}')
             return None
         return DecodedFrame(msg.header, image, wanted, [received, begun, time.monotonic()])
 
-    def tell(self, trouble: str, where: str = ''):
+    def log_error(self, trouble: str, where: str = ''):
         """
         Log what is wrong with a frame, at most once a second for each camera.
 
         :param where: a traceback, logged too unless the same trouble was the last one logged.
         """
         now = time.monotonic()
-        if now >= self._tell_again:
-            self._tell_again = now + 1.0
+        if now >= self._log_error_again:
+            self._log_error_again = now + 1.0
             new, self._told = trouble != self._told, trouble
             lines = [f'{self.name or "camera"}: {trouble}', *([where] if where and new else [])]
             self._node.get_logger().error('\n'.join(lines))
@@ -230,12 +230,12 @@ class Camera:
         stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
         return (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
 
-    def _say_sizes(self, *sizes: tuple[int, int]):
+    def _log_sizes(self, *sizes: tuple[int, int]):
         self.monitor.resized()
         now = time.monotonic()
-        if now < self._say_again:  # two cameras on one topic change size every frame
+        if now < self._log_sizes_again:  # two cameras on one topic change size every frame
             return
-        self._say_again = now + 1.0
+        self._log_sizes_again = now + 1.0
         camera, network, output = (f'{width}x{height}' for height, width in sizes)
         self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
                                      f'{network}, results {output}')

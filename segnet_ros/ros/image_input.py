@@ -140,9 +140,9 @@ class ImageInput:
         if self._node.get_parameter('input_reliability').value != 'auto':
             topic, publishers = self._publishers()
             self._node.get_logger().warning(
-                f'{topic}: a publisher offers a quality of service that does not fit what this '
-                f'node asks for ({event.last_policy_kind.name.lower()}): {_offers(publishers)}; '
-                "set the parameter input_reliability to 'auto' or 'best_effort'")
+                f'{topic}: the QoS of a publisher is incompatible with what this node requests '
+                f'({event.last_policy_kind.name.lower()}): {_offers(publishers)}; set the '
+                "parameter input_reliability to 'auto' or 'best_effort'")
 
 
 def _offers(publishers) -> str:
@@ -150,4 +150,4 @@ def _offers(publishers) -> str:
     return ', '.join(
         f"{p.node_namespace.rstrip('/')}/{p.node_name} offers "
         f'{p.qos_profile.reliability.name.lower()} {p.qos_profile.durability.name.lower()}'
-        for p in publishers) or 'none is there now'
+        for p in publishers) or 'no publisher now'

@@ -175,7 +175,7 @@ class StreamMonitor:
                 age = float(np.median(self._ages))
                 values['stamp_age_ms'] = (
                     _percentiles(self._ages) if abs(age) < CLOCK_SECONDS else
-                    f"{age:.0f} s: not by the node's clock")
+                    f"{age:.0f} s: stamps are not from the node's clock")
             silent = self.silent_seconds()
             warning = trouble or self._resizing(now) or self._missed(now, least_rate, most_latency)
             if not warning and (age_limited or most_latency):
@@ -208,7 +208,7 @@ class StreamMonitor:
                 return (f'{len(recent) / window:.2f} results a second, fewer than '
                         f'output_rate_warning: {least_rate:g}')
         if 0 < most_latency < self._latest:
-            clocks = ": see the cameras' clocks" if self._latest > CLOCK_SECONDS else ''
+            clocks = ": check the cameras' clocks" if self._latest > CLOCK_SECONDS else ''
             return (f'results up to {self._latest:.3f} s after their stamps, more than '
                     f'latency_warning: {most_latency:g}{clocks}')
         return ''
@@ -217,8 +217,8 @@ class StreamMonitor:
         """Return a warning if results come before their stamps, else ''."""
         age = float(np.median(self._ages_now)) if self._ages_now else 0.0
         return '' if age > -AHEAD_SECONDS else (
-            f"results {-age:.3f} s before their frames' stamps: see the cameras' clocks; "
-            'max_frame_age and latency_warning do not hold')
+            f"results {-age:.3f} s before their frames' stamps: check the cameras' clocks; "
+            'max_frame_age and latency_warning do not work')
 
 
 def _percentiles(seconds) -> str:
@@ -248,8 +248,8 @@ def _rate(times: deque, now: float) -> float:
 
 
 def _losses(news: dict[str, int]) -> str:
-    return (f"{news['lost']} frames lost on their way here: see the README on large images over "
-            'DDS' if news['lost'] else '')
+    return (f"{news['lost']} frames lost in DDS: see 'Large images over DDS' in the README"
+            if news['lost'] else '')
 
 
 def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
@@ -268,7 +268,7 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
         if others or news['stale'] < 3:
             return DiagnosticStatus.WARN, told
-        return DiagnosticStatus.ERROR, told + ", and no other: see the cameras' clocks"
+        return DiagnosticStatus.ERROR, told + ", and no others: check the cameras' clocks"
     if news['dropped'] and not news['unwatched']:
         warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
                         'faster than they can be segmented')

@@ -84,7 +84,7 @@ class SegNetNode(LifecycleNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         # Steady time: a paused bag or a clock that jumps must not silence the node.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(IDLE_PERIOD, self._tell_state, clock=self._steady)
+        self.create_timer(IDLE_PERIOD, self._publish_state, clock=self._steady)
 
     def _value(self, name: str):
         return self.get_parameter(name).value
@@ -136,7 +136,7 @@ class SegNetNode(LifecycleNode):
         periods = {self._watch: WATCH_PERIOD, self._diagnose: self._value('diagnostics_period')}
         self._timers_running = [self.create_timer(period, callback, clock=self._steady)
                                 for callback, period in periods.items() if period]
-        self._tell_of_unknown_parameters()
+        self._warn_of_unknown_parameters()
 
     @transition()
     def on_deactivate(self):
@@ -176,7 +176,7 @@ class SegNetNode(LifecycleNode):
                     if self.ending.is_set():
                         end = min(end, time.monotonic() + END_SECONDS)
             if any(thread.is_alive() for thread in self._workers):
-                self.give_up(f'a worker hangs: it did not end in {time.monotonic() - begun:.0f} s')
+                self.give_up(f'a worker hangs: not stopped in {time.monotonic() - begun:.0f} s')
             self._workers = []
 
     def _release(self):
@@ -214,13 +214,13 @@ class SegNetNode(LifecycleNode):
             self._specs[spec.name] = spec
         self._check_parameters(names)
 
-    def _tell_of_unknown_parameters(self):
+    def _warn_of_unknown_parameters(self):
         """Warn of unknown parameters that were given: a misspelt alert would never come."""
         unknown = sorted(n for n in self._parameter_overrides if not self.has_parameter(n))
         if unknown:
             self.get_logger().warning(
-                f'{", ".join(unknown)}: this node has no such parameters, they have no effect; '
-                '`ros2 param list` names those that it has')
+                f'{", ".join(unknown)}: this node has no such parameters and ignores them; '
+                '`ros2 param list` shows those that it has')
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
         with self._spare_lock:
@@ -242,7 +242,7 @@ class SegNetNode(LifecycleNode):
             if self._device.type == 'cuda' and camera.monitor.stuck_seconds() > HUNG_SECONDS:
                 self.give_up(f'the GPU hangs: no frame finished for {HUNG_SECONDS:.0f} s')
 
-    def _tell_state(self):
+    def _publish_state(self):
         """Report the state and last error on /diagnostics while the node is not active."""
         if self._timers_running or not self._value('diagnostics_period'):
             return
@@ -257,7 +257,7 @@ class SegNetNode(LifecycleNode):
     def _diagnose(self):
         facts = {**self._facts, 'memory': _memory(self._device), 'enabled': str(self.enabled)}
         settings, clock = self.settings, self.get_clock()
-        trouble = ('use_sim_time is set, but nothing comes on /clock'
+        trouble = ('use_sim_time is set, but nothing is published on /clock'
                    if clock.ros_time_is_active and not clock.now().nanoseconds else '')
         self._publish_diagnostics([
             camera.monitor.status(
@@ -298,15 +298,15 @@ class SegNetNode(LifecycleNode):
 
     def lose_device(self, error: Exception):
         """Note that the GPU failed: CUDA returns errors to this process from now on."""
-        self.give_up(f'the GPU cannot be used any more in this process ({error})')
+        self.give_up(f'this process can no longer use the GPU ({error})')
 
     def give_up(self, reason: str):
         """Note and log why this process cannot go on, so that main() ends it."""
         if self.failure is None:
             self.failure = reason
             self.get_logger().fatal(
-                f'{reason}; the process ends, so that whoever started it can start it anew '
-                '(respawn:=true of segnet.launch.py)')
+                f'{reason}; ending the process so that it can be restarted (respawn:=true in '
+                'segnet.launch.py)')
 
     def destroy_node(self):
         """Stop the workers and release everything before the node is destroyed."""

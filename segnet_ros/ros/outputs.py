@@ -182,8 +182,8 @@ def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:
         return 'it gives no size'
     # Scaled images are fine, cropped ones are not: the roi would have to say how.
     if abs(height * size[1] / width - size[0]) > 1 + 0.02 * size[0]:
-        return (f'it is for {width:.0f}x{height:.0f}, which has another shape than the images, '
-                f'{size[1]}x{size[0]}')
+        return (f'it is for {width:.0f}x{height:.0f}, which has a different aspect ratio from the '
+                f'images, {size[1]}x{size[0]}')
     return ''
 
 

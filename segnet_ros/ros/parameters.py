@@ -88,7 +88,7 @@ def parse_roi(values) -> tuple[float, float, float, float] | None:
     x, y, width, height = values
     inside = 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9
     if not (0 <= x < 1 and 0 <= y < 1 and inside):
-        raise ValueError(f'{list(values)} is not a region inside of the picture (shares 0 to 1)')
+        raise ValueError(f'{list(values)} is not a region inside the image (fractions 0 to 1)')
     return None if (x, y, width, height) == (0, 0, 1, 1) else (x, y, width, height)
 
 
@@ -103,82 +103,83 @@ def parse_camera_names(names) -> list[str]:
     """Return the names; raise ValueError if one is repeated or cannot be part of a topic."""
     names = list(names)
     if not names or len(set(names)) != len(names):
-        raise ValueError(f'{names}: needs one name or more, each once')
+        raise ValueError(f'{names}: needs at least one name, none of them twice')
     for name in names:
         if name and not all(re.fullmatch('[A-Za-z]([A-Za-z0-9]|_(?!_))*', token)
                             for token in name.split('/')):
-            raise ValueError(f"'{name}' cannot be part of a topic; each part between / begins "
-                             'with a letter and goes on with letters, digits and single _')
+            raise ValueError(f"'{name}' cannot be part of a topic; each part between / is a "
+                             'letter followed by letters, digits and single _')
     if '' in names and len(names) > 1:
-        raise ValueError('an empty name stands for the only camera; name every one')
+        raise ValueError('an empty name is for a single camera; name every one')
     return names
 
 
 def check_period(seconds: float):
     """Raise ValueError for a period that is neither 0 nor at least 0.1 s."""
     if 0 < seconds < 0.1:
-        raise ValueError(f'{seconds} is neither 0 nor 0.1 at least')
+        raise ValueError(f'{seconds} is neither 0 nor at least 0.1')
 
 
 PARAMETERS = (
-    ParameterSpec('autostart', True, 'Go to active by itself at start; read once, at start.',
+    ParameterSpec('autostart', True, 'Configure and activate itself at start; read only then.',
                   read_only=True),
     ParameterSpec('weights', DEFAULT_WEIGHTS,
                   'Weights: a name shipped with the package or the path of a .safetensors file.'),
-    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA where there is one), cpu, '
-                                    'cuda or cuda:N.'),
-    ParameterSpec('precision', 'auto', 'Arithmetic of the network; auto is float16 on CUDA and '
-                                       'bfloat16 on CPUs that compute in it. int8, for SegNet on '
-                                       'CPUs with AVX-512 VNNI, is the fastest there.',
+    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA if available), cpu, cuda '
+                                    'or cuda:N.'),
+    ParameterSpec('precision', 'auto', 'Precision of the network; auto is float16 on CUDA, '
+                                       'bfloat16 on CPUs that compute in it, else float32. int8, '
+                                       'for SegNet on CPUs with AVX-512 VNNI, is the fastest '
+                                       'there.',
                   choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
     ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
-                                          "(the camera's shape, as many pixels as trained) or "
-                                          'WIDTHxHEIGHT.',
+                                          "(the camera's aspect ratio, as many pixels as in "
+                                          'training) or WIDTHxHEIGHT.',
                   check=partial(parse_size, words=('auto',))),
-    ParameterSpec('output_size', 'input', "Size of what is published: input (the camera's), "
-                                          'network or WIDTHxHEIGHT.',
+    ParameterSpec('output_size', 'input', "Size of the results: input (the camera's), network or "
+                                          'WIDTHxHEIGHT.',
                   check=partial(parse_size, words=('input', 'network'))),
-    ParameterSpec('parallel_frames', 1, 'Frames in work at the same time. More give more frames a '
-                                        'second, each of them later: the threads of the CPU are '
-                                        'shared out among them.', bounds=(1, 16)),
+    ParameterSpec('parallel_frames', 1, 'Frames processed at the same time. More raise throughput '
+                                        "and latency: they share the CPU's threads.",
+                  bounds=(1, 16)),
     ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
                                         'empty name is one camera with plain topic names.',
                   check=parse_camera_names),
     ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
                                             'takes `image/compressed`.',
                   choices=('raw', 'compressed')),
-    ParameterSpec('input_reliability', 'auto', 'Reliability asked of the camera; auto is reliable '
-                                               'where every publisher offers it, else best '
+    ParameterSpec('input_reliability', 'auto', 'Reliability requested from the camera; auto is '
+                                               'reliable if every publisher offers it, else best '
                                                'effort.',
                   choices=('auto', 'reliable', 'best_effort')),
     ParameterSpec('max_frame_age', 0.0, 'Drop frames whose stamp is older than this, in seconds; '
                                         '0 drops none.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('max_rate', 0.0, 'Process at most so many frames a second from each camera; 0 '
-                                   'is no limit.', live=True, bounds=(0.0, 1000.0)),
-    ParameterSpec('confidence_threshold', 0.0, 'Pixels that the network is less sure of than this '
-                                               'become void (255).',
+    ParameterSpec('max_rate', 0.0, 'Process at most this many frames a second from each camera; '
+                                   '0 is no limit.', live=True, bounds=(0.0, 1000.0)),
+    ParameterSpec('confidence_threshold', 0.0, 'Pixels with a confidence below this become void '
+                                               '(255).',
                   live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('overlay_alpha', 0.5, 'Share of the colour mask in the overlay; 0 shows the '
-                                        'camera, 1 the mask.', live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('jpeg_quality', 90, 'Quality of `overlay/compressed`.',
+    ParameterSpec('overlay_alpha', 0.5, 'Opacity of the colour mask in the overlay; 0 shows the '
+                                        'camera image, 1 the mask.', live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('jpeg_quality', 90, 'JPEG quality of `overlay/compressed`.',
                   live=True, bounds=(1, 100)),
     ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0], 'Region for a second set of statistics: '
-                                                          'x, y, width, height as shares of the '
-                                                          'picture; the whole picture turns it '
+                                                          'x, y, width, height as fractions of '
+                                                          'the image; the whole image turns it '
                                                           'off.', live=True, check=parse_roi),
-    ParameterSpec('no_image_warning_period', 5.0, 'Warn after so many seconds without a frame, '
-                                                  'once; 0 never warns.',
+    ParameterSpec('no_image_warning_period', 5.0, 'Warn once after this many seconds without a '
+                                                  'frame; 0 never warns.',
                   live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('output_rate_warning', 0.0, "Warn on /diagnostics where a camera's results are "
-                                              'fewer a second than this, while somebody '
-                                              "subscribes; set it below the camera's rate "
-                                              'and max_rate; 0 never warns.',
+    ParameterSpec('output_rate_warning', 0.0, 'Warn on /diagnostics if a camera has fewer results '
+                                              'a second than this, while somebody subscribes; '
+                                              "set it below the camera's rate and max_rate; 0 "
+                                              'never warns.',
                   live=True, bounds=(0.0, 1000.0)),
-    ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics where results come later than '
-                                          "this after their frame's stamp, in seconds; 0 never "
+    ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics if results come more than this '
+                                          "many seconds after their frame's stamp; 0 never "
                                           'warns.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics; 0 sends '
-                                             'none, else 0.1 at least.', bounds=(0.0, 60.0),
+    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics, at least '
+                                             '0.1; 0 sends none.', bounds=(0.0, 60.0),
                   check=check_period),
 )
 
@@ -190,7 +191,7 @@ PALETTE_PREFIX = 'palette'
 def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
     """Return the parameters that each class has."""
     alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
-                            f"Share of the picture above which {name}'s status is WARN; 1 never.",
+                            f"Fraction of the image above which {name}'s status is WARN; 1 never.",
                             live=True, bounds=(0.0, 1.0)) for name in class_names]
     palette = [ParameterSpec(f'{PALETTE_PREFIX}.{name}', list(color),
                              f'Colour of {name}: red, green, blue, 0 to 255.', live=True,
@@ -221,7 +222,7 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
         return (f"'{spec.name}' is read when the node is configured; deactivate and clean up "
                 'the node, set it, then configure and activate again')
     if spec.choices and parameter.value not in spec.choices:
-        return f"'{spec.name}' is one of {', '.join(spec.choices)}, not '{parameter.value}'"
+        return f"'{spec.name}' must be one of {', '.join(spec.choices)}, not '{parameter.value}'"
     try:
         if spec.check is not None:
             spec.check(parameter.value)
@@ -234,5 +235,5 @@ def parameter_error(error: ParameterException) -> str:
     """Return rclpy's reason for refusing a value, with a hint if one applies."""
     hint = ''
     if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
-        hint = '; a parameter with a point in its default needs one, 10.0 instead of 10'
+        hint = '; a floating-point parameter needs a decimal point: 10.0, not 10'
     return str(error) + hint

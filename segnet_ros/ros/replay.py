@@ -165,8 +165,8 @@ def wait_for_subscribers(publishers: list[Publisher], count: int, timeout: float
             if time.monotonic() > end:
                 raise TimeoutError(
                     f'{publisher.topic_name} has {found} subscribers after {timeout:g} s, '
-                    f'{count} were to come; are they running, with the same ROS_DOMAIN_ID and '
-                    'a quality of service that fits?')
+                    f'expected {count}; are they running, with the same ROS_DOMAIN_ID and '
+                    'compatible QoS?')
             time.sleep(POLL_PERIOD)
 
 

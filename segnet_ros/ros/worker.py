@@ -71,7 +71,7 @@ class Worker:
         with ExitStack() as lent:
             work = []
             for camera, (msg, received) in taken:
-                with self._answering_for(camera):
+                with self._counting_failures_of(camera):
                     frame = camera.decode(msg, received, settings)
                     if frame is not None:
                         self._follow_size(camera, frame.image.shape[:2])
@@ -82,30 +82,30 @@ class Worker:
                 self._segment_together(batch, work, settings)
                 return
             for camera, frame, segmenter in work:
-                with self._answering_for(camera):
+                with self._counting_failures_of(camera):
                     segmentation = segmenter.segment(frame.image, frame.wanted)
                     camera.publish(frame, segmentation, time.monotonic(), settings)
 
     def _segment_together(self, batch: SegmenterBatch, work: list[tuple], settings: Settings):
         segmentations: list[Segmentation] = []
-        with self._answering_for(*(camera for camera, _, _ in work)):
+        with self._counting_failures_of(*(camera for camera, _, _ in work)):
             segmentations = batch.segment([frame.image for _, frame, _ in work],
                                           [frame.wanted for _, frame, _ in work])
         segmented = time.monotonic()
         # There are none if the batch failed.
         for (camera, frame, _), segmentation in zip(work, segmentations, strict=False):
-            with self._answering_for(camera):
+            with self._counting_failures_of(camera):
                 camera.publish(frame, segmentation, segmented, settings)
 
     @contextmanager
-    def _answering_for(self, *cameras):
+    def _counting_failures_of(self, *cameras):
         """Count an exception as a failure of these cameras: it must not stop the node."""
         try:
             yield
         except Exception as error:  # noqa: BLE001
             for camera in cameras:
                 camera.monitor.count('failed', repr(error))
-                camera.tell(f'frame dropped: {error!r}', traceback.format_exc())
+                camera.log_error(f'frame dropped: {error!r}', traceback.format_exc())
             # CUDA errors persist, except out of memory. Only newer torch has a class for them.
             if 'CUDA error' in str(error) and 'out of memory' not in str(error):
                 self._node.lose_device(error)
@@ -128,5 +128,5 @@ class Worker:
         except Exception as error:  # noqa: BLE001 such as out of memory: do without the batch
             self._fit = False
             self._node.get_logger().warning(
-                f'no batch of all cameras can be made, they take turns from now on: {error}')
+                f'cannot batch all cameras, so they take turns from now on: {error}')
             return None

@@ -46,5 +46,5 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
 def add_domain_argument(parser: argparse.ArgumentParser):
     """Declare --domain, as own_domain.enter_domain takes it."""
     parser.add_argument('--domain', type=int, metavar='ID',
-                        help='ROS domain to run in (one of its own, whatever ROS_DOMAIN_ID says: '
-                             'images from here must reach no robot)')
+                        help='ROS domain to run in (a private one, ignoring ROS_DOMAIN_ID, so '
+                             'that no robot receives these images)')

@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--data', required=True,
                         help='folder with SPLIT/ images and SPLITannot/ masks (PNG ids)')
     parser.add_argument('--split', action='append', metavar='SPLIT[:NAME]',
-                        help="split, or its images whose names start so, e.g. 'train:0006R0'; "
-                             'given several times, each counts alike (val)')
-    parser.add_argument('--output', type=Path, help='file for the weights with this in them')
+                        help='split, or its images whose names start with NAME, e.g. '
+                             "'train:0006R0'; may be repeated, with equal weight (val)")
+    parser.add_argument('--output', type=Path, help='file for the weights with the biases added')
     add_device_argument(parser)
 
 

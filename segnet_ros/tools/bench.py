@@ -31,18 +31,18 @@ SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.add_argument('--json', type=Path, metavar='OUT', help='write all that was measured')
-    parser.add_argument('--plot', type=Path, metavar='OUT.png', help='draw it')
+    parser.add_argument('--json', type=Path, metavar='OUT', help='write all results')
+    parser.add_argument('--plot', type=Path, metavar='OUT.png', help='plot the results')
     parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS, metavar='PART',
                         help=f"some of {', '.join(SECTIONS)}; network and segment need no ROS")
     parser.add_argument('--quick', action='store_true',
-                        help='a few frames each: to see that it runs, not for numbers')
+                        help='a few frames each: to check that it runs, not to measure')
     add_device_argument(parser)
     add_precision_argument(parser)
-    parser.add_argument('--weights', help='of the network that segmenters and nodes run, by name '
-                                          'or path; random ones of half width if left out')
+    parser.add_argument('--weights', help='weights that segmenters and nodes run, by name or path '
+                                          '(random ones of half width)')
     parser.add_argument('--soak', type=int, metavar='N',
-                        help='only segment N frames, and fail where memory grows')
+                        help='only segment N frames, and fail if memory grows')
     add_domain_argument(parser)
 
 

@@ -23,13 +23,13 @@ from segnet_ros.extras import install_extra, pip_install
 
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
-    'predict': 'segment images, videos or bags to masks, pictures, a video or a table',
-    'segment-bag': 'segment all images of a rosbag2, or of a folder of them, to new ones',
+    'predict': 'segment images, videos or bags into masks, pictures, a video or a table',
+    'segment-bag': 'segment all images of a rosbag2, or of a folder of bags, into new bags',
     'drive': 'send a recording through the real node; write a video, pictures and a summary',
     'demo': 'serve the demo as a web page',
     'train': 'train a network on a folder of images and masks',
     'evaluate': 'score weights on a folder of images and masks',
-    'balance': 'weigh the classes of trained weights against each other for the best mIoU',
+    'balance': 'find the per-class logit biases of trained weights for the best mIoU',
     'bench': 'measure the network and the node on this machine, against plain PyTorch',
     'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',
     'record-bag': 'make a rosbag2 of images, a video or the sample drive',
@@ -40,7 +40,7 @@ EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'de
 # How to install what is in no extra: OpenCV, since it would duplicate ROS's own (see setup.py),
 # and what comes with ROS.
 PACKAGES = {
-    'cv2': pip_install('opencv-python-headless<5') + ', or beside ROS apt install python3-opencv',
+    'cv2': pip_install('opencv-python-headless<5') + ', or with ROS: apt install python3-opencv',
     'rclpy': "source ROS 2's setup.bash",
     'rosbags': pip_install('rosbags'),
 }
@@ -76,8 +76,8 @@ def _run(argv: list[str]) -> int:
         if package not in PACKAGES and args.verb not in EXTRAS:
             raise
         how = PACKAGES.get(package) or install_extra(EXTRAS[args.verb])
-        print(f'segnet {args.verb}: {error.name} is not installed; in a checkout `make venv` '
-              f'brings it, elsewhere {how}', file=sys.stderr)
+        print(f'segnet {args.verb}: {error.name} is not installed; in a checkout run `make venv`, '
+              f'elsewhere {how}', file=sys.stderr)
         return 1
 
 

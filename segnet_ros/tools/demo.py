@@ -28,19 +28,19 @@ FOLDER = 'GRADIO_TEMP_DIR'  # where gradio keeps uploads
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.add_argument('--samples', metavar='DIR',
-                        help='folder of pictures for the gallery and for random streets; the '
-                             'folders in it are the countries to choose from')
+                        help='folder of pictures for the gallery and for random streets; its '
+                             'subfolders are the countries to choose from')
     parser.add_argument('--weights', nargs='+', metavar='NAME',
                         help='names in resource/ or .safetensors files, for visitors to choose '
                              'from (all in resource/)')
     add_device_argument(parser)
     parser.add_argument('--host', default='127.0.0.1',
-                        help='address to serve on (127.0.0.1, this machine alone); 0.0.0.0 lets '
-                             'everyone in the network in')
+                        help='address to serve on (127.0.0.1, this machine alone); 0.0.0.0 serves '
+                             'the whole network')
     parser.add_argument('--port', type=int, help='port to serve on (the first free from 7860)')
-    parser.epilog = (f'With a key of the Street View Static API in the environment as {KEY}, '
-                     'random streets come from Street View too. Google charges the key for each '
-                     'of them, whoever clicks: give it a quota.')
+    parser.epilog = (f'If the environment variable {KEY} holds a key of the Street View Static '
+                     'API, random streets come from Street View too. Google charges the key for '
+                     'each of them, whoever clicks: set a quota.')
 
 
 def main(args: argparse.Namespace):

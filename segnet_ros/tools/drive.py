@@ -39,17 +39,17 @@ CHECKS = ('stamps_equal', 'sizes_equal', 'counts_sum_to_pixels')
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.add_argument('source', nargs='?', default='sample',
-                        help='rosbag2, video or folder of images; the rendered drive if left out. '
-                             'True masks in a folder SOURCEannot, if there, give the mIoU')
+                        help='rosbag2, video or folder of images (the rendered drive). True masks '
+                             'in a folder SOURCEannot, if there is one, give the mIoU')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
                         help='folder for video.mp4, contact_sheet.png and summary.json')
     parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
                         help='name or path of weights')
     add_device_argument(parser)
-    parser.add_argument('--fps', type=float, default=5.0, help='rate of a folder of images (5)')
-    parser.add_argument('--rate', type=float, help='so many times as fast as recorded (1; the '
-                                                   'rendered drive a third)')
-    parser.add_argument('--topic', help="which of a bag's image topics")
+    parser.add_argument('--fps', type=float, default=5.0,
+                        help='frame rate of a folder of images (5)')
+    parser.add_argument('--rate', type=float, help='speed factor (1; the rendered drive 1/3)')
+    parser.add_argument('--topic', help='image topic to play, if a bag has several')
     add_domain_argument(parser)
 
 
@@ -210,7 +210,7 @@ def _spin(recorder, node: subprocess.Popen, player: subprocess.Popen):
         check_alive(node)
         if player.poll() is not None:
             if player.returncode not in (0, SOME_LEFT_OUT):
-                raise ValueError(f'the player ended with code {player.returncode}')
+                raise ValueError(f'the player exited with code {player.returncode}')
             if time.monotonic() - (recorder.last_arrival or 0.0) > SETTLE:
                 return
 

@@ -43,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help="the video's lower half (color_mask)")
     parser.add_argument('--statistics', type=Path, metavar='FILE.csv',
                         help="write each class's pixels, share and confidence in every frame")
-    parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
-    parser.add_argument('--topic', help='the images of a bag, where it has several image topics')
-    parser.add_argument('--limit', type=int, metavar='N', help='end after N frames')
+    parser.add_argument('--fps', type=float, default=15.0,
+                        help='frame rate of a folder of images (15)')
+    parser.add_argument('--topic', help='image topic to read, if a bag has several')
+    parser.add_argument('--limit', type=int, metavar='N', help='stop after N frames')
     add_model_arguments(parser, DEFAULT_WEIGHTS)
 
 
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError('nothing to write; give -o FOLDER, --video FILE.mp4 or '
                          '--statistics FILE.csv')
     if args.limit is not None and args.limit < 1:
-        raise ValueError(f'--limit {args.limit}: give 1 at least')
+        raise ValueError(f'--limit {args.limit}: give at least 1')
     from tqdm import tqdm
 
     take_signals_as_interrupts()

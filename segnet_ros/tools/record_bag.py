@@ -28,14 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 some frames could not be read and '
                      'were left out, each named.')
     parser.add_argument('source', help='folder of images, video, rosbag2, or sample[:SEED]')
-    parser.add_argument('out', help='rosbag2 folder to make')
-    parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
+    parser.add_argument('out', help='rosbag2 folder to create')
+    parser.add_argument('--fps', type=float, default=15.0,
+                        help='frame rate of a folder of images (15)')
     parser.add_argument('--topic', default='/image', help='image topic in the new bag (/image)')
-    parser.add_argument('--from-topic', help="which of a bag's image topics to read")
-    parser.add_argument('--frame-id', help='coordinate frame of every image (camera, or as in '
-                                           'the bag that is read)')
+    parser.add_argument('--from-topic', help='image topic to read, if a bag has several')
+    parser.add_argument('--frame-id', help='frame_id of every image (camera, or that of the '
+                                           'source bag)')
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
-                        help="mcap, ROS 2 Jazzy's own, or sqlite3")
+                        help="mcap (ROS 2 Jazzy's default) or sqlite3")
     parser.add_argument('--format', choices=('raw', 'jpeg', 'png'), default='raw',
                         help='raw sensor_msgs/Image, or CompressedImage in jpeg or png')
 

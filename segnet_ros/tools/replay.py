@@ -28,14 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('source', help='rosbag2 (folder, .mcap, .db3), video, folder of images, '
                                        'or sample[:SEED]')
     parser.add_argument('--rate', type=float, default=1.0, metavar='FACTOR',
-                        help='so many times as fast as recorded (1)')
-    parser.add_argument('--fps', type=float, default=15.0, help='rate of a folder of images (15)')
+                        help='speed factor (1)')
+    parser.add_argument('--fps', type=float, default=15.0,
+                        help='frame rate of a folder of images (15)')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
     parser.add_argument('--topic',
-                        help="publish images there (a bag's own topics, else /image); compressed "
-                             'ones on TOPIC/compressed, as image_transport does')
-    parser.add_argument('--from-topic', help="which of a bag's image topics --topic moves; others "
-                                             'stay where they are')
+                        help="topic for the images (a bag's own topics, else /image); compressed "
+                             'ones go to TOPIC/compressed, as image_transport does')
+    parser.add_argument('--from-topic', help="which of a bag's image topics --topic renames; the "
+                                             'others keep their names')
     parser.add_argument('--topics', nargs='+', metavar='NAME',
                         help="publish only these of a bag's topics (all)")
     parser.add_argument('--clock', action='store_true',
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--wait-for-subscribers', type=int, default=0, metavar='N',
                         help='start when the image topic has N subscribers')
     parser.add_argument('--wait-timeout', type=float, default=60.0, metavar='SECONDS',
-                        help='give up waiting for subscribers after so long (60)')
+                        help='give up waiting for subscribers after this many seconds (60)')
     parser.add_argument('--ros-args', nargs=argparse.REMAINDER, default=[], metavar='...',
                         help='the rest goes to ROS, e.g. --ros-args -r image:=/camera/image_raw')
 
@@ -83,7 +84,7 @@ def _replay(args: argparse.Namespace, node) -> int:
 
     if is_bag(args.source):
         if args.from_topic and not args.topic:
-            raise ValueError('--from-topic says what --topic moves; give --topic as well')
+            raise ValueError('--from-topic says what --topic renames; give --topic as well')
         renamed = None
         if args.topic:
             recorded = image_topic(args.source, args.from_topic, '--from-topic')

@@ -25,27 +25,27 @@ from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('Killed, it goes on where it was when started again in the same way. Exit '
-                     'code: 0 all done; 1 nothing done; 3 some images, cameras or bags, or the '
-                     'rest of a damaged one, could not be read and were left out, each named.')
+    parser.epilog = ('If killed, run the same command again to resume. Exit code: 0 all done; 1 '
+                     'nothing done; 3 some images, cameras or bags, or the rest of a damaged bag, '
+                     'could not be read and were left out, each named.')
     parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
                                                      'of them')
     parser.add_argument('out', metavar='OUT', type=Path,
-                        help='rosbag2 folder to make, or the folder for as many')
+                        help='rosbag2 folder to create, or a folder for one per input bag')
     parser.add_argument('--write', nargs='+', default=['mask', 'statistics'], metavar='RESULT',
                         choices=('mask', 'color_mask', 'overlay', 'confidence', 'statistics'),
                         help='mask, color_mask, overlay, confidence, statistics (mask statistics)')
     parser.add_argument('--topic', action='append', default=[], metavar='TOPIC',
-                        help='an image topic to segment; may be given again (all)')
+                        help='an image topic to segment; may be repeated (all)')
     parser.add_argument('--results-only', action='store_true',
-                        help='leave the originals out of the new bag')
+                        help='leave the original messages out of the new bag')
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
-                        help="mcap, ROS 2 Jazzy's own, or sqlite3")
+                        help="mcap (ROS 2 Jazzy's default) or sqlite3")
     parser.add_argument('--file-frames', type=int, default=1000, metavar='N',
-                        help='images for each file of the new bag; a killed run does no more of '
-                             'them again (1000)')
+                        help='images per file of the new bag; a resumed run repeats at most this '
+                             'many (1000)')
     parser.add_argument('--workers', type=int, default=1, metavar='N',
-                        help='of a folder, N bags at a time, through ray')
+                        help='segment N bags of a folder at a time, with ray')
     add_model_arguments(parser, DEFAULT_WEIGHTS)
 
 
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     from segnet_ros.bag_folder import is_folder_of_bags
     from segnet_ros.bag_segmentation import BagOptions
     if args.workers < 1:
-        raise ValueError('--workers needs a number from 1')
+        raise ValueError('--workers must be at least 1')
     options = BagOptions(tuple(args.write), tuple(args.topic), args.results_only,
                          args.file_frames, args.storage)
     model = {'weights': args.weights, 'device': args.device, 'precision': args.precision}

@@ -27,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--split', help="split to train on; several joined by '+' (train)")
     parser.add_argument('--label-set', help='your own classes: a YAML file, or a shipped name')
     parser.add_argument('--init', help='weights to start from, by path or shipped name')
-    parser.add_argument('--hold-out', help='leave out frames whose names start so, score on them')
-    parser.add_argument('--epochs', type=int, help='one phase of so many epochs of whole frames')
+    parser.add_argument('--hold-out',
+                        help='leave out frames whose names start with this, and score on them')
+    parser.add_argument('--epochs', type=int, help='one phase of this many epochs of whole frames')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         help='any other setting of the recipe, e.g. --set width=0.25')
     parser.add_argument('--output', type=Path, default=Path('training_output'),
-                        help='folder for weights, metrics and state; goes on if it has state')
+                        help='folder for weights, metrics and state; resumes if it holds state')
     parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
     parser.add_argument('--devices', type=int,
                         help="GPUs or CPU processes on each machine (all GPUs; torchrun's number)")
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace):
         try:
             overrides[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"--set '{setting}' is no valid YAML: {error}") from error
+            raise ValueError(f"--set '{setting}' is not valid YAML: {error}") from error
     config = load_config(args.config, overrides)
     if args.epochs is not None:
         config = config.whole_frames(args.epochs)

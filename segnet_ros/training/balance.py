@@ -34,7 +34,7 @@ from segnet_ros.labels import VOID
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.training.dataset import frame_paths, read_frame
-from segnet_ros.training.evaluate import logits_function, tell_of_seen
+from segnet_ros.training.evaluate import logits_function, warn_of_seen
 from segnet_ros.training.metrics import mean_of_known, scores
 
 # About this many pixels of each split are used, evenly spread.
@@ -74,7 +74,7 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
     path = find_weights(str(weights))
     network, info = load_checkpoint(path)
     for split in splits:
-        tell_of_seen(info, data, split)
+        warn_of_seen(info, data, split)
     chosen = choose_device(device)
     prepared = prepare(network, chosen, choose_precision('auto', chosen))
     pixels = {split: _read_pixels(prepared, info, data, split) for split in splits}
@@ -111,7 +111,7 @@ def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str
         logits.append(logits_of(image)[0, :, ::stride, ::stride].permute(1, 2, 0).cpu()[known])
         truths.append(torch.from_numpy(truth[::stride, ::stride])[known].long())
     if not sum(map(len, truths)):
-        raise ValueError(f"not one labelled pixel in split '{split}': all of it is void")
+        raise ValueError(f"no labelled pixels in split '{split}': all of it is void")
     return torch.cat(logits), torch.cat(truths)
 
 
@@ -135,7 +135,7 @@ def fit_bias(parts: list[Pixels]) -> torch.Tensor:
         return mean_of_known(np.array([_miou(part, tried) for part in parts])) - (
             _PRICE * float(tried.square().mean()))
 
-    for step in tqdm(_STEPS, 'weighing the classes', leave=False):
+    for step in tqdm(_STEPS, 'fitting the biases', leave=False):
         while (better := _climb(bias, shown, step, value)) is not None:
             bias = better
     return centred(bias)

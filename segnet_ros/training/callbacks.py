@@ -123,7 +123,7 @@ class DrawCurves(lightning.Callback):
         try:
             save_curves(self._metrics, self._label_set)
         except Exception as error:  # noqa: BLE001 a failed picture must not end a run
-            logging.warning('no curves are drawn: %s', error)
+            logging.warning('could not draw the curves: %s', error)
 
 
 class FirstEpoch(lightning.Callback):
@@ -137,8 +137,8 @@ class FirstEpoch(lightning.Callback):
         """Start after the epoch at whose end the state was written."""
         epoch = trainer.datamodule.first_epoch = checkpoint['epoch'] + 1
         if epoch >= trainer.max_epochs:
-            logging.warning('all %d epochs of this run are done, so nothing is trained; another '
-                            '--output begins another run', trainer.max_epochs)
+            logging.warning('all %d epochs of this run are done, so nothing is trained; use '
+                            'another --output for a new run', trainer.max_epochs)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -165,7 +165,7 @@ class WholeFiles(TorchCheckpointIO):
             return super().load_checkpoint(path, *args, **kwargs)
         except Exception as error:  # a damaged file may raise anything
             raise ValueError(f'{path}, the state of a run, cannot be read ({error}); if it is '
-                             'damaged, delete it to start anew') from error
+                             'damaged, delete it to start over') from error
 
 
 class MetricsFile(Logger):

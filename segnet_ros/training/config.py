@@ -111,11 +111,11 @@ class TrainConfig:
             for side in phase.crop:
                 _check('crop', side, 8)
             if not 0 < phase.scale[0] <= phase.scale[1]:
-                raise ValueError("training setting 'scale' must be above 0, the least before the "
-                                 f'most, not {phase.scale}')
+                raise ValueError("training setting 'scale' must be above 0, minimum first, not "
+                                 f'{phase.scale}')
         if self.architecture == 'pspnet' and self.batch_size == 1:
-            raise ValueError("training setting 'batch_size' must be 2 at least for pspnet: what "
-                             'it averages over a whole frame cannot be normalised in one frame')
+            raise ValueError("training setting 'batch_size' must be at least 2 for pspnet: its "
+                             'averages over a whole frame cannot be normalised over one frame')
 
     @property
     def epochs(self) -> int:
@@ -151,7 +151,7 @@ _BOUNDS = {
 
 def _check(name: str, value: float, least: float, most: float = math.inf):
     if not least <= value <= most:
-        limits = f'{least} at least' if most == math.inf else f'from {least} to {most}'
+        limits = f'at least {least}' if most == math.inf else f'from {least} to {most}'
         raise ValueError(f"training setting '{name}' must be {limits}, not {value}")
 
 
@@ -172,7 +172,7 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     known = {f.name: getattr(TrainConfig(), f.name) for f in fields(TrainConfig)}
     for name, value in data.items():
         if name not in known:
-            raise ValueError(f"no training setting '{name}'; there are {', '.join(known)}")
+            raise ValueError(f"unknown training setting '{name}'; choose from {', '.join(known)}")
         try:
             data[name] = _convert(name, value, known[name])
         except (KeyError, TypeError, ValueError) as error:

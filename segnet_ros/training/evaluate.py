@@ -79,7 +79,7 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     :raises CheckpointError, FileNotFoundError, ValueError: if weights or data cannot be used.
     """
     network, info = load_checkpoint(find_weights(str(weights)))
-    tell_of_seen(info, data, split)
+    warn_of_seen(info, data, split)
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
@@ -104,11 +104,11 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     return Evaluation(result, mious, frames, labels, predict)
 
 
-def tell_of_seen(info: ModelInfo, data: str | Path, split: str):
+def warn_of_seen(info: ModelInfo, data: str | Path, split: str):
     """Warn if the weights seem to have been trained on the frames that they are scored on."""
     if Path(info.made_by.get('data', '')).name == Path(data).name and info.has_seen(split):
         logging.warning("frames of '%s' may be among those that these weights were trained on: "
-                        'they say little of other frames', split)
+                        'the scores say little about unseen frames', split)
 
 
 def _annotation_labels(info: ModelInfo, label_set: str | Path | None) -> LabelSet:
@@ -198,7 +198,7 @@ def score_frames(predict: Predict, frames: Iterable[LabelledFrame],
         for row, mask in zip(levels, (truth != VOID, truth == label_map), strict=True):
             row += np.bincount(confidence[mask], minlength=256)
     if not matrix.any():
-        raise ValueError('not one labelled pixel: all of every annotation is void')
+        raise ValueError('no labelled pixels: all annotations are entirely void')
     result = scores(matrix)
     result['per_class_iou'] = dict(zip(class_names, result['per_class_iou'], strict=True))
     result['boundary_f1'] = mean_of_known(np.array(boundaries))

@@ -42,7 +42,7 @@ def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
     """
     if offset + shares.min() <= 1:
         raise ValueError(f'class_weight_offset {offset} is too small for a class with '
-                         f'{shares.min():.2g} of the pixels; above 1 it does for all')
+                         f'{shares.min():.2g} of the pixels; any value above 1 works')
     weights = 1 / np.log(offset + shares)
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
@@ -55,7 +55,7 @@ def bias_of_classes(config: TrainConfig, label_set: LabelSet) -> torch.Tensor:
     """
     unknown = config.class_bias.keys() - set(label_set.class_names)
     if unknown:
-        raise ValueError(f"class_bias names '{min(unknown)}', which is no class of "
+        raise ValueError(f"class_bias names '{min(unknown)}', which is not a class of "
                          f"'{label_set.name}' ({', '.join(label_set.class_names)}); set "
                          'class_bias to {} or to what `segnet balance` prints')
     return torch.tensor([config.class_bias.get(name, 0.0)
@@ -194,13 +194,13 @@ class SegmentationModule(lightning.LightningModule):
             if checkpoint['label_set'] != self._label_set:
                 raise ValueError(
                     'the output folder holds a run for other classes: '
-                    f'{checkpoint["label_set"]}, now they are {self._label_set}; go on with the '
-                    'same label set or give another --output')
+                    f'{checkpoint["label_set"]}, now they are {self._label_set}; use the same '
+                    'label set or another --output')
         for name in sorted((ours.keys() | theirs.keys()) - may_move):
             if ours.get(name) != theirs.get(name):
                 raise ValueError(
                     f'the output folder holds a run with {name} = {theirs.get(name)}, now it is '
-                    f'{ours.get(name)}; go on with the same settings or give another --output')
+                    f'{ours.get(name)}; use the same settings or another --output')
 
     def configure_optimizers(self):
         """

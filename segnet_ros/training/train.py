@@ -82,7 +82,7 @@ class TrainingData(lightning.LightningDataModule):
         _check_classes(self.shares, self.label_set, 'training')
         if both := set(held) & set(paths):
             logging.warning('%d of the %d frames to score on are trained on too: the scores say '
-                            'little of other frames', len(both), len(held))
+                            'little about unseen frames', len(both), len(held))
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
         _check_classes(class_shares(self.val_frames, len(self.label_set)), self.label_set,
                        'validation')
@@ -116,8 +116,8 @@ def _validation_paths(config: TrainConfig) -> list[tuple[Path, Path]]:
     try:
         return frame_paths(config.data, config.val_split)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{error}; without frames to score on, --hold-out NAME scores on '
-                                'those of the training frames whose names start so') from error
+        raise FileNotFoundError(f'{error}; or use --hold-out NAME to leave out training frames '
+                                'whose names start with NAME and score on them') from error
 
 
 def _check_classes(shares: np.ndarray, label_set: LabelSet, what: str):
@@ -128,7 +128,7 @@ def _check_classes(shares: np.ndarray, label_set: LabelSet, what: str):
     told = (f'no pixel of {", ".join(unseen)} in any {what} mask; masks hold class ids, 0 to '
             f'{len(label_set) - 1}, and void {label_set.void_file_id}')
     if what == 'training' and len(label_set) - len(unseen) < 2:
-        raise ValueError(f'{told}: with less than two classes there is nothing to learn')
+        raise ValueError(f'{told}: with fewer than two classes there is nothing to learn')
     logging.warning('%s', told)
 
 
@@ -159,7 +159,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     last = output / 'last.ckpt'
     with _hold(output):
         if last.is_file():
-            logging.info('going on from %s', last)
+            logging.info('resuming from %s', last)
         else:
             _set_aside(output / 'metrics.csv')
             if config.init:
@@ -172,8 +172,8 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
             if not (interrupted or isinstance(stop, SIGTERMException)):
                 raise
             number = signal.SIGINT if interrupted else signal.SIGTERM
-            logging.warning('stopped by %s; the same command goes on from the last whole epoch',
-                            number.name)
+            logging.warning('stopped by %s; run the same command to resume from the last complete '
+                            'epoch', number.name)
             raise SystemExit(128 + number) from stop
     return weights
 
@@ -194,8 +194,8 @@ def _hold(output: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise ValueError(f'{output}: another run is writing there; wait for its end, or '
-                                 'give another --output') from error
+                raise ValueError(f'{output}: another run is writing there; wait for it to end, or '
+                                 'use another --output') from error
             # Otherwise the file system has no locks.
         yield
 
