@@ -1,4 +1,4 @@
-# Everything runs in .venv, made on first use; `make` alone lists the targets.
+# Everything runs in .venv, which is made on first use; `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
-VENV := .venv
+VENV := .venv$(addprefix -,$(ROS_WHEELS))
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 CHECKED := segnet_ros test launch setup.py $(wildcard examples)
@@ -19,10 +19,10 @@ PYTHONS := 3.11 or newer
 VENV_OPTIONS := --system-site-packages
 RUN := .[video]
 TEST := .[train,demo,test]
-# That ROS's OpenCV and cv_bridge are built for.
+# The numpy that ROS's OpenCV and cv_bridge are built for.
 KEEP = "numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"
 else
-# Which its wheels are built for.
+# The Pythons that the wheels are built for.
 FITS := import sys, venv; assert sys.version_info[:2] in ((3, 11), (3, 12))
 PYTHONS := 3.11 or 3.12
 VENV_OPTIONS :=
@@ -76,7 +76,7 @@ venv: $(VENV)/.test  ## .venv with all that development needs
 
 .PHONY: clean
 clean:  ## remove all that the targets above have made
-	@rm -rf $(VENV) demo_output bench_output build install log segnet_ros.egg-info
+	@rm -rf .venv .venv-* demo_output bench_output build install log segnet_ros.egg-info
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'segnet_ros'
-DISTRO = os.environ.get('ROS_WHEELS', 'jazzy')  # or kilted
+DISTRO = os.environ.get('ROS_WHEELS') or 'jazzy'  # or kilted
 
 
 def wheels(*names: str) -> list[str]:

@@ -49,7 +49,7 @@ class StopForPedestrians(Node):
 
     def _on_statistics(self, msg: DiagnosticArray):
         self._silence.reset()
-        # With statistics_roi set there is a second status, of the region: either can stop.
+        # With statistics_roi set there is a second status, for the region: either one counts.
         fractions = [float(value.value) for status in msg.status for value in status.values
                      if status.name.endswith(': pedestrian') and value.key == 'fraction']
         if not fractions:

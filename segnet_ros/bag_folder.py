@@ -72,7 +72,7 @@ def is_folder_of_bags(path: str | Path) -> bool:
 def find_jobs(folder: str | Path, out: str | Path, model: dict,
               options: BagOptions) -> list[BagJob]:
     """
-    Return a job for each bag in a folder, by name; each makes a bag of the same name in `out`.
+    Return jobs for the bags in a folder, sorted by name; each makes one of that name in `out`.
 
     :raises ValueError: if there are no bags, two share a name, or `out` is the folder itself.
     :raises CheckpointError: if there are no such weights.

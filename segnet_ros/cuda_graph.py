@@ -66,7 +66,7 @@ class CudaGraph:
 
     def run(self, before: Callable[[], None], after: Callable[[], None]):
         """Enqueue copies in, the graph and copies out, in order, and wait for the last."""
-        # Settings changed since (palette, threshold) were enqueued on the caller's stream.
+        # Settings (palette, threshold) changed since the last run are in the caller's stream.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             before()

@@ -172,7 +172,11 @@ def to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
 
 
 def _rows(msg: Any, row_bytes: int, chroma_rows: int = 0) -> np.ndarray:
-    """Return a view of the data, (height + chroma_rows, step) uint8; raise if sizes disagree."""
+    """
+    Return a view of the data, (height + chroma_rows, step) uint8.
+
+    :raises ImageConversionError: if the image is empty or its sizes disagree.
+    """
     what = f'{msg.width}x{msg.height} {msg.encoding} image'
     if not msg.width or not msg.height:
         raise ImageConversionError(f'{what}: it is empty')

@@ -66,7 +66,7 @@ class LabelSet:
         return len(self.class_names)
 
     def palette(self) -> np.ndarray:
-        """Return the colours as a lookup table, (256, 3) uint8 RGB; other ids get void's."""
+        """Return the colours by id, (256, 3) uint8 RGB; an id of no class has void's colour."""
         table = np.empty((256, 3), np.uint8)
         table[:] = self.void_color
         table[:len(self)] = self.colors

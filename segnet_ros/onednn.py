@@ -83,7 +83,7 @@ class QuantizedConvolution(nn.Module):
     :param in_steps: (in channels,) the value of one level of each input channel.
     :param out_steps: likewise for the output, which is then clipped to 0 to 255 levels; None for
         plain values, as from a classifier.
-    :param out_dtype: uint8 or a floating dtype. In the latter the levels are not rounded but 0.5
+    :param out_dtype: uint8 or a floating dtype. With the latter, levels are not rounded but 0.5
         higher, so that truncation rounds them (in bfloat16, whose own steps are 0.5 from 64 and 1
         from 128, often to one level more).
     """

@@ -31,7 +31,7 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
-SIZES_KEPT = 4  # image sizes; not more, since a Segmenter holds many buffers
+SIZES_KEPT = 4  # image sizes that may take turns; a Segmenter for each holds many buffers
 
 
 class Predictor:

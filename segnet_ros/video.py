@@ -36,7 +36,7 @@ ENCODER = 'libx264'
 QUALITY = {'crf': '18', 'preset': 'veryfast'}
 LONGEST_SIDE = 16384  # that x264 accepts
 LONGEST_GAP = 10.0  # seconds that a video may stand still
-TICKS = 100  # per frame interval, since cameras are not that regular
+TICKS = 100  # per frame interval, since cameras are not exactly regular
 # FFmpeg's names for what cameras, phones and browsers write; its others include pictures.
 CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
 
@@ -226,6 +226,6 @@ class VideoWriter:
 def _import_av() -> Any:
     with suppress(ImportError):
         import av
-        if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's has no colour tags
+        if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's writes no colour tags
             return av
     raise ValueError(f"videos need PyAV 12 or later: {install_extra('video')}")

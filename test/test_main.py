@@ -19,9 +19,11 @@ import signal
 import subprocess
 import sys
 import threading
+from unittest.mock import MagicMock
 
 import pytest
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
+from rclpy.node import Node
 from ros_domain import free_domain
 from small_network import write_small_checkpoint
 import torch
@@ -72,6 +74,19 @@ def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tm
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     assert main_module.main(['--ros-args', '-p', f'weights:={weights}']) == 0
     assert steps[-1] == when
+
+
+def test_a_node_made_in_part_can_be_destroyed(monkeypatch):
+    """Kilted's rclpy destroys it, and what this raised would hide why it was not made."""
+    monkeypatch.setattr(LifecycleNodeMixin, '__init__', MagicMock(side_effect=RuntimeError('why')))
+    made = []
+    monkeypatch.setattr(Node, '__init__', lambda node, *args, **kwargs: made.append(node))
+    monkeypatch.setattr(Node, 'destroy_node', lambda node: made.remove(node))
+    with pytest.raises(RuntimeError, match='why'):
+        node_module.SegNetNode()
+    node, = made
+    node.destroy_node()
+    assert not made
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def _version(module: str) -> str | None:
         return None
     if hasattr(found, '__version__'):
         return str(found.__version__)
+    # rclpy has no __version__; its package metadata or its ROS distribution tells.
     try:
         return metadata.version(module)
     except metadata.PackageNotFoundError:

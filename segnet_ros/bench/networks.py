@@ -75,7 +75,6 @@ def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> 
     if plan.device.type == 'cpu' and plan.dtype != torch.int8 and onednn_has_int8():
         sides['int8'] = own_runner(
             prepare(copy.deepcopy(plain), plan.device, torch.int8), image, plan)
-    # OpenVINO is compared on CPUs only.
     if plan.device.type == 'cpu' and openvino_is_installed():
         sides['openvino'] = openvino_runner(plain, image, plan.float_dtype)
     times = time_in_turns({**sides, 'matrix_product': matrix_product(plan)}, plan.rounds, progress)

@@ -23,7 +23,7 @@ def headline(results: dict) -> dict[str, float | None]:
     """
     Return the headline numbers; None for what was not measured.
 
-    full_width_speedup: of our network over straightforward PyTorch, in our fastest precision here;
+    full_width_speedup: our network's over straightforward PyTorch, in our fastest precision here;
     full_width_default_speedup: the same in the precision of the run, usually `auto`.
     openvino_ratio: OpenVINO's time over ours. node_throughput_ratio: frames a second of the node
     with two frames in work at a time over the bare network's; node_default_ratio: the same with

@@ -117,7 +117,7 @@ def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lam
 def soak(step: Callable[[], object], frames: int,
          progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Run a step `frames` times; check that this process grows by at most SOAK_MARGIN bytes.
+    Run a step `frames` times; report whether this process grew by at most SOAK_MARGIN bytes.
 
     The first tenth, at most 100, is not checked: allocators are still filling their pools.
     """

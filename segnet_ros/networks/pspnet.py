@@ -72,7 +72,8 @@ class PSPNet(nn.Module):
     Images (N, 3, H, W), normalised RGB, go in; logits (N, num_classes, H, W) come out.
 
     :param num_classes: channels of the logits.
-    :param width: multiplies every stage's channels, to a multiple of eight; 1.0 is ResNet-18's.
+    :param width: multiplies every stage's channels, rounded to a multiple of 8, at least 8; 1.0 is
+        ResNet-18's.
     """
 
     def __init__(self, num_classes: int, width: float = 1.0):

@@ -28,8 +28,8 @@ from segnet_ros.sources import video_frames
 from segnet_ros.video import stack, UntrustedVideo, VideoWriter
 
 MAX_SECONDS = 60.0
-MAX_FRAMES = 60 * 60  # fewer seconds of slow motion: others are waiting
-UNTOLD_RATE = 15.0  # of clips that do not state theirs
+MAX_FRAMES = 60 * 60  # above 60 a second this ends a clip first: others are waiting
+UNTOLD_RATE = 15.0  # frames a second, for clips that do not state their rate
 MAX_SIDE = 960  # pixels; input and segmentation are stacked
 
 

@@ -128,7 +128,7 @@ def _segment(models: Models, name: str, picture: Picture) -> str:
 
 
 def model_choices(models: Models) -> list[tuple[str, str]]:
-    """Return (label, name) of each model; the label has the mIoU on frames never trained on."""
+    """Return (label, name) of each model; the label adds the mIoU on unseen frames, if known."""
     choices = []
     for name in models.names:
         score = models.info(name).unseen_miou()

@@ -75,7 +75,7 @@ class Models:
             predictor = Predictor(one, device, sizes_kept=SIZES_KEPT)
             path = predictor.weights
             name = path.stem
-            if name in self._predictors:  # every run uses this name; its folder tells them apart
+            if name in self._predictors:  # training always writes this name
                 name = f'{path.parent.name}/{name}'
             if name in self._predictors:
                 name = str(path)

@@ -41,7 +41,7 @@ from segnet_ros.ros.replay import wait_for_subscribers
 RATE = 30.0  # frames a second of an ordinary camera
 TOPIC = '/bench/delivery'
 CAMERA_DEPTH = 5  # as in camera drivers (SensorDataQoS); the node subscribes with depth 1
-DISCOVERY = 0.5  # seconds that the receiver may discover the sender later than the reverse
+DISCOVERY = 0.5  # seconds; each side may discover the other this much before it is discovered
 SETTLE = 1.0  # seconds for the last frames to arrive
 
 

@@ -81,8 +81,8 @@ def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
     Measure frames a second of the bare network, segment() and two nodes, for each camera size.
 
     The network runs at the nodes' network size; segment() and the nodes compute all outputs.
-    'node' has the default settings, which give each frame the whole machine; 'parallel' processes
-    two frames at a time, so that the work around the network runs alongside it.
+    'node' processes one frame at a time, the default, which gives each frame the whole machine;
+    'parallel' processes two at a time, so that the work around the network runs alongside it.
     """
     results = {}
     with (node_and_peer(plan, 'node') as node,
@@ -186,7 +186,7 @@ def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
 
 def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:
     """
-    Measure the share of raw frames that arrive, and their age, by DDS settings and reliability.
+    Measure the share of raw frames that arrive and their median age, by settings and reliability.
 
     The receiver is a process that does nothing else and, last, the node while it segments.
     """

@@ -56,8 +56,8 @@ def use_large_image_profile():
     Point Fast DDS at config/fastdds_large_images.xml, unless the user has set it up already.
 
     Call this before the process creates its first node. Child processes inherit the setting. If
-    there is too little shared memory, warn what to do and do without the profile: Fast DDS itself
-    would say that the platform has none.
+    there is too little shared memory, say so and what to do, and run without the profile: Fast DDS
+    itself would say that the platform has none.
     """
     os.environ.update(large_image_environment())
     # Resolve links: launch files and users may name the profile by a link that colcon installed.
@@ -76,11 +76,12 @@ def use_large_image_profile():
 
 
 def _variables_read() -> tuple[str, ...]:
-    """Return the profile variables that Fast DDS reads; Kilted warns if the old one is set."""
+    """Return the profile variable that Fast DDS reads; Kilted warns if the old one is set."""
     try:
         rclpy = version('rclpy')
     except PackageNotFoundError:
-        return PROFILE_VARIABLES
+        return PROFILE_VARIABLES  # one of them is it
+    # Jazzy has rclpy 7, Kilted 9.
     return PROFILE_VARIABLES[:1] if int(rclpy.split('.')[0]) < 8 else PROFILE_VARIABLES[1:]
 
 

@@ -26,7 +26,9 @@ from segnet_ros.ros.parameters import parameter_error
 
 def transition(undo: str = ''):
     """
-    Wrap a transition callback: log what it raises, which rclpy would swallow; return its result.
+    Wrap a transition callback: log what it raises, which rclpy would swallow.
+
+    The callback made returns SUCCESS, FAILURE (with undo) or ERROR.
 
     :param undo: name of the method that undoes a failed transition, so that the node stays in its
         previous state; without it the node goes through error processing.

@@ -76,10 +76,10 @@ def main(args=None) -> int:
 
 
 def _end(node: SegNetNode | None, executor: SingleThreadedExecutor | None):
-    """Destroy the node; if it has failed, exit the process at once."""
+    """Shut down executor and node; if the node has failed, exit the process at once."""
     try:
         if executor is not None:
-            executor.shutdown()
+            executor.shutdown()  # or Kilted's raises when it is garbage-collected
         if node is not None:
             node.destroy_node()
     finally:

@@ -26,7 +26,7 @@ WINDOW = 300  # frames that percentiles cover
 RATE_SECONDS = 5.0  # that rates cover
 RESIZES, RESIZE_SECONDS = 3, 10.0  # warn above this; a camera that restarts changes its size once
 CLOCK_SECONDS = 3600.0  # greater ages mean different clocks or stamps that are not times
-AHEAD_SECONDS = 0.1  # tolerated before the stamp: a simulated clock may tick this rarely
+AHEAD_SECONDS = 0.1  # results may precede stamps by this: a simulated clock may tick so rarely
 AHEAD_RESULTS = 11  # take their median: a bag that restarts is ahead for one or two
 STUCK_SECONDS = 10.0  # with no frame finished: longer than a network takes to warm up
 
@@ -53,7 +53,7 @@ class StreamMonitor:
         self.last_error = ''
         self._seen = Counter()
         self._started = 0.0  # when frames began to be expected
-        self._waiting_since: float | None = None  # for a worker to finish any frame
+        self._waiting_since: float | None = None  # when frames began to wait, none finished since
         self._ages: deque = deque(maxlen=WINDOW)
         self._ages_now: deque = deque(maxlen=AHEAD_RESULTS)  # since results have been wanted
         self._latest = 0.0  # greatest age since the last status; stands until newer results
@@ -146,8 +146,8 @@ class StreamMonitor:
 
         The level is WARN if frames were lost, dropped or stale since the last call, kept changing
         size or did not come for too long, or if results came too rarely, too late, or before
-        their stamps while a limit counts from these. It is ERROR if any frame failed, all were
-        stale or the workers are stuck. The message says which.
+        their stamps while a limit counts from these. It is ERROR if any frame failed, all (at
+        least three) were stale or the workers are stuck. The message says which.
 
         :param silence: warn after this many seconds without a frame; 0 never warns.
         :param least_rate: warn below this many results a second; 0 never warns.

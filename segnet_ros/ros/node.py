@@ -61,6 +61,7 @@ class SegNetNode(LifecycleNode):
 
     def __init__(self, **kwargs):
         # First what destroy_node() needs: Kilted's rclpy calls it even if the rest of this raises.
+        self._state_machine = None
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
@@ -315,9 +316,10 @@ class SegNetNode(LifecycleNode):
             self._release()
         finally:
             super().destroy_node()
-            # It holds the node's handle, and so Fast DDS's shared memory, until it is
-            # garbage-collected, which never happens in a process that ends at once.
-            self._state_machine.destroy_when_not_in_use()
+            # The state machine holds the node's handle, and so Fast DDS's shared memory, until it
+            # is garbage-collected, which never happens in a process that ends at once.
+            if self._state_machine is not None:
+                self._state_machine.destroy_when_not_in_use()
 
 
 def _memory(device: torch.device) -> str:

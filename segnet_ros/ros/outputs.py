@@ -34,7 +34,7 @@ except ImportError:  # in every ROS distribution, but not among the Python wheel
     LabelInfo = None
 
 
-# Of the /compressed topics of PICTURES; masks are never jpeg, which would invent ids.
+# Codec of each /compressed topic; masks are never jpeg, which would invent ids.
 CODECS = {'mask': 'png', 'color_mask': 'png', 'overlay': 'jpeg'}
 RESULTS = {'depth': 1, 'reliability': ReliabilityPolicy.RELIABLE}
 NUMBERS = {'depth': 10, 'reliability': ReliabilityPolicy.RELIABLE}

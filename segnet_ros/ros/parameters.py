@@ -121,8 +121,8 @@ def check_period(seconds: float):
 
 
 PARAMETERS = (
-    ParameterSpec('autostart', True, 'Configure and activate itself at start; read only then.',
-                  read_only=True),
+    ParameterSpec('autostart', True, 'Whether the node configures and activates itself at start; '
+                                     'only read at start.', read_only=True),
     ParameterSpec('weights', DEFAULT_WEIGHTS,
                   'Weights: a name shipped with the package or the path of a .safetensors file.'),
     ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA if available), cpu, cuda '

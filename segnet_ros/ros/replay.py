@@ -54,7 +54,7 @@ class Programme:
     :param events: called for each round; yields events in the order of their times. A message
         may be reused for the next event, so publish it before asking for that.
     :param publishers: all of them.
-    :param image_publishers: those of them that publish the chosen images.
+    :param image_publishers: those of them that publish the images.
     :param period_ns: from the last event of a round to the first of the next.
     """
 
@@ -101,8 +101,8 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
     is reliable. Topics of types that are not installed are left out, with a warning.
 
     :param on_error: called if damage ends the bag, or messages are missing at its end.
-    :param renamed: an image topic of the bag, then the only chosen one, and its new name. A topic
-        of the bag that already has this name is left out, with a warning.
+    :param renamed: an image topic of the bag and its new name; image_publishers is then this one
+        alone. A topic of the bag that already has the name is left out, with a warning.
     :param own_clock: leave out the bag's /clock, since the player publishes its own.
     :param topics: the only ones to publish, besides the renamed one; None for all.
     :raises ValueError: if the bag lacks one of them, or has none that can be published.

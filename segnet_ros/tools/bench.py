@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     add_device_argument(parser)
     add_precision_argument(parser)
     parser.add_argument('--weights', help='weights that segmenters and nodes run, by name or path '
-                                          '(random ones of half width)')
+                                          '(default: random ones of half width)')
     parser.add_argument('--soak', type=int, metavar='N',
                         help='only segment N frames, and fail if memory grows')
     add_domain_argument(parser)

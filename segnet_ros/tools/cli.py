@@ -37,8 +37,8 @@ VERBS = {
 
 # The extra of setup.py with what a verb needs and the node does not.
 EXTRAS = {'train': 'train', 'evaluate': 'train', 'balance': 'train', 'demo': 'demo'}
-# How to install what is in no extra: OpenCV, since it would duplicate ROS's own (see setup.py),
-# and what comes with ROS.
+# How to install what those extras lack: OpenCV, which would duplicate ROS's own (see setup.py),
+# rosbags, and what comes with ROS.
 PACKAGES = {
     'cv2': pip_install('opencv-python-headless<5') + ', or with ROS: apt install python3-opencv',
     'rclpy': "source ROS 2's setup.bash",

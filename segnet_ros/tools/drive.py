@@ -39,8 +39,8 @@ CHECKS = ('stamps_equal', 'sizes_equal', 'counts_sum_to_pixels')
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.add_argument('source', nargs='?', default='sample',
-                        help='rosbag2, video or folder of images (the rendered drive). True masks '
-                             'in a folder SOURCEannot, if there is one, give the mIoU')
+                        help='rosbag2, video or folder of images; default: the rendered drive. '
+                             'True masks in a folder SOURCEannot, if there is one, give the mIoU')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
                         help='folder for video.mp4, contact_sheet.png and summary.json')
     parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     add_device_argument(parser)
     parser.add_argument('--fps', type=float, default=5.0,
                         help='frame rate of a folder of images (5)')
-    parser.add_argument('--rate', type=float, help='speed factor (1; the rendered drive 1/3)')
+    parser.add_argument('--rate', type=float, help='speed factor (1; 1/3 for the rendered drive)')
     parser.add_argument('--topic', help='image topic to play, if a bag has several')
     add_domain_argument(parser)
 

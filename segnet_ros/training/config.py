@@ -24,7 +24,9 @@ import yaml
 @dataclass(frozen=True)
 class Phase:
     """
-    A run of epochs with one crop size. On a CPU, start with small crops and end with whole frames.
+    A run of epochs with one crop size.
+
+    On a CPU, start with small crops, which are cheap, and end with whole frames.
 
     :param crop: (height, width) of the training crops in pixels; ideally multiples of 32,
         or of 16 for SegNet-Basic, which halves them four times.

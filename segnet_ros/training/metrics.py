@@ -97,7 +97,7 @@ def boundary_f1(truth: np.ndarray, prediction: np.ndarray, num_classes: int,
 
 
 def _edges(label_map: np.ndarray) -> np.ndarray:
-    """Return a mask of the pixels that touch another class on one of their sides; void is none."""
+    """Return a mask of the pixels with a side neighbour of another class; void is not a class."""
     edges = np.zeros(label_map.shape, bool)
     for edge, labels in ((edges, label_map), (edges.T, label_map.T)):
         below, above = labels[1:], labels[:-1]
