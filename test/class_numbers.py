@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Statistics of a label map that a test has made itself, or of a region of it."""
+"""Compute the statistics of a label map, or of a region of it, for tests."""
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from segnet_ros.segmentation import region_window
 
 
 def statistics_of(label_map, num_classes, region=(0.0, 0.0, 1.0, 1.0), confidence=None):
-    """Count a map that is the network's and the output at once; sure of all unless told."""
+    """Return the statistics of a map at the output's size; confidence is 255 by default."""
     if confidence is None:
         confidence = np.full(label_map.shape, 255, np.uint8)
     rows, columns = map(np.arange, label_map.shape)

@@ -14,9 +14,9 @@
 
 
 """
-Leave out the tests of extras that are not installed, and hold what tests of several files share.
+Skip the tests of extras that are not installed, and hold fixtures that several files share.
 
-rosdep has no names for what the extras need.
+rosdep has no keys for the dependencies of the extras.
 """
 
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ import signal
 
 import pytest
 
-# By what they need beside what package.xml names; `make venv` brings all of it.
+# Packages that each file needs beyond package.xml; `make venv` installs all of them.
 NEEDS = {
     'test_balance.py': ('lightning',),
     'test_demo_browser.py': ('gradio', 'playwright'),
@@ -46,7 +46,7 @@ NEEDS = {
 }
 MISSING = {file: [name for name in names if find_spec(name) is None]
            for file, names in NEEDS.items()}
-# There a library that is missing is an error.
+# In CI, a missing library is an error.
 collect_ignore = [] if 'CI' in os.environ else [f for f, names in MISSING.items() if names]
 
 
@@ -58,7 +58,7 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture
 def full_disk():
-    """Return a context within which files cannot grow beyond 8 kB, as where a disk is full."""
+    """Return a context manager that limits files to 8 kB, to simulate a full disk."""
     @contextmanager
     def limited():
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -72,7 +72,7 @@ def full_disk():
 
 @pytest.fixture
 def signal_handlers():
-    """Put back what a test makes of the signals that ask a process to end."""
+    """Restore the handlers of SIGINT, SIGTERM and SIGHUP after the test."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     yield

@@ -15,7 +15,7 @@
 """
 Take the demo page's screenshots for the README: `python test/demo_screenshots.py docs`.
 
-They show the sample drive under the weights in resource/, reduced to 256 colours to stay small.
+They show the sample drive with the weights in resource/, reduced to 256 colours to stay small.
 """
 
 import io
@@ -56,7 +56,7 @@ def take(page, url: str, path: Path):
     frame.hover(position={'x': 0.4 * box['width'], 'y': 0.8 * box['height']})
     page.wait_for_timeout(1000)  # until scrolling and toasts have come to rest
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert('RGB')
-    # The method that keeps small bright things bright.
+    # This method keeps small bright things bright.
     picture.quantize(256, Image.Quantize.FASTOCTREE).save(path, optimize=True)
     print(f'{path}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} kB')
 

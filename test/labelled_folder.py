@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Write folders of images and masks laid out as CamVid's."""
+"""Write folders of images and masks laid out like CamVid."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from segnet_ros.labels import VOID
 
-# Of void, in the files of camvid11.
+# The id of void in the files of camvid11.
 FILE_VOID = 11
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rendered pictures for tests, each drawn once: that takes longer than what is done with them."""
+"""Rendered pictures for tests, cached because drawing one takes longer than testing with it."""
 
 from functools import cache
 
@@ -23,9 +23,9 @@ from segnet_ros.sample_drive.drive import SampleDrive
 
 @cache
 def picture(index: int, size: tuple[int, int]) -> np.ndarray:
-    """Return frame `index` of the sample drive, (*size, 3) uint8 RGB; it cannot be written to."""
+    """Return frame `index` of the sample drive, (*size, 3) uint8 RGB, read-only."""
     image = _street(size).frame(index)[0]
-    image.flags.writeable = False  # it is everybody's
+    image.flags.writeable = False  # shared by all callers
     return image
 
 

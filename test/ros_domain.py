@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A ROS domain of one's own for a test process, so that tests at the same time do not meet."""
+"""A separate ROS domain for each test process, so that concurrent tests do not meet."""
 
 import fcntl
 from functools import cache
@@ -25,7 +25,7 @@ _held = []  # open lock files: a lock lasts as long as its file is open
 @cache
 def free_domain() -> str:
     """Return a ROS_DOMAIN_ID that no other test process on this machine has taken."""
-    # Above 100 the ports that DDS computes from it run into those that the system hands out.
+    # Above 100, the ports that DDS computes from it overlap the system's ephemeral ports.
     for domain in range(1, 101):
         lock = open(  # noqa: SIM115 it stays open
             Path(tempfile.gettempdir(), f'segnet_ros_test_domain_{domain}.lock'), 'w')

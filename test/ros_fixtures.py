@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What tests of the node share: a small checkpoint, a ROS context of their own, a listener."""
+"""What the node's tests share: a node and a peer in a ROS context of their own, and images."""
 
 import gc
 import time
@@ -27,14 +27,14 @@ from vision_msgs_build import import_vision_msgs
 
 from segnet_ros.ros.conversions import preallocated_image
 
-import_vision_msgs()  # before the node's modules look for them
+import_vision_msgs()  # before the node's modules import them
 from segnet_ros.ros.node import SegNetNode  # noqa: E402,I100,I202
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Bench:
-    """A node under test and a peer that publishes to it and hears it, in one executor."""
+    """A node under test and a peer that publishes to it and listens to it, in one executor."""
 
     def __init__(self, weights: str):
         self._weights = weights
@@ -47,7 +47,7 @@ class Bench:
         self.node = None
 
     def start_node(self, activate=True, **parameters) -> SegNetNode:
-        """Make the node, with parameters as a launch file would give them."""
+        """Create the node, with parameters as a launch file would give them."""
         overrides = {'weights': self._weights, 'device': 'cpu', **parameters}
         self.node = SegNetNode(
             context=self.context, namespace='/segmentation',
@@ -66,12 +66,12 @@ class Bench:
         self.peer.create_subscription(message_type, name, self.heard[topic].append, qos)
 
     def publisher(self, message_type, topic='image', qos=1):
-        """Return a publisher to the node's input that has found its subscriber."""
+        """Return a publisher to an input of the node; connected() waits for its subscriber."""
         publisher = self.peer.create_publisher(message_type, '/segmentation/' + topic, qos)
         return publisher
 
     def spin_until(self, condition, timeout=20.0, what=''):
-        """Run both nodes until the condition holds; fail where it does not in time."""
+        """Run both nodes until the condition holds; fail if it does not in time."""
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, what or f'not in {timeout} s; heard ' + str(
@@ -85,22 +85,22 @@ class Bench:
             self.executor.spin_once(timeout_sec=0.02)
 
     def connected(self, publisher):
-        """Wait until node and peer have found each other's topics."""
+        """Wait until node and peer have discovered each other's topics."""
         self.spin_until(lambda: publisher.get_subscription_count() > 0, what='no subscriber')
         own = [s for s in self.peer.subscriptions if s.topic_name.startswith('/segmentation')]
         self.spin_until(lambda: all(self.peer.count_publishers(s.topic_name) for s in own),
                         what='no publisher for what the peer listens to')
 
     def close(self):
-        """End executor, node, peer and context, and see that DDS forgets them."""
+        """Shut down executor, node, peer and context, and make sure that DDS forgets them."""
         # An executor holds on to what it last waited for, which then outlives destroy_node().
         self.executor.shutdown()
         if self.node is not None:
             self.node.destroy_node()
         self.peer.destroy_node()
         rclpy.shutdown(context=self.context)
-        # rclpy's LifecycleNode is in a cycle with its state machine, which keeps the DDS
-        # participant: without this the next test would meet this one's topics.
+        # rclpy's LifecycleNode forms a reference cycle with its state machine, which keeps the DDS
+        # participant alive: without this, the next test would see this one's topics.
         self.node = None
         gc.collect()
 

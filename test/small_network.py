@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks that tests run in milliseconds: narrow ones of random weights."""
+"""Narrow networks with random weights, which tests can run in milliseconds."""
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ def write_small_checkpoint(path, width=1 / 32, input_size=(48, 64)) -> str:
 
 
 def shake_batch_norms(network: nn.Module):
-    """Give batch normalisation statistics and scales that do something."""
+    """Give batch normalisation random statistics and scales, so that it has an effect."""
     torch.manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

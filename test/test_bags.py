@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check bags: what is written comes back, of both storages, and damage gets one clear error."""
+"""Check that bags round-trip in both storages, and that damage gives one clear error."""
 
 from dataclasses import replace
 import errno
@@ -154,7 +154,7 @@ def test_what_failed_is_removed(tmp_path):
 
 
 def write_strings(path, topics):
-    """Write two messages a topic, all topics' first ones first."""
+    """Write two messages per topic, out of order: in time, each 'first' precedes each 'second'."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for place, (topic, type_name) in enumerate(topics):
             connection = writer.add_connection(topic, type_name, typestore=TYPES)
@@ -242,7 +242,7 @@ def test_constant_memory(tmp_path, storage):
 
 
 def change_metadata(bag, change):
-    """Let a bag's metadata.yaml say something else than its files."""
+    """Change a bag's metadata.yaml so that it contradicts the bag's files."""
     path = bag / 'metadata.yaml'
     metadata = yaml.safe_load(path.read_text())
     change(metadata['rosbag2_bagfile_information']['topics_with_message_count'][0])
@@ -251,7 +251,7 @@ def change_metadata(bag, change):
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_messages_come_whatever_the_metadata_say_of_their_quality_of_service(tmp_path, storage):
-    """In silence rosbags would leave them all out."""
+    """Otherwise rosbags would silently skip them all."""
     with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin[
             storage.upper()]) as writer:
         qos = Qos(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
@@ -286,7 +286,7 @@ def test_what_a_database_has_not_taken_in_yet_is_not_lost_in_silence(tmp_path, w
     path = tmp_path / 'bag' if whole else tmp_path / 'bag' / 'bag.db3'
     with pytest.raises(ValueError, match='bag.db3-wal holds messages that are not in the bag yet'):
         bag_topics(path)
-    log.write_bytes(b'')  # as sqlite3 leaves it when it has
+    log.write_bytes(b'')  # as sqlite3 leaves it once it has added them
     assert bag_topics(path)[0].count == 2
 
 
@@ -314,7 +314,7 @@ def test_frames_of_a_bag_keep_its_times_in_another(tmp_path):
 
 
 def test_a_disk_s_trouble_is_no_damage(tmp_path, monkeypatch):
-    """Or a bag that is read over a network would be taken for done, up to there."""
+    """Otherwise a bag read over a network would seem to end at the error."""
     write_bag(recording(3), tmp_path / 'bag')
 
     for number, kind in ((errno.EIO, OSError), (errno.EINVAL, ValueError)):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check that `segnet balance` finds what the classes lack, and that a recipe takes it in."""
+"""Check that `segnet balance` finds the class biases, and that a recipe applies them."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -49,7 +49,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """Save the shipped quarter width, made to see poles everywhere."""
+    """Save the shipped quarter-width weights, biased to see poles everywhere."""
     network, info = load_checkpoint('resource/segnet_quarter_camvid11.safetensors')
     with torch.no_grad():
         network.classifier.bias[CAMVID.class_names.index('pole')] += 6
@@ -59,7 +59,7 @@ def weights(tmp_path_factory):
 
 
 def noisy(truth, offsets, seed=0):
-    """Return logits of a classifier that is right most of the time, but for its offsets."""
+    """Return the logits of a mostly correct classifier, plus offsets."""
     noise = torch.randn(len(truth), len(offsets), generator=torch.Generator().manual_seed(seed))
     return noise + 3 * torch.nn.functional.one_hot(truth, len(offsets)) + torch.tensor(offsets)
 
@@ -74,7 +74,7 @@ def test_offsets_are_taken_back():
 
 
 def test_every_part_counts_alike():
-    """A class that one part lacks is weighed by the part that has it."""
+    """A class that one part lacks is balanced by the part that has it."""
     offsets = [0.0, 0.0, 2.5]
     without, with_it = torch.arange(2).repeat(20_000), torch.arange(3).repeat(1_000)
     together = fit_bias([(noisy(truth, offsets, seed), truth)
@@ -106,7 +106,7 @@ def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp
                  for w in (weights, output)]
         assert [float(word) for word in line.split()[-3::2]] == pytest.approx(exact, abs=0.1)
     (old, made_of), (new, info) = map(load_checkpoint, (weights, output))
-    # What goes into the next recipe is this recipe's and what was found.
+    # The bias for the next recipe is that of this recipe plus the one found.
     assert info.made_by['class_bias'] == pytest.approx(recipe.class_bias, abs=0.006)
     assert made_of.scores and not info.scores
     added = (new.classifier.bias - old.classifier.bias).tolist()
@@ -155,7 +155,7 @@ def test_recipe_bias_is_what_the_network_learns_to_add():
         module.log = lambda *args, **kwargs: None
         module.trainer = SimpleNamespace()
         losses.append(module.training_step(batch, 0).item())
-    # The loss is content with a network that has added it.
+    # A network that adds the bias of its recipe has the same loss as one without either.
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`segnet bench` measures what it says, on fake clocks, planted leaks and a tiny network."""
+"""Check what `segnet bench` measures, with fake clocks, planted leaks and a tiny network."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -63,7 +63,7 @@ def plan(weights, tmp_path) -> Plan:
 
 @pytest.fixture
 def own_domain(monkeypatch):
-    """Keep what the measured nodes need in the environment to this test."""
+    """Set the environment that the measured nodes need, for this test only."""
     monkeypatch.setenv('ROS_DOMAIN_ID', free_domain())
     profile = str(share_directory() / 'config' / 'fastdds_large_images.xml')
     for name in PROFILE_VARIABLES:
@@ -122,7 +122,7 @@ def test_networks(plan):
 def test_the_network_that_is_exported_is_the_same():
     torch.manual_seed(0)
     network = build_network('segnet', 11, 1 / 16).eval()
-    # Flat areas give ties, which an inexact unpooling would put in all four places.
+    # Flat areas give ties: an inexact unpooling would write the maximum to all four places.
     image = torch.randn(1, 3, 8, 16).repeat_interleave(8, 2).repeat_interleave(8, 3)
     with torch.inference_mode():
         assert torch.equal(ExportableNetwork(network)(image), network(image))
@@ -256,7 +256,7 @@ def test_table_lines_up():
 
 
 class FakePeer:
-    """Stands for a node and its peer: gives one rate after the other."""
+    """A stand-in for a node and its peer: returns the given rates in turn."""
 
     def __init__(self, rates=()):
         self.rates, self.shown = list(rates), []
@@ -348,7 +348,7 @@ def test_every_frame_is_complete_or_lost(plan, own_domain):
 
 def test_small_frames_are_delivered(own_domain):
     result = deliver('large_images', 'reliable', CAMERA, 15)
-    # A machine that is busy elsewhere for a period overwrites a frame: the depth is 1.
+    # If the machine is busy for a period, a frame is overwritten: the queue depth is 1.
     assert result['sent'] == 15 and 8 <= result['received'] <= 15
     assert result['share'] == pytest.approx(result['received'] / 15, abs=1e-3)
     assert 0 < result['age_ms'] < 1000

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera without a node: how often it takes a frame, what it asks for, when it warns."""
+"""Check a camera without a node: how often it takes a frame, its QoS, its warnings."""
 
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -20,7 +20,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-import ros_fixtures  # noqa: F401 it brings vision_msgs, before outputs.py looks for them
+import ros_fixtures  # noqa: F401 it imports vision_msgs before outputs.py does
 from sensor_msgs.msg import CameraInfo, Image
 
 from segnet_ros.ros import camera as camera_module
@@ -31,7 +31,7 @@ RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFOR
 
 
 class Scene:
-    """A camera that has started: its clock, its topic's publishers, its parameters."""
+    """A camera with a fake clock, fake publishers of its topic and fake parameters."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
@@ -39,11 +39,11 @@ class Scene:
         self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
         self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0,
                                         max_frame_age=0.0)
-        self.type = 'sensor_msgs/msg/Image'  # of what is published
-        self.asked: list[ReliabilityPolicy] = []  # each time that it subscribed to images
+        self.type = 'sensor_msgs/msg/Image'  # that the publishers publish
+        self.asked: list[ReliabilityPolicy] = []  # at each subscription to images
         self.warnings: list[str] = []
         self.told: list[str] = []
-        self.taken: list[float] = []  # when the frames came that were left for the worker
+        self.taken: list[float] = []  # arrival times of frames handed to the workers
         monkeypatch.setattr(camera_module.time, 'monotonic', lambda: self.now)
         monkeypatch.setattr(camera_module, 'Outputs', MagicMock())
         node = MagicMock(settings=self.settings, create_subscription=self._subscribe,
@@ -71,7 +71,7 @@ class Scene:
                 for number, reliability in enumerate(self.offered)]
 
     def send(self, *times):
-        """Let a frame come at each of these times; return when those came that were taken."""
+        """Send a frame at each of these times; return the times of those that were taken."""
         self.taken.clear()
         for self.now in times:
             self._on_image(Image())
@@ -88,7 +88,7 @@ def scene(monkeypatch):
 
 
 def shaken(rate, seconds, jitter):
-    """Return when a camera's frames come, each early or late by so many seconds at most."""
+    """Return the times of a camera's frames, each off by at most `jitter` seconds."""
     times = 1000 + np.arange(seconds * rate) / rate
     return list(times + np.random.default_rng(0).uniform(-jitter, jitter, len(times)))
 
@@ -108,7 +108,7 @@ def test_a_camera_of_just_that_rate_loses_nothing_to_jitter_below_a_tenth(scene)
 
 
 def test_early_frames_do_not_add_up_to_more_than_max_rate(scene):
-    """A tenth of a period early is on time, but the next one is due a whole period later."""
+    """A frame may be a tenth of a period early; the next one is still due on schedule."""
     scene.start().settings.max_rate = 10.0
     assert len(scene.send(*shaken(rate=200, seconds=60, jitter=0.0))) in (600, 601)
 
@@ -126,7 +126,7 @@ def test_a_camera_of_any_higher_rate_gives_max_rate(scene, camera_rate):
 def test_a_gap_is_not_made_up_for(scene):
     scene.start().settings.max_rate = 10.0
     scene.send(1000.0)
-    assert len(scene.send(*(1060 + np.arange(100) / 100))) <= 11  # both ends of that second
+    assert len(scene.send(*(1060 + np.arange(100) / 100))) <= 11  # with both ends of that second
 
 
 def test_a_new_max_rate_holds_at_once(scene):
@@ -154,7 +154,7 @@ def test_it_follows_publishers_that_come_and_go(scene):
     scene.start().watch()
     for scene.offered in ([RELIABLE, BEST_EFFORT], [BEST_EFFORT], [RELIABLE], []):
         scene.watch()
-        scene.watch()  # no new subscription where nothing has changed: it would lose frames
+        scene.watch()  # no change, so no new subscription: it would lose frames
     assert scene.asked == [RELIABLE, BEST_EFFORT, RELIABLE]
 
 
@@ -186,7 +186,7 @@ def test_a_missing_camera_is_warned_of_once_each_time(scene):
     assert scene.told == ['images again on /image, after 5.5 s']
     [_, warning] = scene.warnings
     assert 'it has 1 publishers: /driver0 offers best_effort' in warning
-    # Deactivated for an hour it misses nothing: what counts begins anew.
+    # Time spent deactivated does not count: the period starts again.
     scene.now += 3600
     scene.start().watch(4.9)
     assert len(scene.warnings) == 2
@@ -244,7 +244,7 @@ def test_age_is_told_by_any_stamp(scene, monkeypatch, stamp, stale):
 
 
 def test_a_frame_that_grew_stale_on_the_way_is_not_published(scene):
-    """Its segmenter was built meanwhile, which takes seconds on CUDA."""
+    """Building its segmenter can take seconds on CUDA."""
     scene.settings.max_frame_age = 3.0
     camera = scene.start().camera
     frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
@@ -271,7 +271,7 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
     camera.outputs.subscribed = lambda topic: topic == 'mask/camera_info'
     frame = SimpleNamespace(header=frame_of(1000).header, times=[scene.now] * 3, image=IMAGE)
     camera._on_camera_info(CameraInfo(width=64, height=36))
-    for width in (32, 64, 32, 64):  # of two drivers, perhaps
+    for width in (32, 64, 32, 64):  # as if from two drivers
         camera._on_camera_info(CameraInfo(width=width, height=36))
         camera.publish(frame, None, scene.now, scene.settings)
         assert camera.outputs.publish.call_args[0][3] is None
@@ -284,7 +284,7 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
 def test_a_calibration_that_never_comes_is_told_to_who_wants_it(scene, subscribed):
     scene.settings.no_image_warning_period = 5.0
     scene.start().camera.outputs.subscribed.return_value = subscribed
-    scene.now += 4.0  # the camera comes later, with its images first
+    scene.now += 4.0  # the camera starts later, and its images come first
     for _ in range(8):
         scene.send(scene.now)
         scene.watch(1.0)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check that a checkpoint comes back as it was, and that a bad file gives one clear error."""
+"""Check that a checkpoint round-trips, and that a bad file gives one clear error."""
 
 from dataclasses import replace
 import json
@@ -37,7 +37,7 @@ INFO = ModelInfo(LABELS, 'segnet', 1 / 16, (96, 128), (0.1, 0.2, 0.3), (0.4, 0.5
 
 
 def trained(info=INFO):
-    """Return a network whose every tensor differs from a new one's, norm statistics included."""
+    """Return a network whose tensors, norm statistics included, all differ from a new one's."""
     torch.manual_seed(0)
     network = info.build().train()
     for module in network.modules():
@@ -80,7 +80,7 @@ def test_round_trip(weights):
             continue
         assert after[name].dtype == torch.float32
         if tensor.ndim == 4:
-            # Half precision keeps 11 bits; below 6e-5 it counts in steps of 6e-8.
+            # Half precision keeps 11 bits; below 6e-5 its steps are 6e-8.
             torch.testing.assert_close(after[name], tensor, rtol=2**-11, atol=1e-7)
         else:
             assert torch.equal(after[name], tensor), name
@@ -161,7 +161,7 @@ def test_not_safetensors(tmp_path):
 
 
 class Trap:
-    """A pickle of this runs code when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __init__(self, path):
         self.path = path

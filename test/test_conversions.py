@@ -65,7 +65,7 @@ def row_count(encoding, height):
 
 
 def make_message(encoding, height, width, padding=0, is_bigendian=0, data=None):
-    """Return a message of random bytes, padding among them."""
+    """Return a message of random bytes by default, padding included."""
     step = row_bytes(encoding, width) + padding
     msg = Image(encoding=encoding, height=height, width=width, step=step,
                 is_bigendian=is_bigendian)
@@ -76,7 +76,7 @@ def make_message(encoding, height, width, padding=0, is_bigendian=0, data=None):
 
 
 def read_sample(msg, y, index):
-    """Return the row's sample as 0 to 255, byte by byte from the definition."""
+    """Return a sample of a row, scaled to 0 to 255, byte by byte from the definition."""
     if sample_bytes(msg.encoding) == 1:
         return msg.data[y * msg.step + index]
     first, second = msg.data[y * msg.step + 2 * index:][:2]
@@ -91,7 +91,7 @@ def reference_packed(msg, y, x):
 
 
 def yuv_to_rgb(y, u, v):
-    """Return BT.601's RGB for limited range, by the textbook formula."""
+    """Return RGB from limited-range BT.601, by the textbook formula."""
     y, u, v = 1.164 * max(y - 16, 0), u - 128, v - 128
     return np.clip([y + 1.596 * v, y - 0.813 * v - 0.391 * u, y + 2.018 * u], 0, 255)
 
@@ -112,7 +112,7 @@ def mosaic_color(encoding, y, x):
 
 
 def reference_bayer(msg, y, x):
-    """Return the pixel by bilinear interpolation: the mean of the nearest samples of a colour."""
+    """Return the pixel by bilinear interpolation: the mean of each colour's nearest samples."""
     pixel = []
     for color in 'RGB':
         around = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -184,14 +184,14 @@ def test_bayer_of_one_pixel_is_grey(encoding):
 
 
 def test_cv_bridge_agrees_wherever_it_answers():
-    """Leave out 8UC3 and 8UC4: for cv_bridge their order is whatever one asks for."""
+    """Skip 8UC3 and 8UC4: cv_bridge takes their channel order to be the one asked for."""
     bridge = pytest.importorskip('cv_bridge').CvBridge()
     answered = []
     for encoding in set(SUPPORTED_ENCODINGS) - {'8UC3', '8UC4'}:
         msg = make_message(encoding, 12, 16)
         try:
             theirs = bridge.imgmsg_to_cv2(msg, 'rgb8')
-        except Exception:  # noqa: BLE001  Each version has its own way of saying no.
+        except Exception:  # noqa: BLE001  Each version raises a different error.
             continue
         answered.append(encoding)
         assert_close(image_from_message(msg), theirs, int(encoding.endswith('16')))
@@ -295,7 +295,7 @@ def test_cv_bridge_is_asked_for_names_that_the_table_lacks(monkeypatch):
     msg.encoding = 'unknown'
     with pytest.raises(ImageConversionError):
         image_from_message(msg)
-    msg.encoding, msg.width = 'novel8', 7  # Its image would not have the message's size.
+    msg.encoding, msg.width = 'novel8', 7  # The answer does not have the message's size.
     with pytest.raises(ImageConversionError):
         image_from_message(msg)
     msg.encoding = '32FC3'  # Not a colour: cv_bridge would cut off the fractions.
@@ -310,7 +310,7 @@ def smooth_image(height=48, width=64, channels=3):
 
 
 def compressed(pixels, extension, message_format=None):
-    """Return a message whose pixels are in OpenCV's order, BGR(A)."""
+    """Return a compressed message of pixels in OpenCV's order, BGR(A)."""
     msg = CompressedImage(format=message_format or extension)
     msg.data.frombytes(cv2.imencode(f'.{extension}', pixels)[1])
     return msg
@@ -347,7 +347,7 @@ def test_compressed_bayer_is_demosaicked(encoding):
     msg = compressed(mosaic, 'png', f'{encoding}; png compressed ')
     assert (image_from_message(msg) == (200, 90, 10)).all()
     if mosaic.dtype != np.uint8:
-        return  # WebP has no more bits
+        return  # WebP has only 8 bits
     _, lossless = cv2.imencode('.webp', mosaic, (cv2.IMWRITE_WEBP_QUALITY, 101))
     msg = CompressedImage(format=f'{encoding}; webp compressed ', data=lossless.tobytes())
     assert (image_from_message(msg) == (200, 90, 10)).all()
@@ -388,13 +388,13 @@ def test_cut_images_are_refused(extension):
 
 
 def test_cut_jpeg_with_a_thumbnail_never_reaches_opencv(monkeypatch):
-    """A whole thumbnail's end marker inside is not the image's end."""
+    """The end marker of an embedded thumbnail is not the end of the image."""
     data = compressed(smooth_image(480, 640), 'jpeg').data.tobytes()
     thumbnail = compressed(smooth_image(8, 8), 'jpeg').data.tobytes()
     comment = b'\xff\xfe' + struct.pack('>H', len(thumbnail) + 2) + thumbnail
     whole = data[:2] + comment + data[2:]
     assert image_from_message(CompressedImage(data=whole)).shape == (480, 640, 3)
-    monkeypatch.setattr(cv2, 'imdecode', None)  # An old one would make an image of it.
+    monkeypatch.setattr(cv2, 'imdecode', None)  # An old OpenCV would decode it.
     with pytest.raises(ImageConversionError):
         image_from_message(CompressedImage(data=whole[:-len(data) // 2]))
 
@@ -414,7 +414,7 @@ def test_bytes_after_a_jpeg_do_no_harm():
 
 
 def test_other_formats_and_garbage_lengths_never_reach_opencv(monkeypatch):
-    """Try one that OpenCV could read, and one that it would take gigabytes for."""
+    """Try a format that OpenCV can read, and a length it would allocate gigabytes for."""
     monkeypatch.setattr(cv2, 'imdecode', None)
     for data in (cv2.imencode('.bmp', smooth_image())[1].tobytes(),
                  b'\x89PNG\r\n\x1a\n\xf1\x13\xa5\xf2IHDR' + bytes(50)):
@@ -449,7 +449,7 @@ def test_preallocated_image_is_written_through_its_view(encoding, shape):
     assert (msg.encoding, msg.height, msg.width) == (encoding, 3, 5)
     assert (msg.step, msg.is_bigendian) == (view[0].size, 0)
     assert np.shares_memory(view, np.frombuffer(msg.data, np.uint8))
-    for offset in (0, 100):  # The same message again and again, each time with new content.
+    for offset in (0, 100):  # The message is reused, each time with new content.
         view[...] = np.arange(view.size).reshape(shape) + offset
         received = deserialize_message(serialize_message(msg), Image)
         expected = view if encoding == 'rgb8' else np.repeat(view[..., None], 3, 2)

@@ -33,7 +33,7 @@ CORE = [name for name in MODULES if name not in TOOLS]
 
 ROS = re.compile(r'(rclpy|rcl|rosidl|ament|launch|rosbag2|cv_bridge|vision_msgs'
                  r'|rosgraph_msgs|rcl_interfaces|builtin_interfaces|\w+_msgs|\w+_srvs)(_|$)')
-# Run first in each process: a machine that has no ROS.
+# Run first in each process, to simulate a machine without ROS.
 WITHOUT_ROS = f"""
 import importlib
 import re
@@ -68,7 +68,7 @@ def test_modules_import_where_there_is_no_ros(names):
 
 
 def imported(source: str) -> set[str]:
-    """Return the names of all modules that a source imports, inside of functions too."""
+    """Return the names of all modules that a source imports, including inside functions."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

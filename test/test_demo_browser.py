@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check the demo page as people meet it: in Chromium, with a mouse, and on a phone."""
+"""Check the demo page as people use it: in Chromium, with a mouse, and on a phone."""
 
 import base64
 import os
@@ -37,20 +37,20 @@ from segnet_ros.page.streets import DriveStreets, folder_samples, FolderStreets
 from segnet_ros.video import VideoWriter
 
 CHROMIUM = Path('/usr/bin/chromium')
-# It asks nothing of the network by itself, and takes a drawn picture for the camera's.
+# Chromium makes no requests of its own, and its camera shows a synthetic picture.
 OPTIONS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
            '--disable-background-networking', '--disable-component-update', '--disable-sync',
            '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
 PHONE = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}
 LABELS = load_label_set('camvid11')
-expect.set_options(timeout=20_000)  # a busy machine is slow, and that is no failure
+expect.set_options(timeout=20_000)  # slowness on a busy machine is no failure
 BLOBS = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8), (160, 120),
                    interpolation=cv2.INTER_CUBIC)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Return a folder of samples: two countries, one file that is no picture, and one more."""
+    """Return a folder of samples: two countries, a file that is not a picture, and one more."""
     folder = tmp_path_factory.mktemp('samples')
     for index, name in enumerate(['Japan/kyoto.png', 'Japan/osaka.png', 'Peru/lima.png']):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -85,9 +85,9 @@ def url(models, folder):
 
 @pytest.fixture(scope='module')
 def windows():
-    """Return a desktop's and a phone's window, kept for their caches: loading takes longest."""
+    """Return a desktop and a phone window, reused for their caches: loading is slowest."""
     if not CHROMIUM.exists():
-        # CI installs it: a test left out there would go unnoticed.
+        # CI installs it, and a test skipped there would go unnoticed.
         give_up = pytest.fail if os.environ.get('CI') else pytest.skip
         give_up(f'{CHROMIUM} is missing: apt-get install chromium')
     with sync_playwright() as playwright:
@@ -143,7 +143,7 @@ def upload(page, path: Path):
 
 
 def shown(page, selector: str) -> np.ndarray:
-    """Return an image that the page holds."""
+    """Return the image in an element of the page."""
     data = page.locator(selector).get_attribute('src').partition(',')[2]
     return decode(base64.b64decode(data))
 
@@ -160,10 +160,10 @@ def download(page, name: str) -> np.ndarray:
 
 
 def pixel_of_most_frequent_class(page) -> tuple[str, float, float]:
-    """Return a class's name and a place of it, as shares of width and height."""
+    """Return the class's name and a point inside it, as shares of width and height."""
     ids = shown(page, '.ids')
     class_id = np.bincount(ids.ravel()).argmax()
-    # Away from the borders, where neighbouring classes would be a pixel off.
+    # Away from borders, where one pixel further is another class.
     inside = cv2.erode(np.pad((ids == class_id).astype(np.uint8), 1), np.ones((3, 3)))[1:-1, 1:-1]
     y, x = np.argwhere(inside)[len(np.argwhere(inside)) // 2]
     height, width = ids.shape
@@ -205,7 +205,7 @@ def test_pages_of_samples_are_turned_by_keyboard_too(page):
     expect(samples).to_have_count(1)
     samples.click()
     expect(caption(page)).to_have_text('more.png')
-    # What there is while somebody types a number is no error.
+    # A number that is still being typed is no error.
     for number, count in (('', 4), ('9', 1)):
         page.get_by_role('spinbutton', name='Page of 2').fill(number)
         expect(samples).to_have_count(count)
@@ -246,10 +246,9 @@ def test_a_picture_of_the_webcam(page):
     page.get_by_text('Click to Access Webcam').click()
     button = page.get_by_role('button', name='capture photo')
     expect(button).to_be_visible()
-    # Nothing to answer yet: Gradio takes the camera away while an answer is on its way.
+    # No request is pending: Gradio removes the camera while it waits for a response.
     assert not asked
-    # The button is there before the camera's first picture is: a click then captures nothing, or
-    # black.
+    # The button appears before the camera's first picture: a click then captures nothing or black.
     page.get_by_test_id('webcam-video').evaluate(
         'video => new Promise(done => video.requestVideoFrameCallback(done))')
     button.click()
@@ -284,7 +283,7 @@ def test_overlay_and_confidence_ask_the_server_nothing(page):
     page.get_by_role('button', name='Classes').click()
     expect(colors).to_be_visible()
     assert not asked
-    # What was chosen stays for the next picture.
+    # The setting stays for the next picture.
     page.locator('.segnet-samples button img').nth(2).click()
     expect(caption(page)).to_have_text('lima.png')
     expect(page.locator('.colors')).to_have_css('opacity', '0.25')

@@ -56,7 +56,7 @@ LABELS = load_label_set('camvid11')
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory) -> list[str]:
-    """Two tiny networks of different random weights."""
+    """Return the files of two tiny networks with different random weights."""
     paths = []
     for seed, name in enumerate(('tiny', 'other')):
         torch.manual_seed(seed)
@@ -240,7 +240,7 @@ def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words
                  'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',
                  'segnet_ros.sources', 'segnet_ros.bags'):
         if name in sys.modules:
-            monkeypatch.setattr(name, sys.modules[name])  # to be put back in its package too
+            monkeypatch.setattr(name, sys.modules[name])  # restores it in its package too
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = {'evaluate': ['--weights', 'w', '--data', 'd', '--plots', 'p'],
@@ -366,14 +366,14 @@ def test_a_clip_comes_back_with_the_segmentation_below(tmp_path, clip):
     images = [frame.image for frame in frames]
     assert frames.rate == 5 and len(images) == 10
     inputs = [street(48, 64, seed=i) for i in range(10)]
-    # Twice through a video's coarse colours; other frames are 40 and more away.
+    # The colours went through lossy video twice; other frames differ by 40 or more.
     assert all(near(image, np.vstack((own, 255 - own)), 10)
                for image, own in zip(images, inputs, strict=True))
     assert done == sorted(done) and done[-1] == 1
 
 
 def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
-    for limit in ({'max_seconds': 1}, {'max_frames': 5}):  # of slow motion the frames are many
+    for limit in ({'max_seconds': 1}, {'max_frames': 5}):  # slow motion has many frames
         said = []
         list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, said.append, **limit))
         assert said == ['Only the first 1 seconds were segmented.']
@@ -415,7 +415,7 @@ def test_whoever_goes_leaves_no_work_behind(tmp_path, clip):
 
 
 def segment_of(models):
-    """Return what the page does with a clip, and the component that shows what comes of it."""
+    """Return the page's function that segments a clip, and the component for its result."""
     page = build_page(models, drive_samples(), {'drive': DriveStreets()})
     [segment] = [f.fn for f in page.fns.values() if f.name == 'segment']
     [video] = [block for block in page.blocks.values() if block.elem_id == 'segmented']
@@ -427,7 +427,7 @@ def test_a_segmented_clip_is_deleted_when_it_is_old(models, clip, tmp_path, monk
     (tmp_path / 'cache').mkdir()
     segment, video = segment_of(models)
     *_, (target, _) = segment(models.names[0], str(clip), progress=lambda *_, **__: None)
-    assert target.exists() and str(target) in video.temp_files  # which gradio looks through
+    assert target.exists() and str(target) in video.temp_files  # gradio deletes these
 
 
 def test_no_click_on_a_sample_is_dropped(models):
@@ -469,8 +469,8 @@ def test_a_clip_that_fails_leaves_no_file_behind(models, clip, tmp_path, monkeyp
 
 
 def test_a_clip_does_not_show_the_files_it_names(tmp_path, clip):
-    # Of its own a transport stream, it begins as a playlist (HLS) of a file of this machine.
-    # OpenCV reads that.
+    # The clip is a transport stream, but begins like an HLS playlist that names a local file.
+    # OpenCV would read that file.
     with av.open(str(tmp_path / 'own.ts'), 'w', format='mpegts') as container:
         stream = container.add_stream('mpeg2video', 25)
         stream.height, stream.width = 48, 64
@@ -491,7 +491,7 @@ def test_a_clip_does_not_show_the_files_it_names(tmp_path, clip):
 
 @pytest.mark.parametrize('turns', [0, 1, 2, 3])
 def test_clips_are_shown_upright(tmp_path, clip, turns):
-    # As phones write them: lying, with a matrix that turns them, in 16.16 fixed point.
+    # As phones record them: sideways, with a rotation matrix in 16.16 fixed point.
     sine, cosine = round(math.sin(turns * math.pi / 2)), round(math.cos(turns * math.pi / 2))
     data = bytearray(clip.read_bytes())
     place = data.index(b'tkhd') + 44

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check the report of a drive: what it says of no frame, of sizes that change, and when cut."""
+"""Check the report of a drive: without frames, with changing sizes, and when cut short."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_a_frame_of_another_size_is_left_out_of_the_video_alone(tmp_path):
 
 @pytest.mark.parametrize('speed', [1.0, 0.5, 2.0])
 def test_dropped_frames_make_the_video_no_faster(tmp_path, speed):
-    # Whatever the clock does: 3.0 is behind the next one, and then it is set.
+    # Whatever the clock does: it goes back from 103.0 to 102.8, then jumps to 5000.0.
     taken = (100.0, 100.2, 101.07, 103.0, 102.8, 5000.0, 5000.4)
     with DriveReport(tmp_path, 5, LABELS, speed) as report:
         for seconds in taken:

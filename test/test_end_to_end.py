@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-The whole main job: a bag is replayed, the node segments, a recorder hears: three processes, DDS.
+Run the whole pipeline, in three processes over DDS: a bag player, the node and a recorder.
 
-On CamVid's val clip where ../shared/camvid is there, on the rendered drive elsewhere.
+It runs on CamVid's val clip if ../shared/camvid is there, otherwise on the rendered drive.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -55,18 +55,18 @@ from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
 
 CAMVID = Path(__file__).parents[2] / 'shared' / 'camvid'
-# Slow enough for the default weights on two busy cores with AVX2 alone (0.8 s a frame there, and
-# three times that at worst): every frame is segmented, none gives way to a newer one.
+# Slow enough for the default weights on two busy cores with only AVX2 (0.8 s a frame, at worst
+# three times that): every frame is segmented, none is dropped for a newer one.
 RATE = 0.3
 
 
 @contextmanager
 def own_process():
-    """Take back what `segnet drive` does to the process that it runs in."""
+    """Undo what `segnet drive` changes in the process that it runs in."""
     handlers = {number: signal.getsignal(number)
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with mock.patch.dict(os.environ):
-        # Else it would have no profile of its own to load.
+        # If these were set, it would not load its own profile.
         for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
             os.environ.pop(name, None)
         try:
@@ -83,7 +83,7 @@ def alone():
 
 
 def clip_frames() -> dict:
-    """Return some 5 frames, as labelled_folder.write_split takes them."""
+    """Return about 5 frames, in the form that labelled_folder.write_split takes."""
     if CAMVID.is_dir():
         label_set = load_label_set('camvid11')
         return {paths[0].name: read_frame(*paths, label_set)
@@ -141,7 +141,7 @@ def test_the_report_is_whole(drive, summary):
 
 
 def read_cells(path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return camera and colours of each frame on a contact sheet of 4:3 images, as RGB."""
+    """Return each frame's image and class colours on a contact sheet of 4:3 images, as RGB."""
     sheet, height = cv2.imread(str(path))[..., ::-1], CELL_WIDTH * 3 // 4
     corners = [(index // SHEET_COLUMNS * (2 * height + 6), index % SHEET_COLUMNS * CELL_WIDTH)
                for index in range(count)]
@@ -156,7 +156,7 @@ def test_the_contact_sheet_shows_camera_and_classes_in_their_colors(drive, summa
         small = cv2.resize(image, (CELL_WIDTH, CELL_WIDTH * 3 // 4), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(camera, small)
     colors = np.stack([painted for _, painted in cells])
-    # Building and tree are there and have other colours with red and blue exchanged.
+    # Swapped red and blue would show in building and tree, which occur in the frames.
     for name, color in zip(label_set.class_names, label_set.colors, strict=True):
         assert (colors == color).all(-1).mean() \
             == pytest.approx(summary['class_fractions'][name], abs=0.005), name
@@ -188,13 +188,13 @@ def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch, alon
 
 def write_hard_bag(path):
     """
-    Write a grey best effort camera whose size changes, beside a second and a silent one.
+    Write a bag with a grey best-effort camera whose size changes, a second and a silent one.
 
-    And what a segmentation gave when it was recorded: masks of a wrong size.
+    It also holds masks of a wrong size, as if recorded from an earlier segmentation.
     """
     types = TYPES.types
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        # The second camera is where the drive sends what it was told to take.
+        # The second camera's topic is the one on which the drive publishes the chosen camera.
         topics = [writer.add_connection(name, IMAGE, typestore=TYPES,
                                         offered_qos_profiles=offered(reliability))
                   for name, reliability in (
@@ -242,7 +242,7 @@ def image_of(array, encoding, stamp_ns, frame_id='camera'):
 
 def frame_messages(index: int, mask_size=(24, 32), frame_id='camera', late_ns=0, pixels=24 * 32,
                    without=()) -> dict:
-    """Return by topic what comes of one frame of 24x32; the arguments say what is wrong."""
+    """Return the messages of one 24x32 frame by topic; the arguments introduce errors."""
     stamp_ns, colors = 10**18 + index * 10**9, np.zeros((24, 32, 3), np.uint8)
     statistics = DiagnosticArray(status=[
         DiagnosticStatus(values=[KeyValue(key='pixel_count', value=str(count))])
@@ -257,7 +257,7 @@ def frame_messages(index: int, mask_size=(24, 32), frame_id='camera', late_ns=0,
 
 
 def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
-    """Run a drive whose recorder hears these (topic, message); return exit code and summary."""
+    """Run a drive whose recorder gets these (topic, message); return exit code and summary."""
     def hear(recorder, node, player):
         for topic, msg in messages:
             recorder._take(topic, msg)
@@ -266,7 +266,7 @@ def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
     monkeypatch.setattr(drive_verb, 'running', lambda *_, **__: nullcontext(process))
     monkeypatch.setattr(drive_verb, '_wait_for_results', lambda *_: None)
     monkeypatch.setattr(drive_verb, '_spin', hear)
-    for name in ('in', 'inannot'):  # with the true masks of all but one that cannot be read
+    for name in ('in', 'inannot'):  # 1.png cannot be read and has no true mask
         (folder / name).mkdir()
     cv2.imwrite(str(folder / 'in' / '0.png'), np.zeros((24, 32, 3), np.uint8))
     cv2.imwrite(str(folder / 'inannot' / '0.png'), np.zeros((24, 32), np.uint8))
@@ -336,7 +336,7 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     node = subprocess.Popen(
         [sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '-p', f'weights:={weights}'],
         env=environment, text=True, stderr=subprocess.PIPE,
-        # Under nohup it would ignore this one.
+        # Under nohup, the node would ignore SIGHUP.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     receiver = Receiver()
     masks, overlays = (receiver.listen(Image, name, 10) for name in ('mask', 'overlay'))
@@ -344,7 +344,7 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     msg = image_of(np.zeros((240, 320, 3), np.uint8), 'rgb8', 0)
 
     def send():
-        """Send the next frame; they come faster than they are segmented."""
+        """Send the next frame; frames come faster than they are segmented."""
         msg.header.stamp.nanosec += 1
         publisher.publish(msg)
     receiver.node.create_timer(0.005, send)

@@ -60,7 +60,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """Save the shipped quarter width at the size of the data: it sees enough to be scored."""
+    """Save the shipped quarter-width weights at the data's size: good enough to be scored."""
     network, info = load_checkpoint(find_weights('segnet_quarter_camvid11'))
     path = tmp_path_factory.mktemp('weights') / 'w.safetensors'
     save_checkpoint(path, network, replace(info, input_size=SIZE))
@@ -75,7 +75,7 @@ def frames_of(data):
 
 
 def plain_logits(weights, image, size=SIZE):
-    """Return logits at the image's size as float32 PyTorch gives them, nothing folded."""
+    """Return logits at the image's size from plain float32 PyTorch, without folding."""
     network, info = load_checkpoint(weights)
     x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     x = functional.interpolate(x, size, mode='bilinear', antialias=True)
@@ -120,11 +120,11 @@ def test_scores_agree_with_torchmetrics_at_label_resolution(weights, data, size)
         metric(plain_logits(weights, image, size or SIZE).argmax(1),
                torch.from_numpy(truth)[None].long())
     assert result['miou'] > 0.2
-    # In bfloat16, more pixels go over to another class.
+    # In bfloat16, more pixels change class.
     exact = choose_precision('auto', torch.device('cpu')) == torch.float32
     assert result['miou'] == pytest.approx(float(metric.compute()), abs=3e-4 if exact else 0.01)
     assert result['size'] == list(size or SIZE)
-    # Every labelled pixel of the annotations stands in the confusion matrix, no void one.
+    # The confusion matrix counts every labelled pixel of the annotations and no void one.
     assert np.sum(result['confusion_matrix']) == 4 * 96 * 120
 
 
@@ -224,7 +224,7 @@ def test_night_is_dark_and_tilt_turns_the_labels_along():
     image, label_map = SampleDrive(seed=1, size=SIZE).frame(0)
     dark, _ = CORRUPTIONS['night'](image, label_map, np.random.default_rng(0))
     assert dark.mean() < 0.6 * image.mean()
-    # An image that tells its labels still does once tilted, but for seams.
+    # An image that encodes its labels still does after the tilt, except at seams.
     telling = np.repeat(label_map[..., None] * 20, 3, 2)
     tilted, turned = CORRUPTIONS['tilt 15 degrees'](telling, label_map, np.random.default_rng(0))
     inside = turned != VOID
@@ -265,7 +265,7 @@ def test_plots_show_each_frame_once_best_first(evaluation, data):
 def test_confusion_is_plotted_in_percent_of_the_truth():
     axes = confusion_figure({'confusion_matrix': [[8, 2, 0], [3, 9, 0], [0, 0, 0]], 'miou': 0.6,
                              'class_names': ['car', 'tree', 'sky']}).axes[0]
-    # A text stands at column and row.
+    # A text's position is (column, row).
     assert {text.get_position(): text.get_text() for text in axes.texts} \
         == {(0, 0): '80', (1, 0): '20', (0, 1): '25', (1, 1): '75'}
     np.testing.assert_array_equal(axes.get_images()[0].get_array(),
@@ -324,7 +324,7 @@ def test_plots_take_any_name_and_many_classes(tmp_path, evaluation):
     many = replace(evaluation, label_set=named(150), frames=[(renamed, mask)],
                    frame_mious=np.array([0.5]))
     figure = frames_figure(many)
-    figure.draw_without_rendering()  # which warns where axes collapse
+    figure.draw_without_rendering()  # warns if axes collapse
     assert min(axes.get_window_extent().height for axes in figure.axes) > 100
     few = replace(many, label_set=named(12), result={
         **evaluation.result, 'confusion_matrix': np.eye(12, dtype=int).tolist(),

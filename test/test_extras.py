@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is missing is named by a command that installs it."""
+"""Check the commands suggested for installing what is missing."""
 
 from importlib import metadata
 import shlex
@@ -27,7 +27,7 @@ from segnet_ros.extras import install_extra, pip_install
 
 @pytest.fixture(params=[False, True], ids=['own', 'managed'])
 def flag(request, monkeypatch, tmp_path):
-    """Let this Python be one that a distribution manages, or one's own; return pip's flag."""
+    """Make this Python externally managed, or not; return the flag that pip then needs."""
     monkeypatch.setattr(sys, 'prefix', sys.base_prefix)
     monkeypatch.setattr(sysconfig, 'get_path', lambda name: {'stdlib': str(tmp_path)}[name])
     if request.param:

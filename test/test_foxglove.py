@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check that what Foxglove and the plotters are told to show is what the node publishes."""
+"""Check that what Foxglove and the plotters are set to show is what the node publishes."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def published() -> dict[str, str]:
 
 
 def panels(part) -> list[str]:
-    """Return the panels of a layout from left to right and from above."""
+    """Return the panels of a layout from left to right and top to bottom."""
     return [part] if isinstance(part, str) else panels(part['first']) + panels(part['second'])
 
 
@@ -47,7 +47,7 @@ def test_every_panel_is_in_the_layout_once():
 def test_pictures_are_topics_that_carry_pictures():
     shown = {name: panel['imageMode']['imageTopic'] for name, panel in PANELS.items()
              if name.startswith('Image!')}
-    assert shown.pop('Image!camera') == '/camera/image_raw'  # what the launch file listens to
+    assert shown.pop('Image!camera') == '/camera/image_raw'  # the launch file's default input
     for name, topic in shown.items():
         assert topic == '/segmentation/' + name.removeprefix('Image!')
         assert published()[topic] == 'sensor_msgs/Image'
@@ -67,7 +67,7 @@ def test_each_curve_is_the_class_that_its_label_names():
 def test_the_status_is_the_node_s():
     panel = PANELS['DiagnosticStatusPanel!node']
     assert published()[panel['topicToRender']] == 'diagnostic_msgs/DiagnosticArray'
-    # Both name and hardware_id, as test_node.py finds it on the topic.
+    # The status's name and hardware_id are equal; test_node.py checks the name on the topic.
     assert panel['selectedHardwareId'] == 'segmentation/segnet: camera'
 
 

@@ -22,26 +22,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segnet_ros import int8
+from segnet_ros import int8, onednn
 from segnet_ros.checkpoint import find_weights, load_checkpoint
 from segnet_ros.networks.build import build_network
-from segnet_ros.onednn import onednn_has_int8, onednn_is_available, PackedConvolution, \
-    QuantizedConvolution
+from segnet_ros.onednn import (
+    onednn_has_int8, PackedConvolution, QuantizedConvolution, weight_levels)
 from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import Segmenter
 
 CPU = torch.device('cpu')
-needs_vnni = pytest.mark.skipif(not onednn_has_int8(), reason='needs a CPU with VNNI')
-needs_operator = pytest.mark.skipif(
-    not (onednn_is_available(torch.float32) and hasattr(torch.ops.onednn, 'qconv2d_pointwise')),
-    reason="needs oneDNN's 8-bit convolution in torch")
-# Without VNNI pairs of products are added in 16 bits, which hold those of half the levels.
-LEVELS = 256 if onednn_has_int8() else 128
+needs_int8 = pytest.mark.skipif(
+    not onednn_has_int8(), reason="needs a CPU with AVX2 and oneDNN's 8-bit convolution")
+LEVELS = weight_levels()
 
 
 def levels(*shape):
-    return torch.randint(0, LEVELS, shape, dtype=torch.uint8).contiguous(
+    return torch.randint(0, 256, shape, dtype=torch.uint8).contiguous(
         memory_format=torch.channels_last)
 
 
@@ -51,24 +48,40 @@ def convolution(whole_weights: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
     return conv.requires_grad_(False)
 
 
-@needs_operator
+@needs_int8
 def test_whole_numbers_are_convolved_exactly():
     torch.manual_seed(0)
-    weights = torch.randint(-127, 128, (16, 8, 3, 3))
-    weights[:, 0, 0, 0] = 127  # so that the scale of each output channel is 1
+    weights = torch.randint(-LEVELS, LEVELS + 1, (16, 8, 3, 3))
+    weights[:, 0, 0, 0] = LEVELS  # so that the scale of each output channel is 1
     bias = torch.randint(-1000, 1000, (16,)).float()
     x, conv = levels(1, 8, 13, 21), convolution(weights, bias)
     found = QuantizedConvolution(conv, torch.ones(8), None, torch.float32)(x)
     assert torch.equal(found, conv(x.float()))
 
 
-@needs_operator
+@needs_int8
+@pytest.mark.parametrize('sign', [1, -1])
+def test_the_largest_products_do_not_saturate(sign):
+    conv = convolution(torch.full((16, 32, 3, 3), sign * LEVELS), torch.zeros(16))
+    x = torch.full((1, 32, 5, 7), 255, dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last)
+    found = QuantizedConvolution(conv, torch.ones(32), None, torch.float32)(x)
+    assert torch.equal(found, conv(x.float()))
+
+
+@pytest.mark.parametrize('vnni', [True, False])
+def test_without_vnni_two_products_fit_16_bits(monkeypatch, vnni):
+    monkeypatch.setattr(onednn, 'cpu_has', lambda feature: vnni or feature != 'vnni')
+    assert weight_levels() == (127 if vnni else 64)
+    assert vnni or 2 * 255 * weight_levels() < 2**15 <= 2 * 255 * (weight_levels() + 1)
+
+
+@needs_int8
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.float32, torch.bfloat16])
 def test_steps_of_channels_are_taken_in_and_given_out(dtype):
     torch.manual_seed(0)
     conv = convolution(torch.randn(16, 8, 3, 3) / 9, torch.randn(16))
     in_steps, out_steps = torch.rand(8) / 99 + 1e-3, torch.rand(16) / 99 + 1e-2
-    in_steps *= 256 / LEVELS
     x = levels(1, 8, 13, 21)
     found = QuantizedConvolution(conv, in_steps, out_steps, dtype)(x)
     assert found.dtype == dtype
@@ -77,10 +90,11 @@ def test_steps_of_channels_are_taken_in_and_given_out(dtype):
     difference = (found - expected.clamp(0, 255)).abs()
     assert expected.max() > 255 and expected.min() < 0
     # Half a level for rounding, and what the rounded weights make.
-    assert difference.max() < 3 and difference.mean() < 0.4
-    # With weights of 127 levels each way, rounding is all; bfloat16 has steps of 1 above 128.
+    coarse = 127 / LEVELS
+    assert difference.max() < 3 * coarse and difference.mean() < 0.4 * coarse
+    # With the weights rounded, rounding the result is all; bfloat16 has steps of 1 above 128.
     weight = conv.weight * in_steps[:, None, None] / out_steps[:, None, None, None]
-    scale = weight.abs().amax((1, 2, 3), keepdim=True) / 127
+    scale = weight.abs().amax((1, 2, 3), keepdim=True) / LEVELS
     exact = functional.conv2d(x.float(), (weight / scale).round() * scale, conv.bias / out_steps,
                               padding=1).clamp(0, 255)
     assert (found - exact).abs().max() < (1.01 if dtype == torch.bfloat16 else 0.51)
@@ -98,7 +112,7 @@ def segment(shipped, dtype: torch.dtype, image: np.ndarray):
     return result.label_map.copy(), result.confidence.astype(int)
 
 
-@needs_vnni
+@needs_int8
 @pytest.mark.parametrize('size', [(240, 320), (181, 323)])
 def test_labels_are_those_of_the_trained_network(shipped, size):
     image, truth = SampleDrive(seed=3, size=size).frame(20)
@@ -109,7 +123,7 @@ def test_labels_are_those_of_the_trained_network(shipped, size):
     assert (found == truth).mean() == pytest.approx((expected == truth).mean(), abs=0.01)
 
 
-@needs_vnni
+@needs_int8
 def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
     """What the module's first lines say: among rounded values the first of many maxima wins."""
     image = SampleDrive(seed=3, size=(240, 320)).frame(20)[0]
@@ -127,7 +141,7 @@ def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
     assert (rounded == expected).mean() < (found == expected).mean()
 
 
-@needs_vnni
+@needs_int8
 def test_every_convolution_is_replaced(shipped):
     network = prepare(copy.deepcopy(shipped[0]), CPU, torch.int8)
     kinds = [type(m) for m in network.modules()]
@@ -141,5 +155,5 @@ def test_what_cannot_be_run_so_is_said(shipped, monkeypatch):
     with pytest.raises(ValueError, match='float16'):
         choose_precision('int8', torch.device('cuda'))
     monkeypatch.setattr(int8, 'onednn_has_int8', lambda: False)
-    with pytest.raises(ValueError, match='VNNI'):
+    with pytest.raises(ValueError, match='AVX2'):
         prepare(copy.deepcopy(shipped[0]), CPU, torch.int8)

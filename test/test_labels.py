@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check label sets: reading, palette, file ids, and an error for all that can be wrong in them."""
+"""Check label sets: reading, palette, file ids, and an error for each possible mistake."""
 
 import copy
 
@@ -78,7 +78,7 @@ def test_from_file_ids_makes_void_255(own):
 def test_from_file_ids_names_the_wrong_ids(own):
     with pytest.raises(ValueError, match=r"\[3, 77\].*'own' has 0 to 2 and void 9"):
         own.from_file_ids(np.array([[0, 77, 3, 9]], np.uint8))
-    # 255 is void in memory, but not in these files: a mask of 0 and 255 is not one of ids.
+    # 255 is void in memory, but not in these files: a mask of 0 and 255 is refused.
     with pytest.raises(ValueError, match=r'holds ids \[255\]'):
         own.from_file_ids(np.array([[0, 255]], np.uint8))
 

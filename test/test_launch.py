@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Check the launch files and what they name; run them for real where ROS brings `launch`.
+Check the launch files and what they refer to; run them for real if ROS provides `launch`.
 
-The Python wheels have no `launch`: without ROS the files run with stand-ins for it, which make
-what the files ask for but start nothing.
+The Python wheels have no `launch`, so the tests use stand-ins for it, which make what the files
+ask for but start nothing.
 """
 
 import ast
@@ -98,12 +98,12 @@ def maker(kind: str):
 
 
 def text(value, context: dict[str, str]) -> str:
-    """Return a text, or what a substitution stands for in the context."""
+    """Return a string as it is, or the result of a substitution in the context."""
     return value if isinstance(value, str) else value.perform(context)
 
 
 def substitution(perform):
-    """Return what stands in for a substitution: made of its arguments, it asks the context."""
+    """Return a stand-in for a substitution class, which evaluates itself with `perform`."""
     return lambda *args, **kwargs: SimpleNamespace(
         perform=lambda context: perform(context, *args, **kwargs))
 
@@ -134,8 +134,8 @@ def what_starts(path, context: dict[str, str]) -> list[SimpleNamespace]:
     while actions:
         action = actions.pop(0)
         if action.kind == 'DeclareLaunchArgument':
-            # As in launch: the default counts where nothing was said, not in what includes it
-            # either.
+            # As in launch: the default applies unless the argument is set, here or by an
+            # including file.
             context.setdefault(action.args[0], text(action.default_value, context))
         elif action.kind == 'OpaqueFunction':
             actions[:0] = action.function(context)
@@ -151,7 +151,7 @@ def what_starts(path, context: dict[str, str]) -> list[SimpleNamespace]:
 
 @pytest.fixture
 def started(monkeypatch):
-    """Return a function that gives what a launch file starts, with stand-ins for launch."""
+    """Return a function that lists what a launch file starts, using stand-ins for launch."""
     for name, members in STAND_INS.items():
         module = ModuleType(name)
         vars(module).update(members)
@@ -289,7 +289,7 @@ def test_the_demo_replays_what_the_node_segments_and_rviz_shows(started):
 
 @pytest.fixture
 def ros2_launch():
-    """Return the command that runs launch files; skip where they cannot run."""
+    """Return the command that runs launch files; skip if they cannot run."""
     pytest.importorskip('launch_ros')
     ament_index = pytest.importorskip('ament_index_python')
     if shutil.which('ros2') is None:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The legend: each class's own colour beside each class's own name."""
+"""Check that the legend shows each class's colour next to its name."""
 
 import numpy as np
 
@@ -24,13 +24,13 @@ COLORS = ((10, 20, 230), (0, 128, 0), (255, 64, 32))
 
 
 def rows(names, colors=COLORS):
-    """Return the legend of these classes in one picture for each."""
+    """Return the legend of these classes, split into one image per class."""
     label_set = LabelSet('toy', names, colors[:len(names)])
     return np.split(draw_legend(label_set, label_set.palette()), len(names))
 
 
 def written(row):
-    """Return where the name stands, beside the patch of colour."""
+    """Return the part of a row that shows the name, to the right of the colour."""
     return row[:, 50:]
 
 
@@ -48,10 +48,10 @@ def test_each_row_has_its_class_s_name():
         assert text.min() < 100, 'nothing is written'
         for other in texts[:place]:
             assert (text != other).any()
-    # The same names in another order: the writing goes with the name, not with the place.
+    # In another order, the text follows the name, not the position.
     for place, text in enumerate(map(written, rows(NAMES[::-1]))):
         assert (text == texts[2 - place]).all()
-    # To the last letter, in black on white whatever the colour.
+    # The last letter counts, and the text is black on white whatever the colour.
     assert (written(rows(('sidewalk', 'sidewall'))[1]) != texts[1]).any()
     assert (written(rows(NAMES, COLORS[::-1])[0]) == texts[0]).all()
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ways in which the node's process ends by itself; test_end_to_end.py has those by signals."""
+"""Check how the node's process ends; test_end_to_end.py sends it signals while it segments."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tm
 
 
 def test_a_node_made_in_part_can_be_destroyed(monkeypatch):
-    """Kilted's rclpy destroys it, and what this raised would hide why it was not made."""
+    """Kilted's rclpy destroys it, and an error there would hide the original one."""
     monkeypatch.setattr(LifecycleNodeMixin, '__init__', MagicMock(side_effect=RuntimeError('why')))
     made = []
     monkeypatch.setattr(Node, '__init__', lambda node, *args, **kwargs: made.append(node))
@@ -91,7 +91,7 @@ def test_a_node_made_in_part_can_be_destroyed(monkeypatch):
 
 @pytest.fixture
 def ended(monkeypatch):
-    """Return the codes that the process would have ended with at once."""
+    """Replace os._exit; return the list of exit codes that it was called with."""
     codes = []
     monkeypatch.setattr(main_module.os, '_exit', codes.append)
     return codes
@@ -156,7 +156,7 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
 
 @pytest.mark.parametrize('trouble', ['hangs', 'is lost'])
 def test_a_process_that_gives_up_leaves_no_shared_memory_behind(tmp_path, trouble):
-    """It ends at once, and each start anew would take another 70 MB."""
+    """It exits at once, and each restart would take another 70 MB."""
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     program = f"""
 import os, signal, threading

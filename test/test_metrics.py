@@ -109,12 +109,12 @@ def test_boundary_shifted_within_the_tolerance():
 
 
 def test_boundary_shifted_beyond_the_tolerance():
-    # Shifted by 10 to the right. The square's own edge has 4 * 29 pixels. Of its top 20 lie on
-    # the other's top, the one before them 1 pixel from it; likewise at the bottom; of the right
-    # side, the uppermost and the lowest pixel are next to the other's top and bottom.
+    # Shifted by 10 to the right. The square's own edge has 4 * 29 pixels. Of its top, 20 pixels
+    # lie on the other's top and the one before them is 1 pixel away; likewise at the bottom. Of
+    # its right side, the top and bottom pixels are next to the other's top and bottom.
     square_near = (2 * (20 + 1) + 2) / 116
-    # Around it the other class has 4 * 30 pixels of edge: above 20 on the other's, two before them
-    # within 1.5 pixels of its left side or top; likewise below; right as before.
+    # Around it, the other class has 4 * 30 pixels of edge. Above, 20 lie on the other's and the
+    # two before them within 1.5 pixels of its left side or top; likewise below; right as before.
     around_near = (2 * (20 + 2) + 2) / 120
     assert boundary_f1(square(40, 50), square(40, 60), 2) == pytest.approx(
         (square_near + around_near) / 2)
@@ -162,7 +162,7 @@ def test_boundary_ignores_void():
 
 
 def test_boundary_with_void_is_none():
-    # The edges of the void band, the same in both, would be found, were they boundaries.
+    # If the edges of void counted as boundaries, these would be found: both maps have them.
     truth = square(10, 10)
     truth[:, 60:70] = VOID
     assert boundary_f1(truth, square(80, 110), 2) == 0.0
@@ -182,13 +182,13 @@ def test_calibration_hand_worked():
 def test_certain_pixels_share_the_last_bin():
     counts, correct = np.zeros(256), np.zeros(256)
     counts[[250, 255]], correct[[250, 255]] = 255, (255, 250)
-    # Too sure at 255 by 5/255, not sure enough at 250 by 5/255: in one bin that evens out.
+    # Overconfident at 255 by 5/255, underconfident at 250 by 5/255: in one bin they cancel.
     assert calibration_error(counts, correct) == pytest.approx(0, abs=1e-12)
 
 
 def test_calibration_agrees_with_torchmetrics():
     rng = np.random.default_rng(0)
-    # torchmetrics rounds at the bins' edges and has a bin of its own for certainty: keep off both.
+    # torchmetrics rounds at bin edges and has a separate bin for confidence 1: avoid both.
     levels = np.array([k for k in range(256) if k % 17])
     confidence = rng.choice(levels, 20000)
     right = rng.random(20000) < (confidence / 255) ** 2
@@ -213,7 +213,7 @@ def test_confusion_agrees_with_torchmetrics(seed):
     found = confusion_matrix(truth, prediction, 5)
     assert found.dtype == np.int64
     assert (found == confusion_of(truth, prediction, 5)).all()
-    # Where nothing was predicted nothing is counted.
+    # Pixels without a prediction are not counted.
     prediction[:10] = VOID
     assert (confusion_matrix(truth, prediction, 5)
             == confusion_of(truth[10:], prediction[10:], 5)).all()

@@ -82,7 +82,7 @@ def test_a_camera_that_boots_is_given_the_same_time(clock):
     assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
     assert verdict(monitor, silence=0.0) == (DiagnosticStatus.OK, 'no frames yet')
     assert verdict(monitor, silence=3605.0)[0] == DiagnosticStatus.OK
-    monitor.started()  # anew
+    monitor.started()  # again
     assert verdict(monitor)[0] == DiagnosticStatus.OK
 
 
@@ -123,7 +123,7 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
     monitor = StreamMonitor()
     assert verdict(monitor, silence=0.0, **limit)[0] == DiagnosticStatus.OK
     finish(monitor, clock, 0.1, 20, age=0.05)
-    finish(monitor, clock, 0.1, 5, age=-3600.0)  # a bag begins anew before its clock does
+    finish(monitor, clock, 0.1, 5, age=-3600.0)  # a bag restarts before its clock does
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
     finish(monitor, clock, 0.1, 11, age=-0.09)  # a clock that ticks ten times a second
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
@@ -133,12 +133,12 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
         DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: check the cameras' "
         'clocks; max_frame_age and latency_warning do not work')
     monitor.received()
-    monitor.count('unwatched')  # and nobody asks any more
+    monitor.count('unwatched')  # and nobody subscribes any more
     assert verdict(monitor, **limit)[0] == DiagnosticStatus.OK
 
 
 def test_a_slow_network_is_no_stuck_one(clock):
-    """Dropped frames are what a slow network leaves; none that ends is what a stuck one does."""
+    """A slow network drops frames; a stuck one finishes none."""
     monitor = StreamMonitor()
 
     def second(done):
@@ -162,7 +162,7 @@ def test_a_slow_network_is_no_stuck_one(clock):
     assert levels[5][0] == DiagnosticStatus.WARN
     assert levels[-1] == (DiagnosticStatus.ERROR, 'stuck: no frame finished for 12 s')
     assert second(done=True)[0] == DiagnosticStatus.WARN
-    # Deactivated, it holds nothing that could be stuck.
+    # Once deactivated, it holds no frame that could be stuck.
     second(done=False)
     monitor.started()
     clock.now += 3600
@@ -182,7 +182,7 @@ def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
 
 
 def work(monitor, clock, milliseconds, age=0.02):
-    """Process a frame that is done now: so long in each stage, one after the other."""
+    """Process a frame that is done now, after this long in each stage in turn."""
     ends = 1e-3 * np.cumsum([0, *milliseconds])
     monitor.processed(list(clock.now - ends[-1] + ends), age)
 
@@ -191,7 +191,7 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
     monitor = StreamMonitor()
     assert not any(key.startswith(('latency', 'age')) for key in values_of(
         monitor.status('segnet: front', {})))
-    for number in range(1, 102):  # at 20 Hz, of which every other is taken: 1, 2, ... 101 ms
+    for number in range(1, 102):  # at 20 Hz, every other frame taken: 1, 2, ... 101 ms
         for _ in range(2):
             clock.now += 0.05
             monitor.received()
@@ -211,7 +211,7 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
         'latency_publish_ms': 'p50 204.00, p95 384.00, max 404.00',
         'latency_total_ms': 'p50 510.00, p95 960.00, max 1010.00',
         'stamp_age_ms': 'p50 20.00, p95 20.00, max 20.00'}
-    for _ in range(monitor_module.WINDOW):  # after which those before are forgotten
+    for _ in range(monitor_module.WINDOW):  # this pushes out the earlier ones
         work(monitor, clock, [5, 1, 1, 1])
     values = values_of(monitor.status('segnet: front', {}))
     assert values['latency_wait_ms'] == 'p50 5.00, p95 5.00, max 5.00'
@@ -221,7 +221,7 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
 @pytest.mark.parametrize(('ages', 'told'), [
     ([3599.0], 'p50 3599000.00, p95 3599000.00, max 3599000.00'),
     ([-2.0], 'p50 -2000.00, p95 -2000.00, max -2000.00'),
-    # A camera's uptime.
+    # Stamps from a camera's uptime.
     ([1.7e9 + 0.1, 1.7e9, 0.02], "1700000000 s: stamps are not from the node's clock"),
     ([-86400.0], "-86400 s: stamps are not from the node's clock")])
 def test_ages_by_another_clock_are_no_latencies(clock, ages, told):
@@ -248,7 +248,7 @@ def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outco
     work(monitor, clock, [1, 1, 1, 1])
     assert verdict(monitor) == (level, message)
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
-    assert values_of(monitor.status('camera', {}))[outcome] == '2'  # that count is of all time
+    assert values_of(monitor.status('camera', {}))[outcome] == '2'  # this count is cumulative
 
 
 def test_frames_dropped_before_nobody_subscribed_are_no_trouble():
@@ -305,7 +305,7 @@ def test_too_few_results_are_told_while_somebody_wants_them(clock):
         'segmented')
     finish(monitor, clock, 0.1, 60)
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
-    clock.now += 4  # the camera goes on, but no result comes
+    clock.now += 4  # frames keep coming, but no results
     monitor.received()
     assert verdict(monitor, **limit)[0] == DiagnosticStatus.WARN
 
@@ -342,7 +342,7 @@ def test_results_that_nobody_wanted_are_not_missing(clock, pause):
     clock.now += 20
     finish(monitor, clock, 0.1, 2)
     assert verdict(monitor, **limits) == (DiagnosticStatus.OK, 'segmenting')
-    clock.now += 6  # and none after these
+    clock.now += 6  # and no results after these
     monitor.received()
     assert verdict(monitor, **limits)[0] == DiagnosticStatus.WARN
 
@@ -355,8 +355,8 @@ def test_late_results_are_told_until_others_come(clock):
     told = (DiagnosticStatus.WARN, 'results up to 0.600 s after their stamps, more than '
                                    'latency_warning: 0.5')
     assert verdict(monitor, most_latency=0.5) == told
-    assert verdict(monitor, most_latency=0.5) == told  # of a network slower than /diagnostics
-    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0 never is too late
+    assert verdict(monitor, most_latency=0.5) == told  # until a newer result comes
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0: no limit
     finish(monitor, clock, 0.1, 1, age=0.2)
     assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
     finish(monitor, clock, 0.1, 1, age=0.6)

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-The node serves Nav2's semantic segmentation layer: this plays the layer's part word for word.
+Check that the node serves Nav2's semantic segmentation layer, which is reproduced here exactly.
 
-The layer (kiwicampus/semantic_segmentation_layer) takes mask, confidence and point cloud with
-sensor data QoS, depth 50, pairs them by approximate time within 0.1 s, refuses a mask whose size
-is not the cloud's, and knows no class before a latched label_info has come. For each class of
-that message it looks up the cost by the class's name among its own parameters.
+The layer (kiwicampus/semantic_segmentation_layer) subscribes to mask, confidence and point cloud
+with sensor data QoS, depth 50, and pairs them by approximate time within 0.1 s. It rejects a mask
+whose size differs from the cloud's, and knows no class until a latched label_info arrives. For
+each class in that message, it looks up the cost by class name among its own parameters.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ CONFIG = Path(__file__).parents[1] / 'config' / 'nav2_semantic_layer.yaml'
 
 
 class Layer:
-    """Nav2's layer, as far as messages go."""
+    """A stand-in for Nav2's layer, as far as messages go."""
 
     def __init__(self, peer, costs: dict[str, int]):
         from vision_msgs.msg import LabelInfo
@@ -81,7 +81,7 @@ class Layer:
         if len(mask.data) < mask.width * mask.height:
             return self.errors.append('segmentation arrays have wrong sizes')
         assert self.cost_by_id, 'without a label_info before it this takes Nav2 down'
-        # The layer reads pixel v * width + u of both, as they are.
+        # The layer reads pixel v * width + u straight from the data of both.
         ids = np.frombuffer(mask.data, np.uint8)
         assert len(confidence.data) == len(ids)
         self.buffered.append(np.vectorize(self.cost_by_id.get)(ids))
@@ -102,7 +102,7 @@ def bench(tmp_path):
 
 
 def cloud_for(image, shape=None):
-    """Return the point cloud that a depth camera gives beside the image, 5 ms later."""
+    """Return the point cloud that a depth camera publishes with the image, stamped 5 ms later."""
     height, width = shape or (image.height, image.width)
     cloud = PointCloud2(height=height, width=width, point_step=12, row_step=12 * width)
     cloud.header.frame_id = image.header.frame_id
@@ -120,7 +120,7 @@ def test_the_layer_buffers_every_frame_and_reports_no_error(bench, late):
     camera = bench.publisher(Image)
     points = bench.peer.create_publisher(PointCloud2, '/camera/depth/points', 5)
     bench.connected(camera)
-    # With no frame sent yet: it must come by itself, before the first mask.
+    # label_info must come by itself, before any frame is sent.
     bench.spin_until(lambda: layer.label_messages)
     for number in range(1, 6):
         image = image_message(seed=number, stamp=(number, 0))
@@ -152,7 +152,7 @@ def test_the_played_layer_notices_what_the_real_one_would(bench):
     camera = bench.publisher(Image)
     points = bench.peer.create_publisher(PointCloud2, '/camera/depth/points', 5)
     bench.connected(camera)
-    # With no frame sent yet: it must come by itself, before the first mask.
+    # label_info must come by itself, before any frame is sent.
     bench.spin_until(lambda: layer.label_messages)
     image = image_message()
     points.publish(cloud_for(image))

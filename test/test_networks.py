@@ -137,7 +137,7 @@ def test_convolutions_are_13_and_13_and_4_and_4():
     def convolutions(module):
         return sum(isinstance(m, nn.Conv2d) for m in module.modules())
 
-    # The thirteenth of the decoder is the classifier; SegNet-Basic's classifier is a fifth.
+    # SegNet's 13th decoder convolution is the classifier; SegNet-Basic's classifier is a fifth.
     assert [convolutions(p) for p in (full.encoder, full.decoder, full.classifier)] == [13, 12, 1]
     assert [convolutions(p) for p in (basic.encoder, basic.decoder)] == [4, 4]
 
@@ -164,8 +164,8 @@ def test_unpooling_puts_values_where_the_maxima_stood():
     network = without_convolutions()
     image = torch.rand(1, 3, 37, 64) + 0.1
     sparse = network(image)[0]
-    # What is left is the largest value of each 32x32 block, in its own place: even the narrow
-    # blocks at the bottom, 5 rows high.
+    # Only the largest value of each 32x32 block remains, in its own place. This includes the
+    # blocks at the bottom, which are only 5 rows high.
     for channel, result in zip(image[0], sparse, strict=True):
         expected = torch.zeros_like(channel)
         for rows in (slice(0, 32), slice(32, 37)):
@@ -209,8 +209,8 @@ def test_unpooling_by_scatter_is_unpooling_channels_last(size, layout):
 @pytest.mark.parametrize('kind', [SegNet, SegNetBasic])
 def test_cuda_computes_what_the_cpu_computes_forward_and_backward(kind):
     network = kind(CLASSES, 0.125)
-    # In float32 even a CPU's gradients are up to 7 % off: the deepest stage has a dozen pixels to
-    # normalise by.
+    # In float32 even a CPU's gradients are up to 7 % off: batch normalisation has only a dozen
+    # pixels in the deepest stage.
     images = torch.rand(2, 3, 45, 70, dtype=torch.float64)
     grads = []
     for device in ('cpu', 'cuda'):

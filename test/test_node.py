@@ -82,12 +82,12 @@ def values_of(status):
 
 
 def decoded(msg):
-    """Return the picture of a CompressedImage, of colours in the order BGR."""
+    """Return the image in a CompressedImage, with its colours in BGR order."""
     return cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def expected_values(mask, confidence, class_id):
-    """Return what the statistics must say of a class, from the published pictures alone."""
+    """Return the expected statistics of a class, computed from the published images alone."""
     y, x = np.nonzero(mask == class_id)
     numbers = {'class_id': str(class_id), 'pixel_count': str(len(x)),
                'fraction': f'{len(x) / mask.size:.6f}'}
@@ -150,7 +150,7 @@ def test_every_output_has_the_frame_s_header_and_size(bench):
 
 
 def the_segmenter(bench):
-    """Return the segmenter that the node's next frame of 48x64 will use."""
+    """Return the segmenter that the node's next 48x64 frame will use."""
     segmenters = bench.node._cameras[0]._segmenters
     with segmenters.lend((48, 64), bench.node.settings) as segmenter:
         return segmenter
@@ -223,7 +223,7 @@ def test_bad_frames_are_counted_and_the_node_goes_on(bench, weights):
     assert status.name == 'segmentation/segnet: camera'
     assert (values['received'], values['failed'], values['enabled']) == ('5', '4', 'True')
     assert values['device'] == device_name(torch.device('cpu'))
-    assert values['precision'] in ('float32', 'bfloat16')  # a CPU's own
+    assert values['precision'] in ('float32', 'bfloat16')  # depends on the CPU
     assert values['weights'] == weights
     memory, unit = values['memory'].split(' ', 1)
     assert unit == 'MiB resident' and int(memory) == pytest.approx(
@@ -280,7 +280,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted(bench):
     run, all_sent = segmenter.segment, threading.Event()
 
     def slow(image, outputs):
-        all_sent.wait(20)  # while the first is segmented the others come
+        all_sent.wait(20)  # the others arrive while the first is segmented
         return run(image, outputs)
 
     segmenter.segment = slow
@@ -322,7 +322,7 @@ def state_of(node):
 
 
 def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
-    """Left to rclpy it ends the process: a lifecycle manager that comes to an active node."""
+    """By default rclpy ends the process, as when a lifecycle manager configures an active node."""
     node = bench.start_node()
     client = bench.peer.create_client(ChangeState, '/segmentation/segnet/change_state')
     bench.spin_until(client.service_is_ready)
@@ -398,7 +398,7 @@ def test_frames_in_work_at_the_same_time_overlap(bench):
     bench.listen('mask', Image)
     camera = bench.publisher(Image, qos=10)
     bench.connected(camera)
-    started = threading.Barrier(2)  # broken unless both are in work at the same time
+    started = threading.Barrier(2)  # breaks unless both run at the same time
     segmenters = bench.node._cameras[0]._segmenters
     build = segmenters._build
 
@@ -416,7 +416,7 @@ def test_frames_in_work_at_the_same_time_overlap(bench):
     bench.spin_until(lambda: counts(bench)['processed'] + counts(bench)['dropped'] == 2)
     bench.spin_until(lambda: [m.header.stamp.sec for m in bench.heard['mask']][-1:] == [2])
     assert counts(bench)['failed'] == 0
-    # Whichever is ready first: the older one is not published after the newer.
+    # Whichever finishes first, the older one is not published after the newer one.
     assert [m.header.stamp.sec for m in bench.heard['mask']] in ([1, 2], [2])
 
 
@@ -456,7 +456,7 @@ def test_a_deactivation_that_hangs_gives_up_and_keeps_what_the_worker_has(bench,
     node._workers.append(threading.Thread(target=woken.wait, daemon=True))
     node._workers[-1].start()
     begun = time.monotonic()
-    threading.Timer(0.3, node.ending.set).start()  # as a signal does, in the midst of it
+    threading.Timer(0.3, node.ending.set).start()  # as a signal would, while it waits
     node._stop()
     assert time.monotonic() - begun < 5, 'not all of the thirty seconds'
     assert 'a worker hangs' in node.failure
@@ -501,7 +501,7 @@ def test_a_wrong_parameter_fails_configure_and_a_right_one_mends_it(bench, weigh
 
 
 def test_a_wrong_class_parameter_is_named_and_no_other_is_left_behind(bench, tmp_path):
-    node = bench.start_node(activate=False, alert_fractions__car=1)  # not 1.0
+    node = bench.start_node(activate=False, alert_fractions__car=1)  # an integer, not 1.0
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert node.has_parameter('alert_fractions.sky')
     lawn = LabelSet('garden', ('lawn', 'hedge'), ((0, 200, 0), (0, 90, 0)))
@@ -572,7 +572,7 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     for class_id, status in enumerate(result['statistics'].status[11:]):
         values, (y, x) = values_of(status), np.nonzero(region == class_id)
         assert values['pixel_count'] == str(len(x))
-        if len(x):  # places are the whole picture's
+        if len(x):  # coordinates are those of the whole image
             assert values['bounding_box'].split()[:2] == [str(32 + x.min()), str(24 + y.min())]
             assert values['centroid'] == f'{32 + x.mean():.1f} {24 + y.mean():.1f}'
     for refused, value, why in [('weights', 'other', 'clean up'), ('device', 'cpu', 'clean up'),
@@ -586,7 +586,7 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
 def test_sizes_of_network_and_results_follow_the_parameters(bench):
     node = bench.start_node(activate=False)
     for network_size, output_size, expected in [
-            # 'auto' would be 72x40, the camera's shape. A size that is new takes long to build.
+            # 'auto' would be 72x40, to fit the camera's shape. A new size is slow to build.
             ('64x48', 'input', ((48, 64), (90, 160))), ('64x48', 'network', ((48, 64), (48, 64))),
             ('64x48', '100x50', ((48, 64), (50, 100)))]:
         node.set_parameters([Parameter('network_size', value=network_size),
@@ -621,7 +621,7 @@ def test_a_node_that_is_not_active_tells_of_it_under_its_cameras_names(bench, mo
     bench.listen('/diagnostics', DiagnosticArray)
 
     def told():
-        """Return what is told from now on, all the time and of both cameras."""
+        """Return the level and message reported from now on, always the same for both cameras."""
         bench.heard['/diagnostics'].clear()
         begun = node.get_clock().now()
 
@@ -727,7 +727,7 @@ def test_several_cameras_share_the_network_and_differ_in_size(bench):
 
 
 def batched_cameras(bench, monkeypatch, rear=(96, 128)):
-    """Return a worker as on CUDA, one waiting frame of each camera, the batches that ran."""
+    """Return a worker as on CUDA, a waiting frame of each camera, and the sizes of its batches."""
     bench.start_node(camera_names=['front', 'rear'])
     for name in ('front', 'rear'):
         bench.listen(f'{name}/mask', Image)
@@ -750,7 +750,7 @@ def test_frames_of_several_cameras_go_through_the_network_together(bench, monkey
     worker, taken, batches = batched_cameras(bench, monkeypatch, rear)
     worker.process(taken, bench.node.settings)
     bench.spin_until(lambda: all(bench.heard.values()))
-    assert batches == expected  # none where the network's inputs differ in size
+    assert batches == expected  # none if the network's inputs differ in size
     for name, (camera, (sent, _)) in zip(('front', 'rear'), taken, strict=True):
         mask = bench.heard[f'{name}/mask'][0]
         assert mask.header == sent.header
@@ -835,13 +835,13 @@ def test_input_follows_what_the_camera_offers(bench, monkeypatch):
         bench.spin_until(lambda: bench.node._cameras[0]._images.reliability == asked)
         bench.connected(camera)
         bench.heard['mask'].clear()
-        # Again and again: it may be connected still to the subscription that has just gone.
+        # Publish repeatedly: it may still be connected to the subscription that has just gone.
         bench.spin_until(lambda: camera.publish(image_message()) or bench.heard['mask'])
 
     first = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=reliable))
     served(first, asked=reliable)
     second = bench.publisher(Image, qos=QoSProfile(depth=1, reliability=best_effort))
-    served(second, asked=best_effort)  # which a reliable one serves too
+    served(second, asked=best_effort)  # which a reliable publisher matches too
     served(first, asked=best_effort)
     bench.peer.destroy_publisher(second)
     served(first, asked=reliable)
@@ -864,7 +864,7 @@ def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
 
 
 def test_max_rate_holds_a_fast_camera_back_and_a_higher_one_holds_at_once(bench):
-    """How well it is kept, test_camera.py tells."""
+    """How closely the rate is kept is checked in test_camera.py."""
     node = bench.start_node(max_rate=0.01)
     bench.listen('mask', Image)
     camera = bench.publisher(Image)
@@ -887,7 +887,7 @@ def test_camera_info_is_scaled_to_the_mask(bench):
     bench.listen('mask', Image)
     camera = bench.publisher(Image)
     info = bench.publisher(CameraInfo, 'camera_info', QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))  # as many a driver's
+        depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))  # like many drivers
     bench.connected(camera)
     bench.connected(info)
     k = [100.0, 0.0, 32.0, 0.0, 110.0, 24.0, 0.0, 0.0, 1.0]
@@ -907,9 +907,9 @@ def test_camera_info_is_scaled_to_the_mask(bench):
 
 @pytest.mark.parametrize(('roi', 'binning', 'size', 'expected'), [
     ((0, 0, 0, 0), 0, (240, 320), (250, 160, 275, 120)),
-    ((320, 240, 640, 480), 0, (480, 640), (1000, 320, 1100, 240)),  # a part, cut out
+    ((320, 240, 640, 480), 0, (480, 640), (1000, 320, 1100, 240)),  # a cropped part
     ((320, 240, 640, 480), 2, (240, 320), (500, 160, 550, 120)),
-    ((0, 0, 0, 0), 2, (480, 640), (500, 320, 550, 240)),  # the whole, every other pixel
+    ((0, 0, 0, 0), 2, (480, 640), (500, 320, 550, 240)),  # the whole sensor, every other pixel
 ])
 def test_camera_info_of_a_part_of_the_sensor(roi, binning, size, expected):
     info = CameraInfo(width=1280, height=960, binning_x=binning, binning_y=binning)
@@ -920,7 +920,7 @@ def test_camera_info_of_a_part_of_the_sensor(roi, binning, size, expected):
     assert (found.k[0], found.k[2], found.k[4], found.k[5]) == pytest.approx(expected)
     assert (found.p[0], found.p[2], found.p[5], found.p[6]) == pytest.approx(expected)
     assert found.p[3] == pytest.approx(-70 * expected[0] / 1000)
-    # The mask's own calibration: image_geometry must not cut or bin it once more.
+    # This is already the mask's calibration: image_geometry must not crop or bin it again.
     assert (found.height, found.width, found.header.frame_id) == (*size, 'front')
     assert found.binning_x == found.binning_y == found.roi.width == found.roi.x_offset == 0
 
@@ -948,7 +948,7 @@ def test_other_weights_bring_their_own_colours_and_classes(bench, weights, tmp_p
     node.set_parameters([Parameter('weights', value=str(tmp_path / 'other.safetensors'))])
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     expected = dict(zip(new.class_names, new.colors, strict=True))
-    expected |= {'sky': (1, 2, 3), 'car': (4, 5, 6)}  # what somebody chose stays
+    expected |= {'sky': (1, 2, 3), 'car': (4, 5, 6)}  # colours set by the user stay
     assert [tuple(color) for color in node.settings.palette[:11]] == list(expected.values())
     assert not node.has_parameter('palette.tree') and node.has_parameter('palette.lawn')
     assert not node.has_parameter('alert_fractions.tree')
@@ -969,7 +969,7 @@ def test_a_thread_gets_the_segmenter_that_it_had():
         assert lent.wait(10)
     go.set()
     other.join()
-    with segmenters.lend((48, 64), settings) as again:  # the other's was given back last
+    with segmenters.lend((48, 64), settings) as again:  # the other's was released last
         assert again is mine
 
 
@@ -1037,7 +1037,7 @@ def test_qos_of_every_topic_can_be_overridden(bench):
         return [publisher.qos_profile.reliability
                 for publisher in node.get_publishers_info_by_topic('/segmentation/mask')]
 
-    # Until DDS has forgotten the node of the test before.
+    # Wait until DDS has forgotten the previous test's node.
     bench.spin_until(lambda: reliabilities() == [ReliabilityPolicy.BEST_EFFORT])
     names = {p.topic_name for camera in node._cameras
              for p in camera.outputs._publishers.values()}
@@ -1135,14 +1135,14 @@ def test_60_lifecycles_leave_no_memory_behind(bench):
                             node.trigger_deactivate, node.trigger_cleanup):
                 assert trigger() == TransitionCallbackReturn.SUCCESS
         gc.collect()
-        # Tensors too, exactly: a heap with holes from other tests would take some in unseen.
+        # Count tensors too: a heap fragmented by other tests could absorb some unnoticed.
         return resident(), sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
     memory, tensors = cycle(20)
     grown, tensors_now = cycle(60)
     assert tensors_now <= tensors
-    # Measured in 60 cycles: 0.8 MB where all is well, 17 MB with each network kept, 52 MB with
-    # one segmenter's buffers kept each time.
+    # Measured over 60 cycles: 0.8 MB without a leak, 17 MB if each network leaks, 52 MB if one
+    # segmenter's buffers leak each time.
     assert grown - memory < 6e6
 
 
@@ -1168,7 +1168,7 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     share = (array_of(bench.heard['mask'][0]) == 9).mean()
     assert 0 < share < 1, 'the random network sees no pedestrian: choose another seed'
     bench.spin_until(lambda: not bench.heard['stop'][-1].data)
-    # From here on it is the statistics that stop it: a reset would wake the timer again.
+    # From here on only the statistics can stop it: nothing restarts the timer.
     planner._silence.cancel()
     planner._silence.reset = lambda: None
     bench.spin_for(0.3)
@@ -1176,7 +1176,7 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     planner.set_parameters([Parameter('fraction', value=float(share / 2))])
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['stop'][-1].data)
-    # Nor does a picture that the network is not sure of show a road without pedestrians.
+    # If the network is unsure of an image, the road does not count as clear either.
     planner.set_parameters([Parameter('fraction', value=0.999)])
     for threshold, stop in ((0.0, False), (1.0, True)):
         bench.node.set_parameters([Parameter('confidence_threshold', value=threshold)])
@@ -1184,7 +1184,7 @@ def test_the_example_planner_stops_for_pedestrians(bench):
         camera.publish(image_message())
         bench.spin_until(lambda: bench.heard['stop'])
         assert bench.heard['stop'][-1].data is stop
-    # Weights that know nobody by that name can clear no road.
+    # Weights without a class of that name can never clear the road.
     bench.heard['stop'].clear()
     planner.set_parameters([Parameter('fraction', value=0.999)])
     planner._on_statistics(DiagnosticArray())

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What one camera's results become on which topic, without a node: codecs, quality, numbers."""
+"""Check what one camera's results become on each topic, without a node: codecs, statistics."""
 
 from unittest.mock import MagicMock
 
@@ -20,7 +20,7 @@ from class_numbers import statistics_of
 import cv2
 import numpy as np
 import pytest
-import ros_fixtures  # noqa: F401 it brings vision_msgs, before outputs.py looks for them
+import ros_fixtures  # noqa: F401 provides vision_msgs, before outputs.py imports them
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -95,7 +95,7 @@ def test_masks_are_compressed_without_loss_and_the_overlay_small(topics):
         assert bytes(msg.data[:4]) == b'\x89PNG'
         assert (decoded(msg) == expected).all()
     assert bytes(overlay.data[:3]) == b'\xff\xd8\xff'
-    assert np.abs(decoded(overlay) - results.overlay.astype(int)).mean() < 20  # red is not blue
+    assert np.abs(decoded(overlay) - results.overlay.astype(int)).mean() < 20  # not BGR
 
 
 def test_jpeg_quality_is_the_overlay_s_alone(topics):
@@ -122,7 +122,7 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     assert places['segnet/front/roi: car']['bounding_box'] == '30 20 30 10'
     assert places['segnet/front/roi: car']['centroid'] == '44.5 24.5'
     [fractions] = publishers['class_fractions'].sent
-    assert list(fractions.data) == pytest.approx([1799 / 2400, 600 / 2400])  # the whole's
+    assert list(fractions.data) == pytest.approx([1799 / 2400, 600 / 2400])  # of the whole image
 
 
 @pytest.mark.parametrize(('width', 'height', 'binning', 'roi', 'trouble'), [

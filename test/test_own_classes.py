@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a folder of images and masks of one's own classes to weights, by the commands alone."""
+"""Go from a folder of images and masks of custom classes to weights, with the commands alone."""
 
 import json
 
@@ -73,11 +73,11 @@ def test_own_classes(tmp_path):
                  '--json', str(scores)]) == 0
     found = json.loads(scores.read_text())
     truth = np.array(found['confusion_matrix']).sum(1)
-    # The best that one class everywhere scores: its share, and nothing for the other two.
+    # The best mIoU of one class everywhere: its share, and zero for the other two, averaged.
     chance = truth.max() / truth.sum() / 3
     assert found['miou'] > chance + 0.25
     assert found['per_class_iou']['road'] > 0.7
-    # What comes of it runs as the node runs it: with these classes, at the pictures' size.
+    # The weights run as they do in the node: with these classes, at the size of the images.
     balanced, picture = tmp_path / 'balanced.safetensors', min((tmp_path / 'val').iterdir())
     assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),
                  '--output', str(balanced)]) == 0

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check that what is only tried meets no robot, whatever the shell that it is started in says."""
+"""Check that trial commands meet no robot, whatever the environment of their shell says."""
 
 import os
 
@@ -25,7 +25,7 @@ from segnet_ros.tools.cli import main
 
 @pytest.fixture(autouse=True)
 def robot(monkeypatch):
-    """Have a shell as on a robot."""
+    """Set the environment of a shell on a robot."""
     monkeypatch.setenv('ROS_DOMAIN_ID', '0')
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SUBNET')
 
@@ -46,7 +46,7 @@ def test_it_goes_where_it_is_sent():
 @pytest.mark.parametrize('verb', [bench, drive], ids=['bench', 'drive'])
 def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain):
     class EnteredError(Exception):
-        """Ends the verb there."""
+        """Ends the verb once it enters the domain."""
 
     def enter(asked):
         assert asked == domain

@@ -33,8 +33,8 @@ FOLDERS = ('config', 'docs', 'examples', 'launch', 'resource')
 SHARED = [name for name in TRACKED if name.split('/')[0] in FOLDERS
           and name != 'resource/segnet_ros'] + ['LICENSE', 'package.xml']
 
-# What package.xml calls the modules that are no ROS packages; None where rosdep has no key, or
-# where the node does without and an extra in setup.py brings it.
+# What package.xml calls the modules that are not ROS packages. None if rosdep has no key, or if
+# the node works without the module and an extra in setup.py installs it.
 ROSDEP_KEYS = {
     'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'rosbags': 'python3-rosbags-pip',
     'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
@@ -55,7 +55,7 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope='module', params=[(), ('--symlink-install',)], ids=['copied', 'symlinked'])
 def installed(request, checkout, tmp_path_factory):
-    """Return the install space's prefix of the package, built by colcon."""
+    """Return the package's prefix in an install space that colcon built."""
     workspace = tmp_path_factory.mktemp('colcon')
     colcon = Path(sys.executable).with_name('colcon')
     if not colcon.is_file():

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The parameters' table, config/segnet.yaml and the README agree; values are parsed strictly."""
+"""Check that PARAMETERS, config/segnet.yaml and the README agree, and that parsing is strict."""
 
 from pathlib import Path
 import re

@@ -81,9 +81,10 @@ def picture(path):
 
 def brightness_differs(one, other):
     """
-    Return by how much on average, of 255.
+    Return the mean absolute difference in brightness, from 0 to 255.
 
-    JPEG and H.264 halve the resolution of colours; random weights give every pixel another.
+    Colours are ignored: JPEG and H.264 halve their resolution, and random weights give every pixel
+    a different one.
     """
     one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(int) for image in (one, other))
     return np.abs(one - other).mean()
@@ -171,7 +172,7 @@ def test_frames_of_a_recording_go_by_its_name(folder, tmp_path, weights, kind):
 
 
 class Camera:
-    """Stands in for OpenCV's: a camera that gives frames until somebody presses Ctrl-C."""
+    """Stands in for cv2.VideoCapture: gives frames until somebody presses Ctrl-C."""
 
     def __init__(self, index):
         assert index == 2
@@ -278,7 +279,7 @@ def test_on_a_full_disk_no_half_picture_is_left(folder, tmp_path, weights, capsy
     def full(path, data):
         if '1.png' in path.name:
             real(path, data[:len(data) // 2])
-            raise OSError(28, 'No space left on device')  # as Python says it, without the file
+            raise OSError(28, 'No space left on device')  # as Python raises it, without a path
         return real(path, data)
     monkeypatch.setattr(Path, 'write_bytes', full)
     assert run(folder, '-o', tmp_path / 'out', weights=weights) == 1
@@ -292,15 +293,15 @@ def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive
     assert run(folder, '-o', tmp_path / 'out', '--video', tmp_path / 'v.mp4',
                weights=weights) == 3
     assert picture(tmp_path / 'out' / 'mask' / '3.png').shape == (32, 64)
-    # Those after it follow at once.
+    # The frames after it follow without a gap.
     assert [frame.stamp_ns for frame in open_frames(tmp_path / 'v.mp4')] == pytest.approx(
         [i * 10**9 / 15 for i in range(5)], abs=2e6)
     assert '3 is not in the video' in capsys.readouterr().err
 
 
 def test_what_no_format_or_name_can_hold_is_left_out_alone(tmp_path, drive, weights, capsys):
-    wide = np.zeros((2, 65600, 3), np.uint8)  # JPEG has 16 bits for a side
-    long = 'n' * 250  # and names on most disks 255 bytes, until they are whole more
+    wide = np.zeros((2, 65600, 3), np.uint8)  # a JPEG side has 16 bits
+    long = 'n' * 250  # most disks allow 255 bytes, and the .part file has more
     folder = save(tmp_path / 'in', {'a.png': drive[0], 'b.png': wide, f'{long}.png': drive[1],
                                     'z.png': drive[2]})
     assert run(folder, '-o', tmp_path / 'out', '--write', 'overlay', weights=weights) == 3
@@ -324,7 +325,7 @@ def test_a_video_keeps_to_the_stamps_and_recordings_follow_at_once(tmp_path, dri
                    for i, stamp in enumerate((0, 10**9, 3 * 10**9))], tmp_path / f'bag{number}')
     save(tmp_path, {'a.png': drive[0], 'b.png': drive[1]})
     inputs = [tmp_path / name for name in ('bag1', 'bag2', 'a.png', 'bag3', 'b.png')]
-    # Of bag2 no frame fits into the video, of bag3 all but the first do.
+    # No frame of bag2 fits into the video; all but the first of bag3 do.
     assert run(*inputs, '--video', tmp_path / 'v.mp4', '--fps', 5, weights=weights) == 3
     stamps = [frame.stamp_ns / 1e9 for frame in open_frames(tmp_path / 'v.mp4')]
     step = 1.5  # the first bag's mean
@@ -384,13 +385,13 @@ def test_names(tmp_path, drive):
     assert names(tmp_path / 'a', tmp_path / 'b') == ['a/x', 'b/x', 'b/y']
     assert names(tmp_path / '**' / 'x.png') == ['a/x', 'b/x']
     assert names(tmp_path / '?') == ['a/x', 'b/x', 'b/y', 'c/z']
-    # The same file twice is one.
+    # A file given twice counts once.
     assert names(tmp_path / 'a', tmp_path / 'a' / '*.png') == ['x']
     save(tmp_path, {'a/x.jpg': image})
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
     save(tmp_path / 'd', {'a.b.png': image, 'a_b.png': image, 'a_b.jpg': image})
     assert names(tmp_path / 'd') == ['a_b_png', 'a_b_jpg', 'a_b_png_2']
-    # A recording's results are in a folder of its name: no picture's may be in the same.
+    # A recording's results are in a folder of its name, which no picture's results may share.
     save(tmp_path / 'q', {'clip/000000.png': image, 'other/000000.png': image})
     (tmp_path / 'q' / 'clip.mp4').touch()
     found = names(tmp_path / 'q' / 'clip', tmp_path / 'q' / 'other', tmp_path / 'q' / 'clip.mp4')
@@ -439,7 +440,7 @@ def test_any_number_of_frames_in_constant_memory(tmp_path, folder, predictor):
         many = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Had they all been kept, it would be 106 images more.
+    # Keeping them all would take 106 more images.
     assert many - few < 10 * SIZE[0] * SIZE[1] * 3
 
 
@@ -460,7 +461,7 @@ def test_segmenters_are_kept_for_the_last_sizes_only(weights, monkeypatch):
             assert label_map.shape == sizes[number]
     use(0, 0, 1, 0, 2, 3)
     assert made == sizes[:4]
-    use(4)  # takes the place of 1, which is the longest unused
+    use(4)  # replaces 1, the least recently used
     use(0, 2, 3)
     assert made == sizes
     use(1)
@@ -478,7 +479,7 @@ def test_a_name_that_is_no_text_goes_into_the_table(tmp_path, weights):
 
 
 def test_a_signal_closes_the_video(tmp_path, weights):
-    """As `docker stop` sends it."""
+    """The signal is SIGTERM, as `docker stop` sends it."""
     command = [sys.executable, '-m', 'segnet_ros.tools.cli', 'predict', 'sample', '--video',
                str(tmp_path / 'v.mp4'), '--weights', str(weights), '--device', 'cpu']
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

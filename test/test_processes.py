@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A process is asked to end by Ctrl-C, by SIGTERM and by its terminal's end."""
+"""Check that Ctrl-C, SIGTERM and a closed terminal each ask a process to end."""
 
 import signal
 
@@ -25,13 +25,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def hangup(signal_handlers):
-    """Begin with the default for a hangup, which nohup has ignored."""
+    """Start with the default handler for SIGHUP, which nohup sets to ignored."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize('number', SIGNALS)
 def test_each_is_an_interrupt(number):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends in &
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a command that ends in &
     take_signals_as_interrupts()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check PSPNet against itself, written once more in plain functions over the weights' names."""
+"""Check PSPNet against a second version in plain functions, which look weights up by name."""
 
 import pytest
 from small_network import shake_batch_norms
@@ -39,7 +39,11 @@ def network():
 
 
 def reference(state, x):
-    """Return the logits: ResNet-18 with strides 1 and dilations 2 and 4 at its end, a pyramid."""
+    """
+    Return the logits.
+
+    The network is ResNet-18, with stride 1 and dilations 2 and 4 at its end, and a pyramid.
+    """
     def unit(name, x, stride=1, dilation=1):
         weight = state[f'{name}.conv.weight']
         padding = dilation * (weight.shape[-1] // 2)

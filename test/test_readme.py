@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the README names is there: tests, files, verbs; and where all pages' links lead."""
+"""Check that what the README names exists: tests, files, verbs; and that all links resolve."""
 
 from collections import Counter
 from pathlib import Path
@@ -40,7 +40,7 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').g
 
 
 def prose(page: Path) -> str:
-    """Return a page without its blocks of code, where # begins a comment."""
+    """Return a page without its code blocks, in which # starts a comment."""
     return re.sub(r'^```.*?^```$', '', page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
@@ -56,7 +56,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    """Return the links of a page to files that are not there, and to headings that are not."""
+    """Return a page's links to files and headings that do not exist."""
     broken = []
     for link in re.findall(r'\]\((?!https?:)([^)\s]+)\)', prose(page)):
         name, _, anchor = link.partition('#')

@@ -63,7 +63,7 @@ def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
     assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out'),
                  '--from-topic', '/rear']) == 0
     assert [(t.name, t.count) for t in bag_topics(tmp_path / 'out')] == [('/image', 3)]
-    # So it is where bags are predicted.
+    # `segnet predict` handles such a bag the same way.
     errors = []
     found = find_inputs([str(tmp_path / 'two')])
     assert not list(read_inputs(found, 15, errors.append)) and '/front (Image' in str(errors[0])

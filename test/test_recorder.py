@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check what the recorder of a drive keeps of frames whose results do not come."""
+"""Check what the recorder of a drive keeps of frames whose results never arrive."""
 
 from itertools import count
 from types import SimpleNamespace
@@ -55,7 +55,7 @@ def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monke
     monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
     monkeypatch.setattr(module, 'PATIENCE', -1.0)
     for seconds in range(50):
-        give(recorder, seconds, 'image', 'image')  # a camera that gives each stamp twice
+        give(recorder, seconds, 'image', 'image')  # a camera that sends each stamp twice
     assert list(recorder._waiting) == list(range(40 * 10**9, 50 * 10**9, 10**9))
     give(recorder, 45, 'mask', 'color_mask', 'statistics')
     assert [frame.stamp_ns for frame in recorded] == [45 * 10**9]

@@ -101,9 +101,9 @@ def receiver():
 @pytest.fixture
 def replay():
     """
-    Return what starts `segnet replay`; whatever still runs at the end is killed.
+    Return a function that starts `segnet replay`; what still runs at the end is killed.
 
-    It starts as a script starts it with &: with SIGINT ignored, and with Fast DDS not set up.
+    It starts as from a script with &: SIGINT ignored, and no Fast DDS settings in its environment.
     """
     processes = []
 
@@ -127,7 +127,7 @@ def stamps(messages):
 
 
 def seconds(out):
-    """Return how long replay says that it published."""
+    """Return for how many seconds replay says that it published."""
     return float(re.search(r' in ([\d.]+) s, at worst [\d.]+ ms late', out)[1])
 
 
@@ -144,7 +144,7 @@ def offered(reliability, durability=QosDurability.VOLATILE):
 
 
 def write_mixed_bag(path):
-    """Write strings, latched and best effort ones, and a type that is not installed."""
+    """Write latched, best-effort and plain strings, and a type that is not installed."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         def add(topic, type_name, qos):
             return writer.add_connection(topic, type_name, typestore=TYPES,
@@ -175,7 +175,7 @@ def test_bag_arrives_as_it_was_recorded(tmp_path, receiver, replay, storage, ima
     out, err = receiver.spin_until_ended(process)
     for before, after in zip(read_messages(tmp_path / 'bag'), received, strict=True):
         assert after[:len(before.cdr)] == before.cdr
-        assert len(after) - len(before.cdr) < 4  # Fast DDS fills up to a multiple of four
+        assert len(after) - len(before.cdr) < 4  # Fast DDS pads to a multiple of four
     assert process.returncode == 0 and err == ''
     # 29 intervals of 50 ms. Either end may be late on a busy machine; replay is never early.
     assert 'published 30 messages' in out and 0.9 < seconds(out) < 3
@@ -209,7 +209,7 @@ def test_quality_of_service_as_recorded(tmp_path, receiver, replay):
         depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
     early = receiver.listen(String, '/map')
     receiver.spin_until(lambda: len(plain) > 3 and fast and early)
-    late = receiver.listen(String, '/map', LATCHED)  # in the midst of a round
+    late = receiver.listen(String, '/map', LATCHED)  # in the middle of a round
     receiver.spin_until(lambda: late)
     assert late[0].data == early[0].data == '/map 0'
     qos = {topic: receiver.node.get_publishers_info_by_topic(topic)[0].qos_profile
@@ -232,7 +232,7 @@ def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
     assert stamps(images) == [START + i * 400_000_000 for i in range(6)]
     times = [t.clock.sec * 10**9 + t.clock.nanosec for t in ticks]
     assert times == sorted(times)
-    assert set(stamps(images)) <= {*times, START}  # the first tick may come before its match
+    assert set(stamps(images)) <= {*times, START}  # the first tick may precede the DDS match
     assert times[-1] == START + 2_000_000_000
     # Two seconds at double speed and 40 ticks a second; a busy machine makes fewer.
     assert 16 <= len(times) <= 60
@@ -287,7 +287,7 @@ def test_loop_until_it_is_interrupted(tmp_path, receiver, replay, ending):
     out, err = receiver.spin_until_ended(process)
     assert process.returncode == 0 and err == ''
     published = int(re.search(r'published (\d+) messages', out)[1])
-    assert abs(len(received) - published) <= 1  # the signal may come amid a message
+    assert abs(len(received) - published) <= 1  # the signal may arrive mid-message
     assert stamps(received) == [START + i % 4 * 50_000_000 for i in range(len(received))]
 
 
@@ -297,7 +297,7 @@ def test_large_images_reach_best_effort_subscribers(tmp_path, receiver, replay):
     received = receiver.listen(Image, '/image', QoSProfile(
         depth=20, reliability=ReliabilityPolicy.BEST_EFFORT))
     receiver.spin_until_ended(replay(tmp_path / 'bag', '--wait-for-subscribers', 1))
-    # With Fast DDS's own settings a few arrive; the first may come before its match.
+    # With Fast DDS's defaults only a few arrive. The first may precede the DDS match.
     assert len(received) >= 18
 
 
@@ -377,11 +377,11 @@ def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, 
 def test_the_profile_fits_in_the_shared_memory_that_is_asked_for():
     profile = (share_directory() / 'config' / 'fastdds_large_images.xml').read_text()
     segment = int(re.search('<segment_size>([0-9]+)<', profile)[1])
-    assert segment + 3.2e6 < SHARED_MEMORY  # one node at rest took 70,255,136 bytes
+    assert segment + 3.2e6 < SHARED_MEMORY  # one idle node took 70,255,136 bytes
 
 
 class Sink:
-    """Takes a publisher's place and notes when it was called."""
+    """Stands in for a publisher and records when it was called."""
 
     def __init__(self):
         self.calls = []
@@ -399,7 +399,7 @@ def test_late_messages_are_published_and_delays_do_not_add_up():
     def events():
         for i in range(20):
             if i == 5:
-                threading.Event().wait(0.2)  # a disk that is slow for once
+                threading.Event().wait(0.2)  # a disk that is slow once
             yield 10**15 + i * 20_000_000, sink, i
     player = Player(None, Programme(events, [sink], [sink], 20_000_000))
     start = time.monotonic()
@@ -422,7 +422,7 @@ def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
             raise KeyboardInterrupt
         for i in range(10):
             if len(rounds) == 1:
-                time.sleep(0.05)  # a source that is slower than it was recorded
+                time.sleep(0.05)  # a source that is slower than the recording
             yield 10**15 + i * 20_000_000, sink, i
     player = Player(None, Programme(events, [sink], [sink], 20_000_000))
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""Check that a bag goes through whole, in order and with its stamps, and goes on when killed."""
+"""Check that a bag is segmented whole, in order, with its stamps, and resumes after a kill."""
 
 from dataclasses import replace
 import errno
@@ -73,7 +73,7 @@ def predictor(weights):
 
 
 def drive(count, size=SIZE):
-    """Yield frames of ten pictures, with stamps and frame_ids that nobody would make up."""
+    """Yield frames that cycle through ten pictures, with distinctive stamps and frame_ids."""
     for index in range(count):
         yield Frame(index, 1_700_000_000_123_456_789 + index * 66_666_667, f'cam{index % 3}',
                     str(index), picture(index % 10, size))
@@ -91,7 +91,7 @@ def contents(path):
 
 
 def messages(path, topic):
-    """Return record time and message of each on a topic."""
+    """Return (record time, message) of each message on a topic."""
     return [(m.record_ns, STORE.deserialize_cdr(m.cdr, m.type_name))
             for m in read_messages(path, [topic])]
 
@@ -201,7 +201,7 @@ def uncut(tmp_path_factory, predictor):
 
 
 class Stop(BaseException):
-    """Like a kill at a chosen place, as far as the files go."""
+    """Acts like a kill at a chosen point, as far as the files go."""
 
 
 @pytest.mark.parametrize('step', range(1, 12))
@@ -246,7 +246,7 @@ def test_a_partial_bag_goes_on_by_its_own_recipe_only(bag, tmp_path, predictor):
 
 
 def _copy_with_damage(bag, out, at):
-    """Copy a bag of images; let the data of the image at that place be short."""
+    """Copy a bag of images, and truncate the data of the image at index `at`."""
     with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
         for index, message in enumerate(read_messages(bag)):
@@ -279,7 +279,7 @@ def test_two_writers_do_not_meet(bag, tmp_path, predictor):
 
 
 def test_a_folder_that_cannot_be_locked_is_written(bag, tmp_path, predictor, monkeypatch):
-    def refuse(*_):  # as NFS does, which locks files alone
+    def refuse(*_):  # as NFS does, which locks only files
         raise OSError(errno.EBADF, 'Bad file descriptor')
     monkeypatch.setattr(fcntl, 'flock', refuse)
     assert segment_bag(bag, tmp_path / 'out', predictor).is_whole
@@ -352,7 +352,7 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
         depth = writer.add_connection('/depth/image/compressed', COMPRESSED, typestore=TYPES)
         msg = TYPES.types[COMPRESSED](header, '16UC1; png compressed ', np.zeros(9, np.uint8))
         writer.write(depth, 1, TYPES.serialize_cdr(msg, COMPRESSED))
-    for _ in range(2):  # what is complete is found so, and told again
+    for _ in range(2):  # the second run finds it complete, and reports the same
         assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
                      str(weights), '--device', 'cpu', '--write', 'mask']) == 3
         told = capsys.readouterr()
@@ -473,7 +473,7 @@ def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
 
 
 def test_images_decode_to_what_was_recorded(bag):
-    """The comparison above rests on this."""
+    """The comparisons above rely on this."""
     for message, frame in zip(read_messages(bag), drive(7), strict=True):
         np.testing.assert_array_equal(decode_message(message)[2], frame.image)
 
@@ -516,7 +516,7 @@ def test_damage_ends_a_bag_and_what_was_read_is_kept(bag, tmp_path, weights, pre
     assert '2 of /front/image_raw' in said.err
     assert '7 images segmented, 0 could not be read, of a damaged bag' in said.out
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
-    assert main(arguments) == 3  # it is no more whole for being done already
+    assert main(arguments) == 3  # finding it done does not make it whole
     assert '7 of them by an earlier run, 0 could not be read, of a damaged' in (
         capsys.readouterr().out)
 

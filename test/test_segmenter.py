@@ -121,7 +121,7 @@ def test_statistics_describe_the_label_map_exactly(info, size, threshold):
 
 @pytest.mark.parametrize('size', SIZES)
 def test_statistics_of_a_region_are_those_of_its_pixels(info, size):
-    """And change with the region at once, in the same buffers."""
+    """They follow a new region at once, in the same buffers."""
     segmenter = build_segmenter(info, size)
     image = random_image(size)
     wanted = ('label_map', 'confidence', 'statistics', 'region_statistics')
@@ -144,7 +144,7 @@ def test_statistics_of_a_region_are_those_of_its_pixels(info, size):
             assert found.centroids[class_id] == pytest.approx((left + x.mean(), top + y.mean()))
             confidence = result.confidence[top:bottom, left:right][label_map == class_id]
             assert found.mean_confidence[class_id] == pytest.approx(confidence.mean() / 255)
-        assert result.statistics.pixel_counts.sum() == size[0] * size[1]  # the whole's stay its
+        assert result.statistics.pixel_counts.sum() == size[0] * size[1]  # those of the whole stay
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 7), (2, 900), (1080, 1920)])
@@ -222,13 +222,13 @@ def test_stages_allocate_nothing(info):
     segmenter.segment(random_image((120, 200)))
     with torch.inference_mode():
         logits = segmenter._network(segmenter._input.permute(2, 0, 1)[None])
-    segmenter._network = lambda _: logits  # its feature maps are the allocator's
+    segmenter._network = lambda _: logits  # excludes the network, which allocates its maps
     with torch.profiler.profile(profile_memory=True) as profiler:
         segmenter.segment(random_image((120, 200), 1))
     smallest_map = 48 * 64
     held = [(e.name, e.cpu_parent.name if e.cpu_parent else '', e.self_cpu_memory_usage)
             for e in profiler.events() if e.self_cpu_memory_usage >= smallest_map]
-    # torch's antialiased resize frees its scratch itself; no other operator may need any.
+    # torch's antialiased resize frees its own scratch memory; no other operator may need any.
     assert {parent for _, parent, _ in held} <= {'aten::_upsample_bilinear2d_aa'}, held
 
 
@@ -304,13 +304,13 @@ def test_packed_convolutions_compute_the_same(info, architecture, dtype, monkeyp
             expected = plain(x)
             atol = 1e-4 if dtype == torch.float32 else 0.0
             if architecture == 'pspnet':
-                # Its logits are larger; in bfloat16 not seen yet on a CPU that has it.
+                # Its logits are larger. Not yet tried in bfloat16 on a CPU that has it.
                 atol = float(expected.abs().max()) * (1e-5 if dtype == torch.float32 else 2e-2)
             torch.testing.assert_close(packed(x), expected, rtol=0, atol=atol)
 
 
 def test_bfloat16_runs_on_every_cpu(info, monkeypatch):
-    """Where oneDNN refuses it, as with AVX2 alone, torch's own convolutions take it."""
+    """If oneDNN refuses it, as with AVX2 alone, torch's own convolutions are used."""
     monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
     network = prepare(build_network(info), torch.device('cpu'), torch.bfloat16)
     assert not any(isinstance(m, PackedConvolution) for m in network.modules())
@@ -400,7 +400,7 @@ def test_a_batch_is_one_graph_on_cuda(info):
                                                  ('pspnet', 0.125)])
 def test_the_graph_computes_what_the_cpu_computes(info, architecture, width):
     info = replace(info, architecture=architecture, width=width)
-    size = info.input_size  # nothing is scaled, which the CPU rounds to uint8 and the GPU does not
+    size = info.input_size  # no scaling: the CPU rounds its result to uint8, the GPU does not
     image = random_image(size)
     network = prepare(build_network(info), torch.device('cuda'), torch.float32)
     on_gpu = Segmenter(network, info, size)

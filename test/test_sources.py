@@ -48,7 +48,7 @@ def close(a, b, tolerance):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Make a folder of three images in other formats, sizes and order of writing."""
+    """Create a folder of three images of different formats and sizes, not written in order."""
     path = tmp_path / 'drive'
     path.mkdir()
     save(path / 'c.jpg', picture(2, 30, 41))
@@ -114,7 +114,7 @@ def test_photographs_are_turned_upright_and_messages_are_not(tmp_path):
 
 
 def jpeg(progressive, thumbnail):
-    """Return a JPEG, as phones make them with a JPEG in its EXIF segment."""
+    """Return a JPEG; a thumbnail, as phones add one, is a JPEG in the EXIF segment."""
     options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
     data = cv2.imencode('.jpg', picture(3), options)[1].tobytes()
     if thumbnail:
@@ -146,7 +146,7 @@ def test_video_has_its_own_rate(video):
 def test_frames_of_an_uneven_video_have_their_own_times(tmp_path, suffix):
     times = [33 * i for i in range(10)] + [400 + 200 * i for i in range(10)]
     write_uneven_video(tmp_path / f'v.{suffix}', times)
-    # An mkv announces the frames that its length would hold at the camera's rate: 73.
+    # An mkv reports the frame count that its duration implies at the camera's rate: 73.
     errors = []
     found = list(open_frames(tmp_path / f'v.{suffix}', on_error=errors.append))
     assert [round(frame.stamp_ns / 1e6) for frame in found] == times and not errors
@@ -154,7 +154,7 @@ def test_frames_of_an_uneven_video_have_their_own_times(tmp_path, suffix):
 
 def test_a_video_without_times_has_those_of_its_rate(video, monkeypatch):
     class Timeless:
-        """OpenCV's, of a file that holds no times."""
+        """Stands in for cv2.VideoCapture of a file without timestamps."""
 
         def __init__(self, path):
             self.real = real(path)
@@ -229,7 +229,7 @@ def test_kept_frames_are_read_once(folder):
             yield frame
     kept = keep_frames(Frames(7.5, 2, frames))
     assert (kept.rate, kept.count) == (7.5, 2)
-    first = next(iter(kept))  # a round that ends early
+    first = next(iter(kept))  # a pass that ends early
     again, third = list(kept), list(kept)
     assert read == [frame.index for frame in open_frames(folder)] and len(read) > 1
     assert again[0] is first and all(a is b for a, b in zip(again, third, strict=True))
@@ -352,7 +352,7 @@ def test_damage_ends_a_bag_as_it_ends_a_video(tmp_path):
 
 
 def test_last_frames_without_times_go_on_as_the_ones_before(tmp_path):
-    """What the decoder held back has none from OpenCV 4.6, which is Ubuntu 24.04's."""
+    """Frames that the decoder held back have none in OpenCV 4.6, as in Ubuntu 24.04."""
     times = [0, 100, 200, 400, 600, 0, 0]
     video = SimpleNamespace(rate=10, count=7, read=lambda: (
         (round(time * 1e6), picture(0)) for time in times))

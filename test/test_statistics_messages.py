@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The numbers of the classes as planners read them: every text worked out by hand."""
+"""Check the class statistics as planners read them, against values worked out by hand."""
 
 import class_numbers
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -27,7 +27,7 @@ MASK = np.array([[0, 0, 1, 1, 1, VOID],
                  [0, 0, 1, 1, 1, VOID],
                  [0, 0, 0, 0, 0, 0],
                  [0, 0, 0, 0, 0, VOID]], np.uint8)
-# Twice as large, for a region: its right half without the first row.
+# A wider mask, for a region: its right half without the first row.
 LARGE = np.array([[0, 0, 0, 0, 0, 0, 0, 0],
                   [0, 0, 0, 0, 0, 0, 0, 0],
                   [0, 1, 1, 1, 1, 1, 1, 0],
@@ -45,7 +45,7 @@ def values_of(status):
 
 def test_every_number_of_a_class():
     confidence = np.where(MASK == 1, 204, 255).astype(np.uint8)
-    confidence[0, 2] = 51  # of the car: its mean is (5 * 204 + 51) / 6 = 178.5, and / 255, 0.7
+    confidence[0, 2] = 51  # in the car, whose mean is (5 * 204 + 51) / 6 = 178.5; / 255 = 0.7
     statuses = class_statuses(statistics_of(MASK, confidence=confidence), LABELS, {}, 'segnet')
     road, car, sky = map(values_of, statuses)
     assert car == {'class_id': '1', 'pixel_count': '6', 'fraction': '0.250000',
@@ -62,7 +62,7 @@ def test_places_in_a_region_are_the_whole_picture_s():
     road, car, sky = map(values_of, statuses)
     assert car == {'class_id': '1', 'pixel_count': '6', 'fraction': '0.500000',
                    'mean_confidence': '1.0000', 'bounding_box': '4 2 3 2', 'centroid': '5.0 2.5'}
-    # The row above the car, and the column right of it.
+    # The row above the car, and the column to its right.
     assert (road['pixel_count'], road['bounding_box']) == ('6', '4 1 4 3')
     assert sky['pixel_count'] == '0' and sky['bounding_box'] == sky['centroid'] == ''
 
@@ -71,7 +71,7 @@ def test_places_in_a_region_are_the_whole_picture_s():
 def test_regions_that_meet_share_no_pixel_and_lose_none(width):
     mask = np.zeros((1, width), np.uint8)
     for share in np.arange(1, 100) / 100:
-        # 0.02 + 0.68 is a little more than 0.7, the half of a pixel of 645.
+        # In floats 0.02 + 0.68 is above 0.7, and 0.7 * 645 is half-way between two pixels.
         first, second = ((0, share), (share, 1 - share)) if share < 0.1 else (
             (0.02, share - 0.02), (share, 1 - share))
         left, right = (int(statistics_of(mask, (x, 0, w, 1)).pixel_counts[0])
@@ -103,6 +103,6 @@ def test_messages_hold_all_classes_in_order():
     statuses = class_statuses(statistics, LABELS, {}, 'segnet')
     assert [s.name for s in statuses] == ['segnet: road', 'segnet: car', 'segnet: sky']
     fractions = fractions_message(statistics, LABELS)
-    assert list(fractions.data) == [0.625, 0.25, 0.0]  # void is no class: their sum is below 1
+    assert list(fractions.data) == [0.625, 0.25, 0.0]  # void is no class: they sum to less than 1
     [size] = fractions.layout.dim
     assert (size.label, size.size, size.stride) == ('road,car,sky', 3, 3)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check Street View's random streets against a server that answers as the API's pages say."""
+"""Check Street View's random streets against a server that answers as the API's docs say."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
@@ -39,7 +39,7 @@ def jpeg() -> bytes:
 
 
 class Api:
-    """The API on this machine: `metadata` are the answers in turn, the last one for ever."""
+    """A local stand-in for the API; `metadata` are its answers in turn, and the last repeats."""
 
     def __init__(self, *metadata: dict, image: bytes = b'', image_status: int = 200):
         self.metadata, self.image, self.image_status = list(metadata), image, image_status
@@ -61,7 +61,7 @@ class Api:
 
 @pytest.fixture
 def serve():
-    """Return a function that starts an Api and returns the streets that ask it."""
+    """Return a function that serves an Api and returns the streets that query it."""
     servers = []
 
     def start(api: Api, **options) -> StreetViewStreets:
@@ -163,7 +163,7 @@ def test_a_refusal_ends_the_search_with_its_reason(serve, answer, expected, capl
     told = message(serve(api))
     assert expected in told
     assert len(api.asked) == 1
-    # What Google says beside it is the operator's alone.
+    # Google's own explanation goes only to the operator's log.
     reason = answer.get('error_message', 'no reason')
     assert reason not in told and (reason in caplog.text) == ('status' in answer)
 

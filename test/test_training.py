@@ -242,7 +242,7 @@ def test_missing_val_tells_of_hold_out(scratch):
 
 @pytest.mark.parametrize('void', [VOID, 9])
 def test_masks_of_0_and_255_are_no_masks_of_ids(scratch, void):
-    """They are what most tools export for two classes: all of the second one would be void."""
+    """Most tools export such masks for two classes: the whole second class would become void."""
     labels = scratch / 'two.yaml'
     labels.write_text('name: two\nclasses:\n  - {name: road, color: [1, 2, 3]}\n'
                       f'  - {{name: other, color: [4, 5, 6]}}\nvoid: {{file_id: {void}}}\n')
@@ -298,7 +298,7 @@ def test_hold_out_must_match_some_and_leave_some(data, prefix):
 # Augmentation
 
 def checkerboard():
-    """Return a frame whose image tells each pixel's class: grey 20 * (id + 1)."""
+    """Return a frame whose image encodes each pixel's class as grey 20 * (id + 1)."""
     label_map = np.kron(np.arange(35).reshape(5, 7) % 11, np.ones((16, 16))).astype(np.uint8)
     return np.repeat((20 * (label_map + 1))[..., None], 3, 2).astype(np.uint8), label_map
 
@@ -309,7 +309,7 @@ def test_crop_of_image_and_labels_is_the_same(seed):
                                    np.random.default_rng(seed))
     assert image.shape == (64, 96, 3) and label_map.shape == (64, 96)
     assert set(np.unique(label_map)) <= {*range(11), VOID}
-    # Between two squares the image is interpolated, the labels are not.
+    # Between two squares the image is interpolated; the labels are not.
     inside = cv2.erode(label_map, np.ones((5, 5))) == cv2.dilate(label_map, np.ones((5, 5)))
     inside &= label_map != VOID
     assert inside.mean() > 0.2
@@ -334,7 +334,7 @@ def test_small_frames_are_padded_with_void():
     image, label_map = random_crop(*checkerboard(), Phase(1, (128, 160), (1.0, 1.0)),
                                    np.random.default_rng(0))
     assert (label_map != VOID).sum() == 80 * 112
-    # But for the seam, where the image is interpolated.
+    # Except at the seam, where the image is interpolated.
     outside = cv2.erode((label_map == VOID).astype(np.uint8), np.ones((3, 3))) == 1
     assert outside.any() and (image[outside] == (124, 116, 104)).all()
 
@@ -451,7 +451,7 @@ def test_what_is_pasted_was_cropped_like_what_it_is_pasted_on():
     """Scaled, moved and flipped as one: a pole must stand where the crop's ground is."""
     rare = np.full((64, 96), 8, np.uint8)
     common = np.zeros((64, 96), np.uint8)
-    common[:, 70:], rare[:, 70:] = 3, 9  # what would lie elsewhere in a crop of its own
+    common[:, 70:], rare[:, 70:] = 3, 9  # would be elsewhere if cropped separately
     frames = [(np.repeat(m[..., None] * 20, 3, 2), m) for m in (common, rare)]
     shares = np.ones(11)
     shares[8] = 0.0
@@ -650,7 +650,7 @@ def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn, archite
     assert info.label_set == CAMVID and info.input_size == SIZE and info.width == 1 / 16
     assert info.architecture == architecture
     assert info.made_by['lr'] == 1e-2
-    # The last epoch is scored though it is no fourth one.
+    # The last epoch is scored although it is not a multiple of four.
     validated = [int(r['epoch']) for r in rows(tmp_path / 'run') if r['val_miou']]
     assert validated == [3, 7, 8] and info.scores['epoch'] == 9
     assert info.scores['val']['miou'] == pytest.approx(
@@ -664,11 +664,11 @@ def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn, archite
 
 
 class Killed(Exception):
-    """Stands for the kill that cuts a run off."""
+    """Stands in for the kill that interrupts a run."""
 
 
 class KilledInEpoch2(EpochOrder):
-    """Is cut off when the third epoch begins."""
+    """Is killed when the third epoch begins."""
 
     def __iter__(self):
         if self.epoch == 2:
@@ -703,17 +703,17 @@ def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_pat
         patch.setattr(train_module, 'EpochOrder', KilledInEpoch2)
         with pytest.raises(Killed):
             train(config, tmp_path / 'run', 'cpu')
-    for path in (scratch / 'train').glob('0002*'):  # one step an epoch, as two devices had
+    for path in (scratch / 'train').glob('0002*'):  # one step per epoch, as with two devices
         path.unlink()
     train(config, tmp_path / 'run', 'cpu')
-    # Of eight steps, one of them to warm up, and then of four.
+    # The share of the schedule done: first of eight steps, one of them warm-up, then of four.
     done = (1 / 7, 3 / 7, 2 / 3, 1)
     assert rates == pytest.approx([0.5 + 0.5 * math.cos(math.pi * d) for d in done])
 
 
 @pytest.fixture
 def sigterm():
-    """Give SIGTERM its default; ray, of other tests, leaves a handler that exits at once."""
+    """Reset SIGTERM to its default: ray, in other tests, leaves a handler that exits at once."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield signal.SIGTERM
     signal.signal(signal.SIGTERM, before)
@@ -749,7 +749,7 @@ def test_ctrl_c_ends_a_run_with_its_own_code_and_says_how_to_go_on(data, tmp_pat
             with pytest.raises(SystemExit) as stop:
                 train(config, tmp_path, 'cpu')
     finally:
-        signal.signal(signal.SIGINT, before)  # lightning has it ignored
+        signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
     assert stop.value.code == 130 and 'SIGINT; run the same command to resume' in caplog.text
     train(config, tmp_path, 'cpu')
     assert list(losses(tmp_path)) == [0, 1, 2]
@@ -814,7 +814,7 @@ def test_each_process_is_dealt_its_share_of_every_epoch():
             for rank, share in enumerate(shares):
                 share.set_epoch(epoch)
                 mine = list(share)
-                # A run that goes on there is dealt the same, before lightning sets an epoch.
+                # A run resumed there is dealt the same, before lightning sets an epoch.
                 assert mine == list(EpochOrder(length, 0, epoch, 2, rank))
                 assert len(mine) == len(share) == dealt // 2
                 items += mine
@@ -822,7 +822,7 @@ def test_each_process_is_dealt_its_share_of_every_epoch():
 
 
 def test_lightning_leaves_the_order_as_it_is():
-    """It wraps any other sampler where there are several processes, and shuffles once more."""
+    """With several processes, it would wrap any other sampler and shuffle again."""
     assert isinstance(EpochOrder(6, 0, 0), torch.utils.data.DistributedSampler)
 
 
@@ -873,7 +873,7 @@ def test_a_run_that_diverges_ends_before_its_last_good_state_is_written_over(dat
 
 
 def test_a_last_step_that_diverges_is_not_kept_either(data, tmp_path, monkeypatch):
-    """Its loss is finite still, what it made of the weights is not."""
+    """Its loss is still finite, but the resulting weights are not."""
     config = recipe(data, phases=(Phase(5, (32, 64), (0.8, 1.2)),), val_every=5)
 
     def spoil(module, outputs, batch, index):
@@ -913,7 +913,7 @@ def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, m
         with pytest.raises(Killed):
             train(config, tmp_path, 'cpu')
     train(config, tmp_path, 'cpu')
-    # Epoch 1, whose state and loss were not yet written, is done again.
+    # Epoch 1, whose state and loss were not written yet, is repeated.
     assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('012')
 
 
@@ -924,7 +924,7 @@ def test_state_of_a_gpu_run_is_read_where_there_is_none(data, tmp_path, monkeypa
     monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: (
         places.append(kwargs['map_location']), load(*args, **kwargs))[1])
     train(config, tmp_path, 'cpu')
-    # Without a place torch.load puts every tensor on the device that it came from.
+    # Without map_location, torch.load puts every tensor on the device that it was saved from.
     assert places and None not in places
 
 
@@ -980,7 +980,7 @@ def test_run_may_start_from_weights(data, tmp_path):
     second = train(config, tmp_path / 'b', 'cpu')
     torch.testing.assert_close(weights_of(second)['classifier.weight'],
                                weights_of(first)['classifier.weight'], rtol=1e-3, atol=1e-4)
-    first.unlink()  # what goes on needs it no more
+    first.unlink()  # resuming does not need it
     train(config, tmp_path / 'b', 'cpu')
 
 
@@ -1039,7 +1039,7 @@ def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
 
 def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):
     path = tmp_path / 'metrics.csv'
-    # Cut off in epoch 3 and gone on with: its row of before is there too. No sign in any frame.
+    # Killed in epoch 3 and resumed, so the old row is there too. No frame shows a sign.
     path.write_text('epoch,step,loss,val_miou,val_iou_road,val_iou_sign_symbol\n'
                     '0,9,2.5,,,\n1,19,,0.25,0.75,\n1,19,2.0,,,\n2,29,9.0,,,\n2,29,1.5,,,\n'
                     '3,39,,0.5,0.875,\n')
@@ -1062,7 +1062,7 @@ def test_a_picture_that_fails_does_not_end_the_run(data, tmp_path, monkeypatch, 
 
 
 def test_curves_take_a_long_legend(tmp_path):
-    # Names that matplotlib would leave out, or take for formulas.
+    # Names that matplotlib would omit, or parse as formulas.
     names = ('_background_', '$x', 'a$_$b', *(f'class_{i}' for i in range(147)))
     many = LabelSet('many', names, tuple((i, 255 - i, 90) for i in range(150)))
     (tmp_path / 'metrics.csv').write_text('epoch,step,loss,val_miou\n0,9,2.5,\n0,9,,0.25\n')
@@ -1206,7 +1206,7 @@ def test_muon_steps_in_the_precision_of_the_device(monkeypatch, has_bfloat16):
         parameter.grad = update.clone()
     optimizer.step()
     for parameter, update in zip(parameters, updates, strict=True):
-        # Every direction of the update counts alike, turned nowhere.
+        # All singular directions of the update count about equally, and none is rotated.
         u, _, v = torch.linalg.svd(update.flatten(1), full_matrices=False)
         along = -u.T @ parameter.detach().flatten(1) @ v.T
         scale = along.diagonal()
@@ -1270,14 +1270,14 @@ def test_a_graph_of_a_step_is_the_step_on_cuda(data, dtype, aux_weight):
 
 @pytest.fixture
 def capturing(data, monkeypatch):
-    """Return a module that takes its CPU for a GPU, and what it had torch capture."""
+    """Return a module that treats its CPU as a GPU, and what it made torch capture."""
     phases = tuple(Phase(1, crop, (0.8, 1.2)) for crop in ((32, 64), (64, 96), (32, 64)))
     module = SegmentationModule(recipe(data, phases=phases), ModelInfo(CAMVID, width=1 / 16),
                                 torch.ones(11))
     captured = []
 
     def capture(step, arguments):
-        for _ in range(3):  # torch warms up so
+        for _ in range(3):  # torch's warm-up
             outputs = step(*arguments)
         captured.append((arguments[1].shape, outputs[1].dtype, torch.is_autocast_enabled('cpu')))
         return lambda *batch: (captured.append(batch[1].shape), step(*batch))[1]
@@ -1294,13 +1294,13 @@ def test_a_step_is_captured_for_each_size_of_crop(capturing):
     module, captured = capturing
     before = [buffer.clone() for buffer in module.buffers()]
     module.on_fit_start()
-    # In the arithmetic that training is in, and without counting what is run for it.
+    # Captured under training's autocast; the capture runs leave the buffers unchanged.
     assert captured == [((4, 32, 64), torch.float32, True), ((4, 64, 96), torch.float32, True)]
     assert all(map(torch.equal, module.buffers(), before))
     expected = module.losses(*batch_of(0))[1]
     assert module.training_step(batch_of(0), 0).item() == expected.item()
     assert captured[2:] == [(4, 64, 96)]
-    module.training_step(batch_of(0, (3, 64, 96)), 0)  # of another size than any was captured
+    module.training_step(batch_of(0, (3, 64, 96)), 0)  # a size that was not captured
     assert len(captured) == 3
     module.teardown('fit')
     module.training_step(batch_of(0), 0)

@@ -77,7 +77,7 @@ def test_it_is_what_browsers_play(tmp_path):
         stream = container.streams.video[0]
         assert stream.codec_context.name == 'h264'
         assert stream.codec_context.pix_fmt == 'yuv420p'
-        # BT.601, 16 to 235: said, so that nobody guesses.
+        # BT.601, 16 to 235, stated so that no player has to guess.
         assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (6, 1)
     data = path.read_bytes()
     assert data.index(b'moov') < data.index(b'mdat'), 'the index must come first'

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of files that are whole or not there."""
+"""Check that a file appears whole or not at all."""
 
 import os
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Winograd's convolution gives what the definition gives, and is used where it is faster."""
+"""Check that Winograd convolution matches the definition, and is used where it is faster."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -84,7 +84,7 @@ def test_where_it_pays(changed, pays):
 def test_a_prepared_network_of_half_width_has_both_and_gives_the_same():
     torch.manual_seed(0)
     network = build_network('segnet', 11, 0.5).eval()
-    for module in network.modules():  # as if it were trained: folded, the biases are none
+    for module in network.modules():  # as if trained: folding then gives biases
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, std=0.1)
             nn.init.normal_(module.running_mean, std=0.1)
@@ -95,6 +95,6 @@ def test_a_prepared_network_of_half_width_has_both_and_gives_the_same():
         result = prepared(image.contiguous(memory_format=torch.channels_last))
     kinds = [type(module) for module in prepared.modules()]
     assert kinds.count(WinogradConvolution) == 12 and kinds.count(PackedConvolution) == 14
-    # Where two maxima of a pooling window are as good as equal, rounding picks either.
+    # If the two largest values of a pooling window are nearly equal, rounding decides.
     close = torch.isclose(result, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
     assert close.float().mean() > 0.99

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a worker does with frames that it takes together, without a node and without a network."""
+"""Check what a worker does with frames it takes together, without a node or a network."""
 
 from contextlib import nullcontext
 import gc
@@ -34,7 +34,7 @@ IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
 class Camera:
-    """A camera whose frames are images already; None is a bad one."""
+    """A camera whose frames are already images; None is a bad frame."""
 
     def __init__(self, name: str, network_size=(2, 2)):
         self.name, self.monitor = name, MagicMock()
@@ -55,14 +55,14 @@ class Camera:
 
 
 class Made(list):
-    """The batches that were made, as the segmenters that they were made for."""
+    """The batches that were created, each as the tuple of its segmenters."""
 
-    trouble: Exception | None = None  # a MemoryError when one is made, another when it segments
+    trouble: Exception | None = None  # raised on creation if a MemoryError, else by segment()
 
 
 @pytest.fixture
 def batches(monkeypatch):
-    """Return what is made in the place of batches."""
+    """Replace SegmenterBatch with a fake, and return the batches that are created."""
     made = Made()
 
     class Batch:

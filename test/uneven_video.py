@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A video whose frames are as far apart as they please."""
+"""A video with uneven intervals between its frames."""
 
 from fractions import Fraction
 
@@ -21,7 +21,7 @@ from rendered_pictures import picture
 
 
 def write_uneven_video(path, milliseconds):
-    """Write a frame at each time, as phones do in the dark."""
+    """Write a frame at each time; phones space them unevenly in the dark."""
     with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
         stream = container.add_stream('libx264', 30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'

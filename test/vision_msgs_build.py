@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Give tests the vision_msgs messages where ROS comes as Python wheels, which lack them.
+Give tests the vision_msgs messages if ROS comes as Python wheels, which lack them.
 
 Builds test/interfaces/vision_msgs with the wheels' own generators, once, into a folder of the
-virtual environment. Where ROS has the real vision_msgs, that one is used and nothing is built.
+virtual environment. If ROS has the real vision_msgs, that is used and nothing is built.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ SOURCE = Path(__file__).parent / 'interfaces' / 'vision_msgs'
 
 
 def vision_msgs_environment() -> dict[str, str]:
-    """Return the environment of a process that is to find vision_msgs; builds them if need be."""
+    """Return an environment in which a process finds vision_msgs; build them if needed."""
     prefix = vision_msgs_prefix()
     if prefix is None:
         return dict(os.environ)
@@ -45,20 +45,20 @@ def vision_msgs_environment() -> dict[str, str]:
 
 
 def import_vision_msgs():
-    """Make `import vision_msgs` work in this process; builds them if need be."""
+    """Make `import vision_msgs` work in this process; build them if needed."""
     prefix = vision_msgs_prefix()
     if prefix is None or str(_python_folder(prefix)) in sys.path:
         return
     sys.path.insert(0, str(_python_folder(prefix)))
-    # ROS loads these by their bare names, and LD_LIBRARY_PATH counts at a process's start only;
-    # a library that is loaded already is found all the same.
+    # ROS loads these by bare name, and LD_LIBRARY_PATH is read only when a process starts; a
+    # library that is already loaded is found anyway.
     for library in sorted((prefix / 'lib').glob('*.so')):
         ctypes.CDLL(str(library))
 
 
 @cache
 def vision_msgs_prefix() -> Path | None:
-    """Return the folder that vision_msgs are installed in; None where ROS itself has them."""
+    """Return the folder that vision_msgs are installed in; None if ROS itself has them."""
     if importlib.util.find_spec('vision_msgs') is not None:
         return None
     digest = hashlib.sha256(sys.version.encode())
@@ -76,7 +76,7 @@ def _build(prefix: Path):
             raise RuntimeError(f'building vision_msgs for the tests needs {tool}: '
                                'apt-get install cmake g++')
     prefix.parent.mkdir(exist_ok=True)
-    # Beside its final place, so that it appears there at once and whole: others may be waiting.
+    # Build next to its final place, so that it appears there atomically: others may be waiting.
     with tempfile.TemporaryDirectory(dir=prefix.parent) as folder:
         build, install = Path(folder, 'build'), Path(folder, 'install')
         _run('cmake', '-S', SOURCE, '-B', build, '-DBUILD_TESTING=OFF',
