@@ -19,6 +19,7 @@ It runs on CamVid's val clip if ../shared/camvid is there, otherwise on the rend
 """
 
 from contextlib import contextmanager, nullcontext
+import argparse
 import io
 import json
 import os
@@ -114,6 +115,16 @@ def drive(tmp_path_factory, clip):
 @pytest.fixture(scope='module')
 def summary(drive):
     return json.loads((drive[0] / 'summary.json').read_text())
+
+
+def test_the_drive_s_node_runs_as_asked():
+    parser = argparse.ArgumentParser()
+    drive_verb.add_arguments(parser)
+    args = parser.parse_args(['--weights', 'w', '--device', 'cpu', '--precision', 'int8'])
+    camera = SimpleNamespace(is_compressed=False, moved_to=lambda topic: topic)
+    node, _ = drive_verb._commands(args, 'sample', 1.0, camera)
+    for parameter in ('weights:=w', 'device:=cpu', 'precision:=int8', 'input_transport:=raw'):
+        assert node[node.index(parameter) - 1] == '-p'
 
 
 def test_every_frame_s_mask_comes_back_under_its_own_header(drive, summary):

@@ -26,7 +26,8 @@ import time
 from segnet_ros.own_domain import enter_domain
 from segnet_ros.processes import check_alive, running, take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
-from segnet_ros.tools.arguments import add_device_argument, add_domain_argument, SOME_LEFT_OUT
+from segnet_ros.tools.arguments import (
+    add_device_argument, add_domain_argument, add_precision_argument, SOME_LEFT_OUT)
 
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('--weights', default=DEFAULT_WEIGHTS,
                         help='name or path of weights')
     add_device_argument(parser)
+    add_precision_argument(parser)
     parser.add_argument('--fps', type=float, default=5.0,
                         help='frame rate of a folder of images (5)')
     parser.add_argument('--rate', type=float, help='speed factor (1; 1/3 for the rendered drive)')
@@ -172,7 +174,7 @@ def _commands(args, source: str, rate: float, camera) -> tuple[list[str], list[s
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
         '-p', f'weights:={args.weights}', '-p', f'device:={args.device}',
-        '-p', f'input_transport:={transport}',
+        '-p', f'precision:={args.precision}', '-p', f'input_transport:={transport}',
         # The drive has an end, and its report says if nothing came.
         '-p', 'no_image_warning_period:=0.0']
     player = [
