@@ -18,8 +18,8 @@ Run the whole pipeline, in three processes over DDS: a bag player, the node and 
 It runs on CamVid's val clip if ../shared/camvid is there, otherwise on the rendered drive.
 """
 
-from contextlib import contextmanager, nullcontext
 import argparse
+from contextlib import contextmanager, nullcontext
 import io
 import json
 import os

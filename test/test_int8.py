@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The 8-bit network gives the labels of the network that it was made of."""
+"""Check that the 8-bit network predicts the labels of the network it was quantised from."""
 
 import copy
 
@@ -89,7 +89,7 @@ def test_steps_of_channels_are_taken_in_and_given_out(dtype):
     found = found.to(torch.uint8).float()
     difference = (found - expected.clamp(0, 255)).abs()
     assert expected.max() > 255 and expected.min() < 0
-    # Half a level for rounding, and what the rounded weights make.
+    # Half a level from rounding the result, plus the error of the rounded weights.
     coarse = 127 / LEVELS
     assert difference.max() < 3 * coarse and difference.mean() < 0.4 * coarse
     # With the weights rounded, rounding the result is all; bfloat16 has steps of 1 above 128.
@@ -125,7 +125,7 @@ def test_labels_are_those_of_the_trained_network(shipped, size):
 
 @needs_int8
 def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
-    """What the module's first lines say: among rounded values the first of many maxima wins."""
+    """As int8.py's docstring says, rounded values tie, and the first maximum wins."""
     image = SampleDrive(seed=3, size=(240, 320)).frame(20)[0]
     expected, _ = segment(shipped, torch.float32, image)
     found, _ = segment(shipped, torch.int8, image)
