@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made on first use; `make` alone lists the targets.
+# Everything runs in .venv (with ROS_WHEELS=kilted .venv-kilted), which is made on first use; `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

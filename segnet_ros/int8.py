@@ -52,7 +52,7 @@ def quantize(network: Network, dtype: torch.dtype) -> Network:
                          'choose bfloat16 or float32')
     if not onednn_has_int8():
         raise ValueError("precision 'int8': this CPU has no AVX2, or torch "
-                         f'{torch.__version__} has no convolutions for it; choose float32')
+                         f'{torch.__version__} has no convolutions for it; choose auto')
     stages = [*network.encoder, *network.decoder]
     # The last unit of each stage is followed by pooling or unpooling; that of the last stage, not
     # among these, by the classifier.

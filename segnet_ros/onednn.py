@@ -28,6 +28,11 @@ Activation = tuple[str, *tuple[float, ...]]
 NO_ACTIVATION: Activation = ('none',)
 RELU: Activation = ('relu',)
 
+# Levels of 8-bit weights on either side of zero. CPUs without VNNI add products in pairs in 16
+# bits: twice 255 * 64 fits, twice 255 * 65 saturates. With VNNI more would fit, but all CPUs
+# should give the same labels.
+WEIGHT_LEVELS = 64
+
 
 def onednn_is_available(dtype: torch.dtype) -> bool:
     """Tell whether torch has oneDNN's packed convolution for this dtype on this CPU."""
@@ -48,13 +53,6 @@ def onednn_has_int8() -> bool:
     """Tell whether this CPU has AVX2 and this torch has oneDNN's 8-bit convolution."""
     return (onednn_is_available(torch.float32) and cpu_has('avx2')
             and hasattr(torch.ops.onednn, 'qconv2d_pointwise'))
-
-
-def weight_levels() -> int:
-    """Return how many levels 8-bit weights may have on either side of zero on this CPU."""
-    # Without VNNI (AVX-512's, which torch tells of), products are added in pairs in 16 bits:
-    # twice 255 * 64 fits, twice 255 * 127 would saturate.
-    return 127 if cpu_has('vnni') else 64
 
 
 class PackedConvolution(nn.Module):
@@ -84,7 +82,7 @@ class QuantizedConvolution(nn.Module):
     """
     A convolution of stride 1 that takes uint8 maps, multiplies int8 weights and adds in int32.
 
-    :param conv: the convolution to compute, float32; its weights are rounded to weight_levels() on
+    :param conv: the convolution to compute, float32; its weights are rounded to WEIGHT_LEVELS on
         either side of zero, with a scale for each output channel.
     :param in_steps: (in channels,) the value of one level of each input channel.
     :param out_steps: likewise for the output, which is then clipped to 0 to 255 levels; None for
@@ -108,7 +106,7 @@ class QuantizedConvolution(nn.Module):
                 self._activation = ('hardtanh', 0.0, 255.0)
         self._padding, self._out_dtype = list(conv.padding), out_dtype
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self._scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / weight_levels()
+        self._scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / WEIGHT_LEVELS
         self._zero_points = torch.zeros(len(bias), dtype=torch.int32)
         whole = (weight / self._scale[:, None, None, None]).round().to(torch.int8)
         self._weight = torch.ops.onednn.qconv_prepack(

@@ -333,8 +333,8 @@ def test_make_demo_takes_a_path_with_spaces_and_a_topic(tmp_path, bag, topic, wo
     segnet.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     segnet.chmod(0o755)
     done = subprocess.run(
-        ['make', '--silent', '--old-file=.venv/.run', 'demo', f'BIN={tmp_path}', f'BAG={bag}',
-         f'TOPIC={topic}'],
+        ['make', '--silent', '--old-file=.venv/.run', 'demo', 'VENV=.venv', f'BIN={tmp_path}',
+         f'BAG={bag}', f'TOPIC={topic}'],
         cwd=Path(__file__).parents[1], text=True, capture_output=True)
     assert done.stdout.splitlines() == ['drive', *words, '-o', 'demo_output'], done.stderr
 

@@ -129,7 +129,7 @@ PARAMETERS = (
                                     'or cuda:N.'),
     ParameterSpec('precision', 'auto', 'Precision of the network; auto is float16 on CUDA, '
                                        'bfloat16 on CPUs that compute in it, else float32. int8, '
-                                       'for SegNet on x86 CPUs with AVX2 or newer, is the fastest '
+                                       'for SegNet on x86 CPUs with AVX2, is usually the fastest '
                                        'there.',
                   choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
     ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
