@@ -45,7 +45,7 @@ def onednn_is_available(dtype: torch.dtype) -> bool:
 
 
 def cpu_has(feature: str) -> bool:
-    """Tell whether torch finds a CPU feature, e.g. 'vnni'; False if torch is too old to check."""
+    """Tell whether torch finds a CPU feature, e.g. 'avx2'; False if torch is too old to check."""
     return getattr(torch.cpu, f'_is_{feature}_supported', lambda: False)()
 
 
