@@ -58,8 +58,8 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
         if topic.is_compressed or encoding in (None, *SUPPORTED_ENCODINGS):
             chosen.append(topic)
         else:
-            unread.append(ValueError(f'{source}: {topic.name} ({topic.count} messages): encoding '
-                                     f"'{encoding}' is not supported"))
+            unread.append(ValueError(f"{source}: {topic.name}: encoding '{encoding}' is "
+                                     'not supported'))
     if wrong or not chosen:
         known = ', '.join(images) or 'none'
         raise ValueError('; '.join([

@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from segnet_ros.whole_file import errors_named, whole_file
+
 COLUMNS = 3
 
 
@@ -35,8 +37,8 @@ def save_plot(results: dict, path: str | Path):
     title = f"{facts['device']} ({facts['cpu']}, {facts['cores']} cores), {facts['precision']}, " \
             f"torch {facts['torch']}"
     figure.suptitle(title + (' - MACHINE BUSY' if facts['busy'] else ''), fontsize=10)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as part, errors_named(path):
+        figure.savefig(part, dpi=110, format=Path(path).suffix.removeprefix('.') or 'png')
 
 
 def _bars(axes: Axes, groups: list[str], sides: dict[str, list[float]], ylabel: str):
