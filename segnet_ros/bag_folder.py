@@ -31,7 +31,7 @@ import torch
 
 from segnet_ros.bag_segmentation import BagOptions, BagOutcome, segment_bag
 from segnet_ros.bags import is_bag
-from segnet_ros.checkpoint import CheckpointError, find_weights
+from segnet_ros.checkpoint import find_weights
 from segnet_ros.extras import install_extra
 from segnet_ros.predictor import Predictor
 
@@ -114,7 +114,7 @@ def run_job(job: BagJob, threads: int | None = None) -> BagReport:
     try:
         outcome = segment_bag(job.source, job.out, _predictor(**job.model), job.options,
                               lambda error: errors.append(str(error)))
-    except (CheckpointError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         return BagReport(job, None, [*errors, str(error)])
     except Exception as error:
         logging.getLogger(__name__).exception('%s', job.source)  # it may be a bug

@@ -118,11 +118,11 @@ def segment_bag(source: str | Path, out: str | Path, predictor: Predictor,
     before = read_entry(out)
     if before.get('recipe') == made_by:
         done = before['state']
-        unread = done.get('cameras_left_out', [])
+        unread = done['cameras_left_out']
         for text in unread:
             on_error(ValueError(text))
         return BagOutcome(done['frames'], done['left_out'], done['frames'], len(unread),
-                          done.get('damaged', False))
+                          done['damaged'])
     chosen, errors = camera_topics(source, options.topics)
     for error in errors:
         on_error(error)

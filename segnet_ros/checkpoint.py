@@ -39,7 +39,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class CheckpointError(Exception):
+class CheckpointError(ValueError):
     """A weights file cannot be used; the message says why and what to do."""
 
 

@@ -32,13 +32,10 @@ class ClassCounter:
     :param rows: (output height,) int64, the network row shown in each output row.
     :param columns: (output width,) int64 likewise.
     :param network_size: (height, width) of the network's label map.
-    :param beside: another counter of the same maps, to share its scratch memory; the two must
-        not count at the same time.
     """
 
     def __init__(self, num_classes: int, rows: np.ndarray, columns: np.ndarray,
-                 network_size: tuple[int, int], device: torch.device,
-                 beside: 'ClassCounter | None' = None):
+                 network_size: tuple[int, int], device: torch.device):
         height, width = network_size
         self._num_classes = num_classes
         self._rows, self._columns = rows, columns
@@ -48,9 +45,8 @@ class ClassCounter:
             torch.zeros(network_size, dtype=torch.int64, device=device) for _ in range(3))
         self._row_of = torch.arange(height, device=device)[:, None].expand(height, width)
         self._column_of = torch.arange(width, device=device).expand(height, width)
-        self._scratch: torch.Tensor = beside._scratch if beside is not None else torch.zeros(
+        self._bins, self._index, self._share = torch.zeros(
             (3, *network_size), dtype=torch.int64, device=device)
-        self._bins, self._index, self._share = self._scratch
         self.counts = torch.zeros(sum(self._split), dtype=torch.int64, device=device)
         self.set_window(0, 0, len(rows), len(columns))
 

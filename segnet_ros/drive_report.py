@@ -27,8 +27,8 @@ import numpy as np
 from segnet_ros.frames import encode_image
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.legend import draw_legend
-from segnet_ros.training.metrics import confusion_matrix, scores
-from segnet_ros.video import stack, Timeline, VideoWriter
+from segnet_ros.metrics import confusion_matrix, scores
+from segnet_ros.video import Timeline, VideoWriter
 from segnet_ros.whole_file import write_whole
 
 VIDEO, SHEET, SUMMARY = FILES = ('video.mp4', 'contact_sheet.png', 'summary.json')
@@ -89,7 +89,7 @@ class DriveReport:
                              "rename the folder that ends in 'annot'")
         self._video_shape = self._video_shape or image.shape
         if image.shape == self._video_shape:
-            self._video.write(stack(image, color_mask), self._timeline.place(stamp_ns))
+            self._video.write(np.vstack((image, color_mask)), self._timeline.place(stamp_ns))
         if self.frames % self._stride == 0:
             self._cells.append(_cell(image, color_mask))
             if len(self._cells) > 2 * SHEET_FRAMES:

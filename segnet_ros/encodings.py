@@ -121,7 +121,8 @@ def unpack_compressed(msg: Any) -> np.ndarray:
         raise ImageConversionError(
             f"format '{msg.format}': this is a depth image; subscribe to a colour image")
     data = bytes(msg.data)
-    code = bayer_code(msg.format)
+    # image_transport's format names the source's encoding: 'bayer_rggb8; png compressed '.
+    code = BAYER.get(msg.format.partition(';')[0].strip())
     try:
         if data.startswith(b'BM'):  # not an image_transport format, and without an end marker
             raise ValueError('a bitmap')
@@ -137,15 +138,6 @@ def unpack_compressed(msg: Any) -> np.ndarray:
             return image  # named after the sensor, but already demosaicked
         image = np.ascontiguousarray(mosaic)  # WebP has no grey images
     return to_rgb(image, code)
-
-
-def bayer_code(image_format: str) -> int | None:
-    """
-    Return OpenCV's code to RGB for a compressed Bayer mosaic; None for any other image.
-
-    :param image_format: as image_transport writes it, such as 'bayer_rggb8; png compressed '.
-    """
-    return BAYER.get(image_format.partition(';')[0].strip())
 
 
 def is_depth(encoding: str) -> bool:

@@ -38,7 +38,7 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import PICTURES, Segmentation
 from segnet_ros.sources import OnError
-from segnet_ros.video import stack, Timeline, VideoWriter
+from segnet_ros.video import Timeline, VideoWriter
 from segnet_ros.whole_file import errors_named, write_whole
 
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
@@ -175,8 +175,9 @@ class _Writer:
                         on_error: OnError):
         for kind in self._results.kinds:
             path = out / kind / (frame.name + _suffix(kind))
+            codec = 'jpeg' if kind == 'overlay' else 'png'
             try:
-                _write_picture(path, getattr(segmentation, PICTURES[kind][0]))
+                write_whole(path, encode_image(getattr(segmentation, PICTURES[kind][0]), codec))
             except (ValueError, OSError) as error:  # image too large, or name too long
                 if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                     raise
@@ -201,7 +202,7 @@ class _Writer:
             assert self._results.video is not None
             self._video = self._files.enter_context(VideoWriter(self._results.video, rate))
             self._timeline = Timeline(rate)
-        picture = stack(frame.image, getattr(segmentation, self._results.below))
+        picture = np.vstack((frame.image, getattr(segmentation, self._results.below)))
         try:
             self._video.check(picture)
         except ValueError as error:  # not the size of the first, or too large
@@ -214,11 +215,6 @@ class _Writer:
 
 def _suffix(kind: str) -> str:
     return '.jpg' if kind == 'overlay' else '.png'
-
-
-def _write_picture(path: Path, array: np.ndarray):
-    codec = 'jpeg' if path.suffix == '.jpg' else 'png'
-    write_whole(path, encode_image(array, codec))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Segmenter:
     def __init__(self, network: Network, info: ModelInfo, camera_size: tuple[int, int],
                  network_size: tuple[int, int] | None = None,
                  output_size: tuple[int, int] | None = None):
-        self._network, self._info = network, info
+        self.network, self._info = network, info  # other Segmenters may share the network
         weight = next(network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self.camera_size = camera_size
@@ -85,11 +85,6 @@ class Segmenter:
             self._graph = CudaGraph(self._stages, self.device) if self._on_cuda else None
             if self._graph is None:
                 self._stages()  # the first run is slow
-
-    @property
-    def network(self) -> Network:
-        """Return the network; other Segmenters may share it."""
-        return self._network
 
     @property
     def _on_cuda(self) -> bool:
@@ -132,10 +127,9 @@ class Segmenter:
                                                         strict=True))
         self._rows = torch.from_numpy(rows).to(self.device)
         self._columns = torch.from_numpy(columns).to(self.device)
-        maps = self._num_classes, rows, columns, self.network_size, self.device
-        whole = ClassCounter(*maps)
-        self._counters = {'statistics': whole,
-                          'region_statistics': ClassCounter(*maps, beside=whole)}
+        self._counters = {
+            name: ClassCounter(self._num_classes, rows, columns, self.network_size, self.device)
+            for name in ('statistics', 'region_statistics')}
 
     def _allocate_outputs(self):
         height, width = self.network_size
@@ -259,7 +253,7 @@ class Segmenter:
         return Segmentation(**found)
 
     def _stages(self, outputs: tuple[str, ...] = OUTPUTS) -> torch.Tensor:
-        logits = self._network(self.preprocess().permute(2, 0, 1)[None])
+        logits = self.network(self.preprocess().permute(2, 0, 1)[None])
         self.postprocess(logits[0], outputs)
         return logits
 

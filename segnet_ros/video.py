@@ -41,17 +41,6 @@ TICKS = 100  # per frame interval, since cameras are not exactly regular
 CONTAINERS = 'mov,matroska,avi,mpegts,mpeg,ogg,flv,asf'
 
 
-def stack(image: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """
-    Return the picture of a demo video: the camera's image above, its segmentation below.
-
-    :param image: (H, W, 3) uint8 RGB.
-    :param below: (H2, W, 3) uint8 RGB, such as a colour mask or an overlay.
-    :return: (H + H2, W, 3) uint8 RGB.
-    """
-    return np.concatenate((image, below))
-
-
 class UntrustedVideo:
     """
     An untrusted video, a Video of sources.py.

@@ -18,7 +18,6 @@ Run the whole pipeline, in three processes over DDS: a bag player, the node and 
 It runs on CamVid's val clip if ../shared/camvid is there, otherwise on the rendered drive.
 """
 
-import argparse
 from contextlib import contextmanager, nullcontext
 import io
 import json
@@ -47,11 +46,11 @@ from segnet_ros import sources
 from segnet_ros.bags import IMAGE, TYPES
 from segnet_ros.drive_report import CELL_WIDTH, SHEET_COLUMNS
 from segnet_ros.labels import load_label_set
+from segnet_ros.ros import drive as drive_module
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import SAMPLE_FRAMES
-from segnet_ros.tools import drive as drive_verb
 from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
 
@@ -117,14 +116,26 @@ def summary(drive):
     return json.loads((drive[0] / 'summary.json').read_text())
 
 
-def test_the_drive_s_node_runs_as_asked():
-    parser = argparse.ArgumentParser()
-    drive_verb.add_arguments(parser)
-    args = parser.parse_args(['--weights', 'w', '--device', 'cpu', '--precision', 'int8'])
-    camera = SimpleNamespace(is_compressed=False, moved_to=lambda topic: topic)
-    node, _ = drive_verb._commands(args, 'sample', 1.0, camera)
-    for parameter in ('weights:=w', 'device:=cpu', 'precision:=int8', 'input_transport:=raw'):
+def test_the_drive_s_processes_run_as_asked(tmp_path, monkeypatch, capsys, alone):
+    commands = []
+
+    def stop(node, player, *_):
+        commands.extend((node, player))
+        raise ValueError('far enough')
+
+    monkeypatch.setattr(drive_module, 'run_processes', stop)
+    cv2.imwrite(str(tmp_path / '0.png'), np.zeros((24, 32, 3), np.uint8))
+    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    assert main(['drive', str(tmp_path), '-o', str(tmp_path / 'out'), '--weights', weights,
+                 '--device', 'cpu', '--precision', 'int8', '--fps', '3', '--rate', '0.5']) == 1
+    assert 'far enough' in capsys.readouterr().err
+    node, player = commands
+    for parameter in (f'weights:={weights}', 'device:=cpu', 'precision:=int8',
+                      'input_transport:=raw'):
         assert node[node.index(parameter) - 1] == '-p'
+    assert str(tmp_path) in player
+    for option, value in (('--fps', '3.0'), ('--rate', '0.5')):
+        assert player[player.index(option) + 1] == value
 
 
 def test_every_frame_s_mask_comes_back_under_its_own_header(drive, summary):
@@ -187,7 +198,7 @@ def test_the_video_shows_the_camera_above_the_classes_in_their_colors(drive, cli
 
 def test_the_rendered_drive_is_played_with_its_truth(tmp_path, monkeypatch, alone):
     monkeypatch.setattr(sources, 'SAMPLE_FRAMES', 8)
-    monkeypatch.setattr(drive_verb, 'SETTLE', 2.0)
+    monkeypatch.setattr(drive_module, 'SETTLE', 2.0)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     assert main(['drive', '-o', str(tmp_path), '--weights', weights,
                  '--domain', free_domain()]) == 0
@@ -210,7 +221,7 @@ def write_hard_bag(path):
                                         offered_qos_profiles=offered(reliability))
                   for name, reliability in (
                       ('/front', QosReliability.BEST_EFFORT),
-                      (drive_verb.IMAGE_TOPIC, QosReliability.BEST_EFFORT),
+                      (drive_module.IMAGE_TOPIC, QosReliability.BEST_EFFORT),
                       ('/segmentation/mask', QosReliability.RELIABLE),
                       ('/silent', QosReliability.BEST_EFFORT))]
         for index in range(6):
@@ -225,13 +236,13 @@ def write_hard_bag(path):
 
 
 def test_a_bag_that_makes_it_hard(tmp_path, monkeypatch, capsys, alone):
-    monkeypatch.setattr(drive_verb, 'SETTLE', 2.0)
+    monkeypatch.setattr(drive_module, 'SETTLE', 2.0)
     write_hard_bag(tmp_path / 'bag')
     command = ['drive', str(tmp_path / 'bag'), '-o', str(tmp_path / 'out'),
                '--domain', free_domain(), '--weights',
                write_small_checkpoint(tmp_path / 'small.safetensors')]
     assert main(command) == 1
-    assert f'choose one with --topic: {drive_verb.IMAGE_TOPIC} (Image, 6), /front (Image, 6)' \
+    assert f'choose one with --topic: {drive_module.IMAGE_TOPIC} (Image, 6), /front (Image, 6)' \
         in capsys.readouterr().err
     assert main([*command, '--topic', '/front']) == 0
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
@@ -274,9 +285,9 @@ def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
             recorder._take(topic, msg)
 
     process = SimpleNamespace(stdout=io.StringIO('published 3 messages in 1.00 s'))
-    monkeypatch.setattr(drive_verb, 'running', lambda *_, **__: nullcontext(process))
-    monkeypatch.setattr(drive_verb, '_wait_for_results', lambda *_: None)
-    monkeypatch.setattr(drive_verb, '_spin', hear)
+    monkeypatch.setattr(drive_module, 'running', lambda *_, **__: nullcontext(process))
+    monkeypatch.setattr(drive_module, '_wait_for_results', lambda *_: None)
+    monkeypatch.setattr(drive_module, '_spin', hear)
     for name in ('in', 'inannot'):  # 1.png cannot be read and has no true mask
         (folder / name).mkdir()
     cv2.imwrite(str(folder / 'in' / '0.png'), np.zeros((24, 32, 3), np.uint8))
@@ -303,18 +314,18 @@ def test_what_is_wrong_with_a_frame_is_told(tmp_path, monkeypatch, capsys, alone
     messages = [pair for index in range(3)
                 for pair in frame_messages(index, **(wrong if index == place else {})).items()]
     code, summary = drive_hearing(messages, tmp_path, monkeypatch)
-    assert [check for check in drive_verb.CHECKS if not summary[check]] == said_false
+    assert [check for check in drive_module.CHECKS if not summary[check]] == said_false
     assert capsys.readouterr().out.count('NO') == len(said_false)
     assert code == bool(said_false)
 
 
 def test_without_a_mask_nothing_is_called_equal(tmp_path, monkeypatch, alone):
     code, summary = drive_hearing([], tmp_path, monkeypatch)
-    assert code == 1 and not any(summary[check] for check in drive_verb.CHECKS)
+    assert code == 1 and not any(summary[check] for check in drive_module.CHECKS)
 
 
 def test_the_player_s_word_counts_where_a_source_may_announce_too_much():
-    assert drive_verb._published('published 17 messages in 1.00 s') == 17
+    assert drive_module._published('published 17 messages in 1.00 s') == 17
 
 
 def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):

@@ -34,7 +34,7 @@ from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
 from segnet_ros.training.corruptions import CORRUPTIONS
-from segnet_ros.training.evaluate import evaluate, predictor, score_frames
+from segnet_ros.training.evaluate import evaluate, predict_function, score_frames
 from segnet_ros.training.plots import confusion_figure, frames_figure, save_plots
 
 torch.set_num_threads(1)
@@ -131,7 +131,7 @@ def test_scores_agree_with_torchmetrics_at_label_resolution(weights, data, size)
 def test_logits_are_scaled_up_bilinearly(weights, data):
     network, info = load_checkpoint(weights)
     prepared = prepare(network, torch.device('cpu'), torch.float32)
-    predict = predictor(prepared, info, (24, 32))
+    predict = predict_function(prepared, info, (24, 32))
     for image, _ in frames_of(data):
         expected = plain_logits(weights, image, (24, 32)).argmax(1)[0].numpy()
         assert (predict(image)[0] == expected).mean() > 0.999

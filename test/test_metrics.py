@@ -23,7 +23,7 @@ from torchmetrics.classification import (
     BinaryCalibrationError, MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex)
 
 from segnet_ros.labels import VOID
-from segnet_ros.training.metrics import (
+from segnet_ros.metrics import (
     boundary_f1, calibration_error, confusion_matrix, scores, without_nan)
 
 # Worked by hand. Class 0 has 7 labelled pixels, 5 of them found; class 1 has 6, 4 found; 3 void.

@@ -221,8 +221,8 @@ def test_stages_allocate_nothing(info):
     segmenter = build_segmenter(info, (120, 200))
     segmenter.segment(random_image((120, 200)))
     with torch.inference_mode():
-        logits = segmenter._network(segmenter._input.permute(2, 0, 1)[None])
-    segmenter._network = lambda _: logits  # excludes the network, which allocates its maps
+        logits = segmenter.network(segmenter._input.permute(2, 0, 1)[None])
+    segmenter.network = lambda _: logits  # excludes the network, which allocates its maps
     with torch.profiler.profile(profile_memory=True) as profiler:
         segmenter.segment(random_image((120, 200), 1))
     smallest_map = 48 * 64

@@ -43,7 +43,7 @@ from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
 from segnet_ros.training import callbacks, corruptions, muon, train as train_module
 from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
-from segnet_ros.training.callbacks import average_weights, MetricsFile
+from segnet_ros.training.callbacks import average_weights
 from segnet_ros.training.config import load_config, Phase, TrainConfig
 from segnet_ros.training.corruptions import degrade
 from segnet_ros.training.curves import curves_figure, save_curves
@@ -887,16 +887,6 @@ def test_a_last_step_that_diverges_is_not_kept_either(data, tmp_path, monkeypatc
     assert all(map(math.isfinite, losses(tmp_path).values()))
 
 
-def test_run_begun_before_there_was_a_setting_goes_on_with_its_default(data):
-    config = recipe(data)
-    older = {name: value for name, value in config.to_dict().items() if name != 'class_bias'}
-    info = ModelInfo(CAMVID, width=config.width)
-    SegmentationModule(config, info, torch.ones(11)).on_load_checkpoint({'recipe': older})
-    biased = SegmentationModule(replace(config, class_bias={'sky': 1.0}), info, torch.ones(11))
-    with pytest.raises(ValueError, match='class_bias = {}, now it is'):
-        biased.on_load_checkpoint({'recipe': older})
-
-
 def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, monkeypatch):
     config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
     save, written = torch.save, []
@@ -1028,13 +1018,6 @@ def test_average_follows_at_once_and_slows_down():
     batches = [torch.tensor(3)]
     average(batches, [torch.tensor(7)], torch.tensor(5))
     assert batches == [7], 'what counts is counted, not averaged'
-
-
-def test_metrics_go_on_below_the_columns_that_are_there(tmp_path):
-    path = tmp_path / 'metrics.csv'
-    path.write_text('step,loss,epoch\n1,2.5,0\n')
-    MetricsFile(path, ('road',)).log_metrics({'loss': 2.0, 'epoch': 1, 'val_miou': 0.5}, 3)
-    assert path.read_text().splitlines() == ['step,loss,epoch', '1,2.5,0', '3,2.0,1']
 
 
 def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):

@@ -27,7 +27,7 @@ from rendered_pictures import picture
 
 from segnet_ros import video as video_module
 from segnet_ros.extras import install_extra
-from segnet_ros.video import stack, UntrustedVideo, VideoWriter
+from segnet_ros.video import UntrustedVideo, VideoWriter
 
 
 def pictures(count, size=(96, 128)):
@@ -181,13 +181,6 @@ def test_an_older_pyav_is_told_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(av, '__version__', '11.0.0')
     with pytest.raises(ValueError, match='PyAV 12'):
         VideoWriter(tmp_path / 'v.mp4', 15)
-
-
-def test_stack_puts_the_image_above():
-    image, below = (np.full((2, 3, 3), value, np.uint8) for value in (1, 2))
-    stacked = stack(image, below)
-    assert stacked.shape == (4, 3, 3)
-    assert (stacked[:2] == 1).all() and (stacked[2:] == 2).all()
 
 
 def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path, monkeypatch):

@@ -26,13 +26,13 @@ import torch
 
 from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, size_name, street
-from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
+from segnet_ros.bench.timing import milliseconds, time_in_turns
 from segnet_ros.runtime import resident_bytes
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
 # Each stage and the segmenter's attribute that runs it.
-STAGES = {'preprocess': 'preprocess'} | {stage: '_' + stage for stage in (
-    'network', 'classify', 'count', 'spread', 'paint', 'overlay')}
+STAGES = {'preprocess': 'preprocess', 'network': 'network'} | {stage: '_' + stage for stage in (
+    'classify', 'count', 'spread', 'paint', 'overlay')}
 SOAK_MARGIN = 16 * 2**20  # bytes; allocators fluctuate
 
 
@@ -48,7 +48,6 @@ def measure_segmenters(plan: Plan, progress: Callable[[], object] = lambda: None
             'network_size': size_name(segmenter.network_size),
             'network_ms': milliseconds(times['network']),
             'segment_ms': milliseconds(times['segment']),
-            'network_share': ratio(times['network'], times['segment']),
             'stages_ms': stage_times(segmenter, image, plan.rounds)}
         progress()
     return results

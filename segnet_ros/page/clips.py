@@ -25,7 +25,7 @@ import numpy as np
 
 from segnet_ros.page.pictures import fit_picture, MAX_PIXELS
 from segnet_ros.sources import video_frames
-from segnet_ros.video import stack, UntrustedVideo, VideoWriter
+from segnet_ros.video import UntrustedVideo, VideoWriter
 
 MAX_SECONDS = 60.0
 MAX_FRAMES = 60 * 60  # above 60 a second this ends a clip first: others are waiting
@@ -68,7 +68,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
                          'were segmented.')
                     return
                 image = fit_picture(frame.image, source.name, MAX_SIDE).image
-                video.write(stack(image, overlay(image)), seconds * frames.rate)
+                video.write(np.vstack((image, overlay(image))), seconds * frames.rate)
                 yield min(1.0, (frame.index + 1) / total)
     except ValueError as error:
         raise ValueError(words(error)) from error

@@ -133,8 +133,6 @@ class StreetViewStreets:
             meaning = {403: ': it refused the key', 404: ': it has no picture there'}
             raise ValueError(f'Street View answered HTTP {error.code}'
                              f'{meaning.get(error.code, "")}') from None
-        except TimeoutError:
-            raise ValueError(f'Street View did not answer in {self._timeout:g} s') from None
         except (OSError, HTTPException) as error:
             reason: object = getattr(error, 'reason', error)
             if isinstance(reason, TimeoutError):

@@ -140,8 +140,7 @@ def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
                 rates[name].append(peer.saturate(plan.node_frames))
                 progress()
     fps = {name: median(values) for name, values in rates.items()}
-    return {'raw_fps': fps['raw'], 'compressed_fps': fps['compressed'],
-            'compressed_per_raw': fps['compressed'] / fps['raw']}
+    return {'raw_fps': fps['raw'], 'compressed_fps': fps['compressed']}
 
 
 def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:

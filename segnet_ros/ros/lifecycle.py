@@ -20,7 +20,6 @@ import traceback
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
-from segnet_ros.checkpoint import CheckpointError
 from segnet_ros.ros.parameters import parameter_error
 
 
@@ -43,7 +42,7 @@ def transition(undo: str = ''):
                 return TransitionCallbackReturn.SUCCESS
             except ParameterException as error:
                 reason = parameter_error(error)
-            except (CheckpointError, ValueError, OSError) as error:
+            except (ValueError, OSError) as error:
                 reason = str(error)
             except Exception:  # noqa: BLE001 anything else is a bug: show where
                 reason = '\n' + traceback.format_exc()

@@ -14,7 +14,7 @@
 
 """The parameters that may change while the node is active, as one value, replaced as a whole."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -50,9 +50,7 @@ class Settings:
         def value(name):
             return node.get_parameter(name).value
 
-        plain = ('max_frame_age', 'max_rate', 'confidence_threshold', 'overlay_alpha',
-                 'jpeg_quality', 'no_image_warning_period', 'output_rate_warning',
-                 'latency_warning')
+        plain = {f.name for f in fields(cls)} - {'roi', 'alerts', 'palette'}
         palette = label_set.palette()
         for class_id, name in enumerate(label_set.class_names):
             palette[class_id] = parse_color(value(f'{PALETTE_PREFIX}.{name}'))

@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     try:
         return module.main(args) or 0
-    except _user_errors() as error:
+    except (OSError, ValueError) as error:
         print(f'segnet {args.verb}: {_words(error)}', file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -79,16 +79,6 @@ def _run(argv: list[str]) -> int:
         print(f'segnet {args.verb}: {error.name} is not installed; in a checkout run `make venv`, '
               f'elsewhere {how}', file=sys.stderr)
         return 1
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Return the errors whose message says all that a user needs; others keep their traceback."""
-    errors: list[type[Exception]] = [OSError, ValueError]
-    # Looked up, not imported: only a verb that loaded the module can have raised its error.
-    checkpoint = sys.modules.get('segnet_ros.checkpoint')
-    if checkpoint is not None:
-        errors.append(checkpoint.CheckpointError)
-    return tuple(errors)
 
 
 def _words(error: Exception) -> str:

@@ -31,11 +31,11 @@ from tqdm import tqdm
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import VOID
+from segnet_ros.metrics import mean_of_known, scores
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.training.dataset import frame_paths, read_frame
 from segnet_ros.training.evaluate import logits_function, warn_of_seen
-from segnet_ros.training.metrics import mean_of_known, scores
 
 # About this many pixels of each split are used, evenly spread.
 _PIXELS = 1_000_000
@@ -87,16 +87,11 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
         for split, part in pixels.items()})
     if output:
         network, info = load_checkpoint(path)
-        add_bias(network, bias)
+        with torch.no_grad():
+            network.classifier.bias += bias  # type: ignore[operator]
         save_checkpoint(output, network, replace(
             info, scores={}, made_by={**info.made_by, 'class_bias': class_bias}))
     return result
-
-
-def add_bias(network: Network, bias: torch.Tensor):
-    """Add (C,) biases to the logits of a network, in place, before runtime.prepare."""
-    with torch.no_grad():
-        network.classifier.bias += bias  # type: ignore[operator]
 
 
 def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str) -> Pixels:

@@ -29,8 +29,8 @@ import torch
 
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet
+from segnet_ros.metrics import scores, without_nan
 from segnet_ros.training.curves import save_curves
-from segnet_ros.training.metrics import scores, without_nan
 from segnet_ros.whole_file import errors_named, whole_file
 
 
@@ -197,13 +197,9 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict, step: int | None = None):
         """Append one row."""
-        columns = self._columns
         started = self._path.is_file()
-        if started:
-            with self._path.open(newline='') as file:
-                columns = next(csv.reader(file), columns)
         with self._path.open('a', newline='') as file:
-            writer = csv.DictWriter(file, columns, extrasaction='ignore')
+            writer = csv.DictWriter(file, self._columns, extrasaction='ignore')
             if not started:
                 writer.writeheader()
             writer.writerow({**metrics, 'step': step})

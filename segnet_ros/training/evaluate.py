@@ -33,14 +33,14 @@ from tqdm import tqdm
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet, load_label_set, VOID
+from segnet_ros.metrics import (
+    boundary_f1, calibration_error, confusion_matrix, mean_of_known, scores, without_nan)
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.training.augmentation import LabelledFrame
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.dataset import frame_paths, read_frame
-from segnet_ros.training.metrics import (
-    boundary_f1, calibration_error, confusion_matrix, mean_of_known, scores, without_nan)
 
 # Image (H, W, 3) uint8 RGB in; label map and confidence out, both (H, W) uint8.
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -83,8 +83,8 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
-    predict = predictor(prepare(network, chosen, choose_precision(precision, chosen)), info, size)
-
+    network = prepare(network, chosen, choose_precision(precision, chosen))
+    predict = predict_function(network, info, size)
     sizes: set[tuple[int, int]] = set()
 
     def read(name: str = '') -> Iterable[LabelledFrame]:
@@ -156,8 +156,8 @@ def logits_function(network: Network, info: ModelInfo,
     return logits_of
 
 
-def predictor(network: Network, info: ModelInfo,
-              size: tuple[int, int] | None = None) -> Predict:
+def predict_function(network: Network, info: ModelInfo,
+                     size: tuple[int, int] | None = None) -> Predict:
     """
     Return a function from images to label maps and confidences of the images' own size.
 

@@ -186,16 +186,13 @@ class SegmentationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict):
         """Refuse to resume with a recipe other than the one that the run was started with."""
         ours = self.config.to_dict()
-        # A setting that an older version lacked had its default; paste and degrade were off.
-        theirs = TrainConfig(paste=0.0, degrade=0.0).to_dict() | checkpoint.get('recipe', ours)
-        may_move = {'data'}  # folders and files
-        if 'label_set' in checkpoint:
-            may_move.add('label_set')
-            if checkpoint['label_set'] != self._label_set:
-                raise ValueError(
-                    'the output folder holds a run for other classes: '
-                    f'{checkpoint["label_set"]}, now they are {self._label_set}; use the same '
-                    'label set or another --output')
+        theirs = checkpoint['recipe']
+        if checkpoint['label_set'] != self._label_set:
+            raise ValueError(
+                'the output folder holds a run for other classes: '
+                f'{checkpoint["label_set"]}, now they are {self._label_set}; use the same '
+                'label set or another --output')
+        may_move = {'data', 'label_set'}  # folders and files
         for name in sorted((ours.keys() | theirs.keys()) - may_move):
             if ours.get(name) != theirs.get(name):
                 raise ValueError(
