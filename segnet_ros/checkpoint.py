@@ -132,6 +132,11 @@ def find_weights(name_or_path: str) -> Path:
 def read_info(path: str | Path) -> ModelInfo:
     """Return a checkpoint's metadata without loading its weights."""
     try:
+        with open(path, 'rb'):  # safetensors hides why it cannot open a file
+            pass
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be read: {error.strerror}') from error
+    try:
         with safe_open(path, 'pt') as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:

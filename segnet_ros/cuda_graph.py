@@ -19,7 +19,8 @@ A captured graph replays fixed kernels on fixed addresses, so whatever it reads 
 allocated beforehand, live as long as the graph, and have shapes that do not depend on data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import gc
 import threading
 
@@ -30,7 +31,21 @@ WARM_UP_RUNS = 3  # cuDNN chooses its algorithms and the allocator settles befor
 
 # torch allows one capture at a time in a process, and starting one synchronises the whole device,
 # which would abort any other.
-_CAPTURING = threading.Lock()
+_ONE_CAPTURE = threading.Lock()
+
+
+@contextmanager
+def _capturing() -> Iterator[None]:
+    """Let nothing else capture meanwhile, and collect no garbage, which may call CUDA: both abort."""
+    with _ONE_CAPTURE:
+        collects = gc.isenabled()
+        gc.collect()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 def host_buffer(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -46,7 +61,7 @@ class CudaGraph:
         self._stream = torch.cuda.Stream(device)
         self._done = torch.cuda.Event(blocking=True)  # waiting sleeps instead of using a core
         self._graph = torch.cuda.CUDAGraph()
-        with _CAPTURING:
+        with _capturing():
             self._capture(stages)
 
     def _capture(self, stages: Callable[[], object]):
@@ -103,15 +118,9 @@ def training_graph(module: nn.Module, step: Callable,
     """
     # The warm-up runs before capture would change the statistics of batch normalisation.
     before = [buffer.clone() for buffer in module.buffers()]
-    # Garbage from an earlier run may call CUDA when collected, which would abort a capture.
-    collects = gc.isenabled()
-    gc.collect()
-    gc.disable()
     try:
-        with _CAPTURING:
+        with _capturing():
             return torch.cuda.make_graphed_callables(_Step(module, step), arguments)
     finally:
-        if collects:
-            gc.enable()
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)

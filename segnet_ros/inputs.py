@@ -78,7 +78,10 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     :raises FileNotFoundError: if an argument matches nothing.
     :raises ValueError: if a folder holds no images.
     """
-    sources = list(dict.fromkeys(source for text in inputs for source in _expand(text)))
+    found: dict[str, str] = {}
+    for source in (source for text in inputs for source in _expand(text)):
+        found.setdefault(_place(source), source)
+    sources = list(found.values())
     names = [_stem(source) for source in sources]
     if _collide(names):
         paths = [os.path.abspath(source) for source in sources]
@@ -121,10 +124,12 @@ def _kind(source: str) -> str:
     return source.partition(':')[0]
 
 
+def _place(source: str) -> str:
+    return source if _kind(source) in (SAMPLE, CAMERA) else os.path.abspath(source)
+
+
 def _stem(source: str) -> str:
-    if _kind(source) not in (SAMPLE, CAMERA):
-        source = os.path.abspath(source)  # so that '.' has a name too
-    return Path(source).stem.replace(':', '') or 'input'
+    return Path(_place(source)).stem.replace(':', '') or 'input'  # of '.' too
 
 
 def _expand(text: str) -> list[str]:

@@ -29,8 +29,8 @@ NO_ACTIVATION: Activation = ('none',)
 RELU: Activation = ('relu',)
 
 # Levels of 8-bit weights on either side of zero. CPUs without VNNI add products in pairs in 16
-# bits: twice 255 * 64 fits, twice 255 * 65 saturates. With VNNI more would fit, but all CPUs
-# should give the same labels.
+# bits: twice 255 * 64 fits, twice 255 * 65 saturates. With VNNI more would fit, but CPUs
+# that compute the rest in the same precision should give the same labels.
 WEIGHT_LEVELS = 64
 
 

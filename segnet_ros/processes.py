@@ -38,6 +38,26 @@ def _hang_up(number, _):
     raise KeyboardInterrupt
 
 
+class Flag:
+    """
+    What a signal handler can set.
+
+    A threading.Event's lock may be held by the very code that the signal interrupted, such as the
+    handler of the signal before, which would then never go on.
+    """
+
+    def __init__(self):
+        self._is_set = False
+
+    def set(self):
+        """Set it."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Tell whether it was set."""
+        return self._is_set
+
+
 def ending_signals() -> tuple[signal.Signals, ...]:
     """Return the signals that ask a process to end; SIGHUP only if it is not ignored."""
     hangup = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN

@@ -307,8 +307,8 @@ class Segmenter:
     def _overlay(self):
         if self._under_own:
             self._resize(self._source, self._under)
-            if self._under.is_floating_point():  # conversion to int16 truncates
-                self._under.round_()
+        if self._under.is_floating_point():  # conversion to int16 truncates
+            self._under.round_()  # even if it is the network's input, which is no longer needed
         self._blend.copy_(self._under).mul_(self._alphas[0])
         self._blend_mask.copy_(self._outputs['color_mask']).mul_(self._alphas[1])
         self._blend.add_(self._blend_mask).bitwise_right_shift_(7)

@@ -174,6 +174,26 @@ def test_soak_s_verdict_is_the_exit_code(weights, monkeypatch, capsys):
     assert 'FAILED' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('frames', ['-5', '0', '1'])
+def test_a_soak_that_would_compare_nothing_is_refused(capsys, frames):
+    assert cli.main(['bench', '--soak', frames]) == 1
+    assert f'--soak {frames}: give at least 2' in capsys.readouterr().err
+
+
+def test_a_soak_counts_the_memory_of_gpus(monkeypatch):
+    held = iter([[10, 20], [10, 20 + segmenters.SOAK_MARGIN + 1]])
+    monkeypatch.setattr(segmenters, 'resident_bytes', lambda: 100)
+    monkeypatch.setattr(segmenters, 'torch', SimpleNamespace(cuda=SimpleNamespace(
+        is_initialized=lambda: True, device_count=lambda: 2,
+        memory_reserved=lambda device: gpus[device])))
+
+    def step():
+        nonlocal gpus
+        gpus = next(held)
+    gpus = []
+    assert not segmenters.soak(step, 2)['passed']
+
+
 def test_no_picture_is_promised_without_what_draws_it(monkeypatch, capsys, tmp_path):
     for name in ('matplotlib', 'matplotlib.axes'):
         monkeypatch.setitem(sys.modules, name, None)

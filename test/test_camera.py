@@ -251,7 +251,25 @@ def test_a_frame_that_grew_stale_on_the_way_is_not_published(scene):
     for scene.now, published in ((1002.0, 1), (1004.0, 1)):
         camera.publish(frame, None, scene.now, scene.settings)
         assert camera.outputs.publish.call_count == published
-    assert camera.monitor.counts == {'processed': 1, 'stale': 1}
+    assert camera.monitor.counts == {'processed': 1, 'late': 1}
+
+
+def test_a_bag_s_next_round_may_come_before_its_clock_s(scene, monkeypatch):
+    """`ros2 bag play --clock --loop` may publish an image before the clock that goes with it."""
+    monkeypatch.setattr(camera_module, 'image_from_message', lambda msg: np.zeros((2, 2, 3)))
+    scene.settings.max_frame_age, scene.settings.roi = 3.0, None
+    scene.camera.outputs.wanted.return_value = ('label_map',)
+    camera = scene.start().camera
+
+    def is_taken(stamp, now):
+        scene.now = now
+        camera._on_image(frame_of(stamp))
+        return camera.decode(frame_of(stamp), now, scene.settings) is not None
+
+    assert is_taken(1000, 1000) and not is_taken(1001, 1010)
+    assert is_taken(990, 1010), 'the clock of the round before'
+    assert is_taken(991, 1010), 'it still stands'
+    assert is_taken(991, 991) and not is_taken(992, 1000)
 
 
 def test_calibration_is_forgotten_when_it_starts_anew(scene):

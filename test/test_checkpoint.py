@@ -22,6 +22,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 import torch
 
+from segnet_ros import checkpoint as checkpoint_module
 from segnet_ros.checkpoint import (
     CheckpointError, find_weights, load_checkpoint, ModelInfo, read_info, save_checkpoint)
 from segnet_ros.labels import LabelSet, load_label_set, VOID
@@ -151,7 +152,15 @@ def test_missing_file(tmp_path):
 
 
 def test_folder(tmp_path):
-    refused(tmp_path)
+    refused(tmp_path, 'cannot be read: Is a directory')
+
+
+def test_a_file_that_this_user_may_not_read_is_not_called_damaged(weights, monkeypatch):
+    """safetensors itself writes files that only their owner may read."""
+    def deny(path, mode):
+        raise PermissionError(13, 'Permission denied', path)
+    monkeypatch.setattr(checkpoint_module, 'open', deny, raising=False)
+    refused(weights, 'cannot be read: Permission denied')
 
 
 def test_not_safetensors(tmp_path):

@@ -281,6 +281,61 @@ def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
     assert verdict(monitor) == (DiagnosticStatus.WARN, '1 frames older than max_frame_age')
 
 
+@pytest.mark.parametrize('outcome, level, message', [
+    ('failed', DiagnosticStatus.ERROR, 'the last frame failed: a cable came loose'),
+    ('stale', DiagnosticStatus.ERROR, "4 frames older than max_frame_age, and no others: check "
+                                      "the cameras' clocks"),
+    ('processed', DiagnosticStatus.OK, 'segmenting')])
+def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, level, message):
+    """A status is not OK because no frame of a slow camera has failed since the one before."""
+    monitor = StreamMonitor()
+    for _ in range(4):
+        clock.now += 2
+        monitor.received()
+        monitor.count(outcome, 'a cable came loose' if outcome == 'failed' else '')
+        verdict(monitor)
+    assert verdict(monitor) == (level, message)
+    assert verdict(monitor, paused=True) == (DiagnosticStatus.OK, 'paused through ~/enable')
+    work(monitor, clock, [1, 1, 1, 1])
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+
+
+def test_a_few_stale_frames_are_a_warning_that_stands_too():
+    monitor = StreamMonitor()
+    for _ in range(2):
+        monitor.received()
+        monitor.count('stale')
+        verdict(monitor)
+    assert verdict(monitor) == (DiagnosticStatus.WARN, '2 frames older than max_frame_age')
+
+
+def test_results_too_late_to_publish_are_not_laid_to_the_clocks(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.count('stale')  # it waited for the one before it
+    for _ in range(2):
+        monitor.received()
+        monitor.late([clock.now, clock.now, clock.now, clock.now + 0.25, clock.now + 0.25], 0.3)
+    status = monitor.status('segnet: front', {})
+    assert (status.level, status.message) == (DiagnosticStatus.ERROR, (
+        '3 frames older than max_frame_age once segmented, and no others: segment faster (lighter '
+        'weights, a smaller network_size) or allow a larger age'))
+    values = values_of(status)
+    assert values['late'] == '2' and values['output_rate'] == '0.00 Hz'
+    assert values['latency_segment_ms'] == 'p50 250.00, p95 250.00, max 250.00'
+    assert values['stamp_age_ms'] == 'p50 300.00, p95 300.00, max 300.00'
+
+
+def test_what_was_before_it_started_anew_is_no_news(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.count('failed', 'a cable came loose')
+    monitor.count('dropped')
+    monitor.started()
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    assert monitor.counts['failed'] == monitor.counts['dropped'] == 1
+
+
 def finish(monitor, clock, period, times, age=0.0):
     for _ in range(times):
         clock.now += period

@@ -185,6 +185,18 @@ def test_legend_is_there_for_who_comes_late(bench):
         label_set, label_set.palette())).all()
 
 
+def test_colours_changed_while_it_is_inactive_are_published_once_it_is_active(bench):
+    node = bench.start_node()
+    bench.listen('legend', Image, LATCHED)
+    bench.spin_until(lambda: bench.heard['legend'])
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert node.set_parameters([Parameter('palette.road', value=[1, 2, 3])])[0].successful
+    bench.spin_for(0.3)
+    assert len(bench.heard['legend']) == 1, 'an inactive node is silent'
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    bench.spin_until(lambda: len(bench.heard['legend']) == 2)
+
+
 def test_compressed_input(bench):
     bench.start_node(input_transport='compressed')
     bench.listen('mask', Image)
@@ -1055,7 +1067,13 @@ def test_a_bag_that_loops_under_simulated_time_goes_on(bench):
         bench.heard['mask'].clear()
         camera.publish(image_message(stamp=(seconds, 0)))
         bench.spin_until(lambda: bench.heard['mask'])
-    camera.publish(image_message(stamp=(90, 0)))
+    bench.heard['mask'].clear()
+    camera.publish(image_message(stamp=(90, 0)))  # the third round, whose clock has yet to come
+    bench.spin_until(lambda: bench.heard['mask'])
+    msg.clock.sec = 95
+    clock.publish(msg)
+    bench.spin_until(lambda: node.get_clock().now().nanoseconds == 95 * 10**9)
+    camera.publish(image_message(stamp=(92, 0)))
     bench.spin_until(lambda: counts(bench)['stale'] == 1)
 
 

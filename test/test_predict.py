@@ -378,7 +378,7 @@ def names(*arguments):
     return [item.name for item in find_inputs(map(str, arguments))]
 
 
-def test_names(tmp_path, drive):
+def test_names(tmp_path, drive, monkeypatch):
     image = drive[0]
     save(tmp_path, {'a/x.png': image, 'b/x.png': image, 'b/y.png': image, 'c/z.png': image})
     assert names(tmp_path / 'b', tmp_path / 'c') == ['x', 'y', 'z']
@@ -387,6 +387,8 @@ def test_names(tmp_path, drive):
     assert names(tmp_path / '?') == ['a/x', 'b/x', 'b/y', 'c/z']
     # A file given twice counts once.
     assert names(tmp_path / 'a', tmp_path / 'a' / '*.png') == ['x']
+    monkeypatch.chdir(tmp_path)
+    assert names('a/x.png', './a/x.png', 'b/../a/x.png', tmp_path / 'a' / 'x.png') == ['x']
     save(tmp_path, {'a/x.jpg': image})
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
     save(tmp_path / 'd', {'a.b.png': image, 'a_b.png': image, 'a_b.jpg': image})

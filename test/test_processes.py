@@ -15,10 +15,11 @@
 """Check that Ctrl-C, SIGTERM and a closed terminal each ask a process to end."""
 
 import signal
+import sys
 
 import pytest
 
-from segnet_ros.processes import ending_signals, take_signals_as_interrupts
+from segnet_ros.processes import ending_signals, Flag, take_signals_as_interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,3 +50,25 @@ def test_nohup_s_wish_is_kept():
     assert ending_signals() == (signal.SIGINT, signal.SIGTERM)
     take_signals_as_interrupts()
     signal.raise_signal(signal.SIGHUP)
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_that_interrupts_another_one_s_handler_is_no_deadlock():
+    """`ros2 launch` and the terminal both send SIGINT."""
+    flag, interrupted = Flag(), []
+    before = signal.signal(signal.SIGUSR1, lambda *_: flag.set())
+
+    def interrupt(frame, event, _):
+        if event == 'line' and frame.f_lineno not in interrupted:
+            interrupted.append(frame.f_lineno)
+            signal.raise_signal(signal.SIGUSR1)
+        return interrupt
+
+    tracing = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        sys.settrace(tracing)
+        signal.signal(signal.SIGUSR1, before)
+    assert flag.is_set() and interrupted

@@ -14,6 +14,7 @@
 
 """The segmenter against plain NumPy and torch, on a small network with random weights."""
 
+from concurrent.futures import ThreadPoolExecutor
 import copy
 from dataclasses import replace
 import subprocess
@@ -388,6 +389,45 @@ def test_a_batch_refuses_what_cannot_share_a_network(info):
         SegmenterBatch(one, Segmenter(one.network, info, (60, 100)))
     with pytest.raises(ValueError, match='camera|takes'):
         SegmenterBatch(one).segment([random_image((20, 24))], [OUTPUTS])
+
+
+def test_an_overlay_on_fractions_of_colours_is_rounded_not_truncated(info):
+    """On a GPU, what the network sees is in floating point."""
+    segmenter = build_segmenter(info, (96, 128), output_size=(48, 64))
+    segmenter.set_overlay_alpha(0)
+    assert segmenter._under is segmenter._small, 'this image is what the network sees'
+    segmenter._under = torch.full((48, 64, 3), 99.6)
+    with torch.inference_mode():
+        segmenter._overlay()
+    assert (segmenter._arrays['overlay'] == 100).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('output_size', [(48, 64), (96, 128), (40, 50)])
+def test_overlays_of_a_scaled_image_are_the_cpu_s_on_cuda(info, output_size):
+    image = random_image((96, 128))
+    found = []
+    for device in ('cuda', 'cpu'):
+        network = prepare(build_network(info), torch.device(device), torch.float32)
+        segmenter = Segmenter(network, info, (96, 128), output_size=output_size)
+        segmenter.set_overlay_alpha(0)
+        found.append(segmenter.segment(image).overlay.astype(int))
+    assert abs((found[0] - found[1]).mean()) < 0.1 and np.abs(found[0] - found[1]).max() <= 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_one_thread_segments_while_another_captures_on_cuda(info):
+    network = prepare(build_network(info), torch.device('cuda'), torch.float16)
+    segmenter, image = Segmenter(network, info, (48, 64)), random_image((48, 64))
+    expected = segmenter.segment(image).label_map.copy()
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(lambda: [Segmenter(network, info, (48 + n, 64)) for n in range(5)])
+        runs = 0
+        while not building.done():
+            assert (segmenter.segment(image).label_map == expected).all()
+            runs += 1
+        building.result()
+    assert runs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

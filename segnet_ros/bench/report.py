@@ -156,7 +156,7 @@ def _start(result: dict) -> str:
 
 
 def _soak(result: dict) -> str:
-    return (f"Soak: {result['start_mib']:.0f} MiB resident, after {result['frames']} frames "
+    return (f"Soak: {result['start_mib']:.0f} MiB held, after {result['frames']} frames "
             f"{result['end_mib']:.0f} MiB; {'passed' if result['passed'] else 'FAILED'} "
             f"(margin {result['margin_mib']:.0f} MiB)")
 

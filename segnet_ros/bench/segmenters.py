@@ -116,7 +116,7 @@ def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lam
 def soak(step: Callable[[], object], frames: int,
          progress: Callable[[], object] = lambda: None) -> dict:
     """
-    Run a step `frames` times; report whether this process grew by at most SOAK_MARGIN bytes.
+    Run a step `frames` times; report whether its memory grew by at most SOAK_MARGIN bytes.
 
     The first tenth, at most 100, is not checked: allocators are still filling their pools.
     """
@@ -125,11 +125,17 @@ def soak(step: Callable[[], object], frames: int,
         step()
         progress()
     gc.collect()
-    start = resident_bytes()
+    start = _held_bytes()
     for _ in range(frames - warm_up):
         step()
         progress()
     gc.collect()
-    end = resident_bytes()
+    end = _held_bytes()
     return {'frames': frames, 'start_mib': start / 2**20, 'end_mib': end / 2**20,
             'margin_mib': SOAK_MARGIN / 2**20, 'passed': end - start <= SOAK_MARGIN}
+
+
+def _held_bytes() -> int:
+    """Return the bytes of memory that this process holds, its GPUs' included."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    return resident_bytes() + sum(map(torch.cuda.memory_reserved, devices))

@@ -16,6 +16,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+import math
 import threading
 import time
 
@@ -79,6 +80,7 @@ class Camera:
         self._images = ImageInput(node, self._prefix, self.monitor, self._on_image)
         self._info_subscription = None
         self._camera_info: CameraInfo | None = None
+        self._last_stamp, self._clock_before_jump = -math.inf, -1  # nanoseconds
         self._due = 0.0
         self._log_error_again = self._log_sizes_again = 0.0
         self._told = ''
@@ -143,6 +145,7 @@ class Camera:
         """Hand the frame to the workers, within max_rate; the newest wins."""
         now = time.monotonic()
         self._first_image = self._first_image or now
+        self._note_restart(msg.header)
         self.monitor.received()
         max_rate = self._node.settings.max_rate
         if max_rate:
@@ -207,10 +210,11 @@ class Camera:
 
         :param segmented: when it was segmented, in seconds of the monotonic clock.
         """
+        received = frame.times[0]
         # The first frame waits while its segmenter is built.
         if self._is_stale(frame.header, settings):
-            return self.monitor.count('stale')
-        received = frame.times[0]
+            return self.monitor.late([*frame.times, segmented, time.monotonic()],
+                                     self._age(frame.header))
         with self._publishing:
             if received < self._newest_published:
                 return self.monitor.count('dropped')
@@ -220,15 +224,23 @@ class Camera:
         self.monitor.processed([*frame.times, segmented, time.monotonic()],
                                self._age(frame.header))
 
+    def _note_restart(self, header: Header):
+        """Note that stamps went back: a bag began anew, maybe before the simulated clock did."""
+        stamp = _nanoseconds(header)
+        if stamp < self._last_stamp:
+            self._clock_before_jump = self._node.get_clock().now().nanoseconds
+        self._last_stamp = stamp
+
     def _is_stale(self, header: Header, settings: Settings) -> bool:
         # A bag that loops or a clock that jumps back gives negative ages, which are not stale.
         return 0 < settings.max_frame_age < self._age(header)
 
     def _age(self, header: Header) -> float:
-        """Return the seconds since the stamp, by the node's clock."""
-        # Not rclpy's Time, which raises for stamps before 1970.
-        stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
-        return (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
+        """Return the seconds since the stamp, by the node's clock; 0 if that is a round behind."""
+        now = self._node.get_clock().now().nanoseconds
+        # Only a simulated clock can still stand where it stood; until its next tick the frames of
+        # a new round are taken for new.
+        return 0.0 if now == self._clock_before_jump else (now - _nanoseconds(header)) * 1e-9
 
     def _log_sizes(self, *sizes: tuple[int, int]):
         self.monitor.resized()
@@ -239,3 +251,8 @@ class Camera:
         camera, network, output = (f'{width}x{height}' for height, width in sizes)
         self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
                                      f'{network}, results {output}')
+
+
+def _nanoseconds(header: Header) -> int:
+    # Not rclpy's Time, which raises for stamps before 1970.
+    return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -17,7 +17,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 
 try:
@@ -27,7 +26,7 @@ try:
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.signals import SignalHandlerOptions
 
-    from segnet_ros.processes import ending_signals
+    from segnet_ros.processes import ending_signals, Flag
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
@@ -41,7 +40,7 @@ def main(args=None) -> int:
     # A signal only requests shutdown, which then goes in order: workers, topics, context. rclpy's
     # own handlers would shut the context down while the workers use it, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send SIGINT.
-    stop = threading.Event()
+    stop = Flag()
     signals = ending_signals()
     for number in signals:
         signal.signal(number, lambda *_: stop.set())

@@ -32,16 +32,17 @@ STUCK_SECONDS = 10.0  # with no frame finished: longer than a network takes to w
 
 # How a frame can end. Received frames are the sum of these and of those in progress; frames that
 # DDS reports as lost before they arrived are counted apart.
-OUTCOMES = ('processed', 'dropped', 'stale', 'limited', 'unwatched', 'paused', 'failed')
+OUTCOMES = ('processed', 'dropped', 'stale', 'late', 'limited', 'unwatched', 'paused', 'failed')
+TOO_OLD = ('stale', 'late')
 
 
 class StreamMonitor:
     """
     Counts frames by outcome and keeps the latest latencies; safe to use from several threads.
 
-    Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age); limited (by
-    max_rate); unwatched (nobody subscribes to a result); paused (through ~/enable); failed (could
-    not be converted or run).
+    Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age); late (older
+    than that once segmented); limited (by max_rate); unwatched (nobody subscribes to a result);
+    paused (through ~/enable); failed (could not be converted or run).
     """
 
     def __init__(self):
@@ -52,6 +53,7 @@ class StreamMonitor:
         self._finishes: deque = deque(maxlen=WINDOW)
         self.last_error = ''
         self._seen = Counter()
+        self._last, self._run = '', 0  # what the latest frames came to, and how many in a row
         self._started = 0.0  # when frames began to be expected
         self._waiting_since: float | None = None  # when frames began to wait, none finished since
         self._ages: deque = deque(maxlen=WINDOW)
@@ -73,8 +75,10 @@ class StreamMonitor:
             self.counts['lost'] += count
 
     def started(self):
-        """Start to expect frames; forget those that waited before."""
+        """Start to expect frames; what became of those before is no news."""
         with self._lock:
+            self._seen = Counter(self.counts)
+            self._last, self._run = '', 0
             self._started = time.monotonic()
             self._waiting_since = None
             self._forget_results()
@@ -95,11 +99,16 @@ class StreamMonitor:
             self.counts[outcome] += 1
             # These two are counted when frames come in, whether or not a worker is alive.
             if outcome not in ('dropped', 'limited'):
-                self._waiting_since = None
+                self._finished(outcome)
             if outcome in ('unwatched', 'paused'):
                 self._forget_results()
             if error:
                 self.last_error = error
+
+    def _finished(self, outcome: str):
+        self._waiting_since = None
+        same = outcome == self._last or {outcome, self._last} <= {*TOO_OLD}
+        self._last, self._run = outcome, self._run + 1 if same else 1
 
     def resized(self):
         """Note that the frame size changed."""
@@ -115,17 +124,27 @@ class StreamMonitor:
         """
         with self._lock:
             self.counts['processed'] += 1
-            self._waiting_since = None
+            self._finished('processed')
+            self._measured(marks, age)
             self._finishes.append(marks[-1])
-            self._ages.append(age)
             self._ages_now.append(age)
             # Until newer results come, the last ones stand.
             self._latest = age if self._told else max(self._latest, age)
             self._told = False
             self._wanted_since = self._wanted_since or marks[-1]
-            steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
-            for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
-                self._latencies[stage].append(seconds)
+
+    def late(self, marks: list[float], age: float):
+        """Count a frame whose results came too late to publish; parameters as of processed()."""
+        with self._lock:
+            self.counts['late'] += 1
+            self._finished('late')
+            self._measured(marks, age)
+
+    def _measured(self, marks: list[float], age: float):
+        self._ages.append(age)
+        steps = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
+        for stage, seconds in zip(STAGES, [*steps, marks[-1] - marks[0]], strict=True):
+            self._latencies[stage].append(seconds)
 
     def silent_seconds(self) -> float:
         """Return the seconds since the last frame, or since frames began to be expected."""
@@ -147,7 +166,8 @@ class StreamMonitor:
         The level is WARN if frames were lost, dropped or stale since the last call, kept changing
         size or did not come for too long, or if results came too rarely, too late, or before
         their stamps while a limit counts from these. It is ERROR if any frame failed, all (at
-        least three) were stale or the workers are stuck. The message says which.
+        least three) were stale or the workers are stuck. The message says which. Failed and stale
+        frames are told until one of another outcome comes, however rare frames are.
 
         :param silence: warn after this many seconds without a frame; 0 never warns.
         :param least_rate: warn below this many results a second; 0 never warns.
@@ -184,8 +204,9 @@ class StreamMonitor:
             otherwise = ('no frames yet' if not self._arrivals else
                          'segmenting' if arriving or silent < RATE_SECONDS else
                          f'no frame for {silent:.0f} s')
-            level, message = _verdict(news, self.last_error, 0 < silence < silent,
-                                      self.stuck_seconds(), paused, otherwise, warnings)
+            level, message = _verdict(news, self._last, self._run, self.last_error,
+                                      0 < silence < silent, self.stuck_seconds(), paused,
+                                      otherwise, warnings)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -252,8 +273,9 @@ def _losses(news: dict[str, int]) -> str:
             if news['lost'] else '')
 
 
-def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
-             paused: bool, otherwise: str, warnings: list[str]) -> tuple[bytes, str]:
+def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent: bool,
+             stuck: float, paused: bool, otherwise: str, warnings: list[str]
+             ) -> tuple[bytes, str]:
     if news['failed']:
         return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
     if stuck > STUCK_SECONDS:
@@ -262,13 +284,15 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
         return DiagnosticStatus.WARN, '; '.join(filter(None, ('no frames', _losses(news))))
     if paused:
         return DiagnosticStatus.OK, 'paused through ~/enable'
-    if news['stale']:
-        told = f"{news['stale']} frames older than max_frame_age"
-        # A few alone may be the first ones, which waited while a segmenter was built.
-        others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
-        if others or news['stale'] < 3:
-            return DiagnosticStatus.WARN, told
-        return DiagnosticStatus.ERROR, told + ", and no others: check the cameras' clocks"
+    if last == 'failed':
+        return DiagnosticStatus.ERROR, f'the last frame failed: {last_error}'
+    too_old = sum(news[key] for key in TOO_OLD)
+    if too_old or last in TOO_OLD:
+        return _too_old(max(too_old, run if last in TOO_OLD else 0),
+                        # A few alone may be the first, which waited while a segmenter was built.
+                        last in TOO_OLD and run >= 3 and not any(
+                            news[key] for key in ('processed', 'unwatched', 'paused')),
+                        bool(news['late'] or last == 'late'))
     if news['dropped'] and not news['unwatched']:
         warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
                         'faster than they can be segmented')
@@ -277,3 +301,14 @@ def _verdict(news: dict[str, int], last_error: str, silent: bool, stuck: float,
     if news['unwatched']:
         return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
     return DiagnosticStatus.OK, otherwise
+
+
+def _too_old(count: int, all_are: bool, late: bool) -> tuple[bytes, str]:
+    told = f'{count} frames older than max_frame_age'
+    advice = "check the cameras' clocks"
+    if late:
+        told += ' once segmented'
+        advice = 'segment faster (lighter weights, a smaller network_size) or allow a larger age'
+    if all_are:
+        return DiagnosticStatus.ERROR, f'{told}, and no others: {advice}'
+    return DiagnosticStatus.WARN, told

@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool
 import torch
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint
+from segnet_ros.processes import Flag
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.lifecycle import refuse_impossible_transitions, state_of, transition
@@ -65,7 +66,7 @@ class SegNetNode(LifecycleNode):
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
-        self.ending = threading.Event()  # set when the process is to end: workers get less time
+        self.ending = Flag()  # set when the process is to end: workers get less time
         self.failure: str | None = None  # why the process must end, if it must
         self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
@@ -287,8 +288,9 @@ class SegNetNode(LifecycleNode):
         if not (self._configured and changed):
             return
         self.settings = Settings.read(self, self._info.label_set)
-        for camera in self._cameras:
-            camera.outputs.publish_latched(self.settings)
+        if self._timers_running:  # else on_activate publishes it
+            for camera in self._cameras:
+                camera.outputs.publish_latched(self.settings)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
         self.enabled = request.data

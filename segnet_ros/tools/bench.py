@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Measure, print the tables, write the files; fail if a soak found memory growing."""
+    if args.soak is not None and args.soak < 2:
+        raise ValueError(f'--soak {args.soak}: give at least 2, the first of which is a warm-up')
     if args.plot:
         # Fail before measuring if the picture could not be drawn afterwards.
         try:
