@@ -6,6 +6,12 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+ifdef ROS_DISTRO
+ifdef ROS_WHEELS
+$(error ROS_WHEELS is for a shell without ROS; here ROS_DISTRO is $(ROS_DISTRO))
+endif
+endif
+
 VENV := .venv$(addprefix -,$(ROS_WHEELS))
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
@@ -29,6 +35,15 @@ VENV_OPTIONS :=
 RUN := .[ros,video]
 TEST := .[ros,train,demo,test,ros-test]
 KEEP :=
+endif
+
+# An environment with ROS's packages lacks the wheels, and the other way round.
+ROS := $(or $(ROS_DISTRO),none)
+MADE_WITH := $(file < $(VENV)/.python)
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+ifneq ($(filter-out $(ROS),$(MADE_WITH)),)
+$(error $(VENV) was made in a shell with ROS $(MADE_WITH) sourced, now it is $(ROS): use such a shell, or `make clean` first)
+endif
 endif
 
 # $(call install,WHAT): pip without its chatter, with its errors.
@@ -86,7 +101,7 @@ $(VENV)/.python:
 			echo "* making $(VENV) with $$($$python --version)"; \
 			$$python -m venv $(VENV_OPTIONS) $(VENV); \
 			$(call install,-U pip); \
-			touch $@; \
+			echo $(ROS) > $@; \
 			exit; \
 		fi; \
 	done; \

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import errno
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 
@@ -67,8 +68,7 @@ class BagTopic:
 
     def moved_to(self, topic: str) -> str:
         """Return the name under which image_transport publishes its images for `topic`."""
-        suffix = '/compressed'
-        return topic + suffix if self.is_compressed and not topic.endswith(suffix) else topic
+        return compressed_topic(topic) if self.is_compressed else topic
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ class RawMessage:
     type_name: str
     record_ns: int
     cdr: bytes
+
+
+def compressed_topic(topic: str) -> str:
+    """Return the name that image_transport gives to the compressed images of a topic."""
+    suffix = '/compressed'
+    return topic if topic.endswith(suffix) else topic + suffix
 
 
 def is_bag(path: str | Path) -> bool:
@@ -212,12 +218,15 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
     :param storage: 'mcap' or 'sqlite3'.
     :param image_format: 'raw' (sensor_msgs/Image, rgb8), or 'jpeg' or 'png'
         (sensor_msgs/CompressedImage).
-    :raises ValueError: if `out` exists already, an argument is unknown, or there is no frame.
+    :raises ValueError: if `out` exists already, an argument is wrong, or there is no frame.
     """
     out = Path(out)
     for value, known in ((storage, STORAGES), (image_format, IMAGE_FORMATS)):
         if value not in known:
             raise ValueError(f"'{value}' is not one of {', '.join(known)}")
+    if not re.fullmatch(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', topic, re.ASCII):
+        raise ValueError(f"'{topic}' is no topic name: between slashes it takes letters, digits "
+                         'and underscores, a digit not first')
     if out.exists():
         raise ValueError(f'{out} already exists; remove it or choose another name')
     check_storage_path(out, storage)
@@ -254,8 +263,8 @@ def _check_database(path: Path):
         check_storage_path(file, 'sqlite3')
         for ahead in (file.with_name(file.name + suffix) for suffix in ('-wal', '-journal')):
             if ahead.is_file() and ahead.stat().st_size:
-                raise ValueError(f'{ahead} holds messages that are not in the bag yet, as after a '
-                                 f"crash; merge them with: sqlite3 {file} 'PRAGMA "
+                raise ValueError(f'{ahead} is left of a crash, and the bag not whole without it; '
+                                 f"let SQLite take it in: sqlite3 {file} 'PRAGMA "
                                  "wal_checkpoint(TRUNCATE)'")
 
 

@@ -36,7 +36,7 @@ _ONE_CAPTURE = threading.Lock()
 
 @contextmanager
 def _capturing() -> Iterator[None]:
-    """Let nothing else capture meanwhile, and collect no garbage, which may call CUDA: both abort."""
+    """Keep away what would abort a capture: others, and garbage that calls CUDA when collected."""
     with _ONE_CAPTURE:
         collects = gc.isenabled()
         gc.collect()

@@ -279,12 +279,13 @@ def test_messages_that_lack_are_told_after_the_others(tmp_path):
 
 
 @pytest.mark.parametrize('whole', [True, False])
-def test_what_a_database_has_not_taken_in_yet_is_not_lost_in_silence(tmp_path, whole):
+@pytest.mark.parametrize('suffix', ['-wal', '-journal'])
+def test_what_a_database_has_not_taken_in_yet_is_not_lost_in_silence(tmp_path, whole, suffix):
     write_bag(recording(2), tmp_path / 'bag', storage='sqlite3')
-    log = tmp_path / 'bag' / 'bag.db3-wal'
+    log = tmp_path / 'bag' / f'bag.db3{suffix}'
     log.write_bytes(b'messages')
     path = tmp_path / 'bag' if whole else tmp_path / 'bag' / 'bag.db3'
-    with pytest.raises(ValueError, match='bag.db3-wal holds messages that are not in the bag yet'):
+    with pytest.raises(ValueError, match=f'bag.db3{suffix} is left of a crash'):
         bag_topics(path)
     log.write_bytes(b'')  # as sqlite3 leaves it once it has added them
     assert bag_topics(path)[0].count == 2

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segnet_ros.drive_report import DriveReport, FILES
+from segnet_ros.drive_report import CELL_WIDTH, DriveReport, FILES, SHEET_COLUMNS, SHEET_FRAMES
 from segnet_ros.labels import load_label_set
 from segnet_ros.sources import open_frames
 
@@ -68,6 +68,22 @@ def test_the_video_is_as_long_as_the_drive_whatever_rate_was_guessed(tmp_path, r
         report.finish({})
     shown = [frame.stamp_ns * 1e-9 for frame in open_frames(tmp_path / 'video.mp4')]
     assert shown == pytest.approx(taken - taken[0], abs=2e-3)
+
+
+@pytest.mark.parametrize('count', [1, 5, 12, 13, 25, 100])
+def test_the_contact_sheet_s_frames_are_spread_over_the_drive(tmp_path, count):
+    with DriveReport(tmp_path, 15, LABELS) as report:
+        for index in range(count):
+            image = np.full((32, 48, 3), index, np.uint8)
+            report.add(image, image[..., 0] * 0, image, 0.1, None, index * 10**8)
+        report.finish({})
+    sheet = cv2.imread(str(tmp_path / 'contact_sheet.png'))
+    height = 2 * round(32 * CELL_WIDTH / 48) + 6
+    places = [divmod(k, SHEET_COLUMNS) for k in range(min(count, SHEET_FRAMES))]
+    shown = [int(sheet[height * row + 5, CELL_WIDTH * column + 5, 0]) for row, column in places]
+    assert shown[0] == 0 and shown[-1] >= 0.9 * (count - 1)
+    gaps = np.diff(shown, append=count)
+    assert gaps.min() >= 1 and gaps.max() <= 2 * count / len(shown)
 
 
 def test_true_masks_of_another_size_are_told(tmp_path):

@@ -20,6 +20,7 @@ It runs on CamVid's val clip if ../shared/camvid is there, otherwise on the rend
 
 from contextlib import contextmanager, nullcontext
 import io
+from itertools import pairwise
 import json
 import os
 from pathlib import Path
@@ -41,6 +42,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import Image
 from small_network import write_small_checkpoint
 from test_replay import offered, Receiver
+import yaml
 
 from segnet_ros import sources
 from segnet_ros.bags import IMAGE, TYPES
@@ -125,14 +127,16 @@ def test_the_drive_s_processes_run_as_asked(tmp_path, monkeypatch, capsys, alone
 
     monkeypatch.setattr(drive_module, 'run_processes', stop)
     cv2.imwrite(str(tmp_path / '0.png'), np.zeros((24, 32, 3), np.uint8))
-    weights = write_small_checkpoint(tmp_path / 'small.safetensors')
+    weights = write_small_checkpoint(tmp_path / "run #1: 'é'.safetensors")
     assert main(['drive', str(tmp_path), '-o', str(tmp_path / 'out'), '--weights', weights,
                  '--device', 'cpu', '--precision', 'int8', '--fps', '3', '--rate', '0.5']) == 1
     assert 'far enough' in capsys.readouterr().err
     node, player = commands
-    for parameter in (f'weights:={weights}', 'device:=cpu', 'precision:=int8',
-                      'input_transport:=raw'):
-        assert node[node.index(parameter) - 1] == '-p'
+    parameters = dict(value.split(':=', 1) for option, value in pairwise(node) if option == '-p')
+    # rcl reads the values as YAML.
+    assert {name: yaml.safe_load(value) for name, value in parameters.items()} == {
+        'weights': weights, 'device': 'cpu', 'precision': 'int8', 'input_transport': 'raw',
+        'no_image_warning_period': 0.0}
     assert str(tmp_path) in player
     for option, value in (('--fps', '3.0'), ('--rate', '0.5')):
         assert player[player.index(option) + 1] == value
@@ -319,6 +323,24 @@ def test_what_is_wrong_with_a_frame_is_told(tmp_path, monkeypatch, capsys, alone
     assert code == bool(said_false)
 
 
+@pytest.mark.parametrize('waits, slowest, seconds', [
+    (False, 0.0, 4), (False, 9.0, 4), (True, 0.0, 30), (True, 1.0, 4), (True, 9.0, 27)])
+def test_a_slow_node_s_last_results_are_waited_for(monkeypatch, capsys, waits, slowest, seconds):
+    clock = SimpleNamespace(now=100.0)
+
+    def spin_once(*_, timeout_sec):
+        clock.now += timeout_sec
+
+    monkeypatch.setattr(drive_module, 'rclpy', SimpleNamespace(spin_once=spin_once))
+    monkeypatch.setattr(drive_module, 'time', SimpleNamespace(monotonic=lambda: clock.now))
+    recorder = SimpleNamespace(last_arrival=100.0, slowest=slowest, awaits_results=lambda: waits)
+    node, player = (SimpleNamespace(poll=lambda code=code: code, returncode=code)
+                    for code in (None, 0))
+    drive_module._spin(recorder, node, player)
+    assert seconds < clock.now - 100 < seconds + 1
+    assert ('the last image had no results' in capsys.readouterr().err) == waits
+
+
 def test_without_a_mask_nothing_is_called_equal(tmp_path, monkeypatch, alone):
     code, summary = drive_hearing([], tmp_path, monkeypatch)
     assert code == 1 and not any(summary[check] for check in drive_module.CHECKS)
@@ -348,6 +370,21 @@ def test_make_demo_takes_a_path_with_spaces_and_a_topic(tmp_path, bag, topic, wo
          f'BAG={bag}', f'TOPIC={topic}'],
         cwd=Path(__file__).parents[1], text=True, capture_output=True)
     assert done.stdout.splitlines() == ['drive', *words, '-o', 'demo_output'], done.stderr
+
+
+@pytest.mark.parametrize('made_with, sourced, wheels, told', [
+    ('none', '', '', ''), ('jazzy', 'jazzy', '', ''), ('', 'jazzy', '', ''),  # '': made before
+    ('jazzy', '', '', 'was made in a shell with ROS jazzy sourced, now it is none: use such'),
+    ('none', 'kilted', '', 'was made in a shell with ROS none sourced, now it is kilted'),
+    ('none', 'jazzy', 'kilted', 'ROS_WHEELS is for a shell without ROS')])
+def test_make_tells_that_its_environment_was_made_for_another_ros(tmp_path, made_with, sourced,
+                                                                  wheels, told):
+    (tmp_path / '.python').write_text(f'{made_with}\n')
+    environment = {**os.environ, 'ROS_DISTRO': sourced, 'ROS_WHEELS': wheels}
+    done = subprocess.run(
+        ['make', '--dry-run', 'demo', f'VENV={tmp_path}'], cwd=Path(__file__).parents[1],
+        text=True, capture_output=True, env={k: v for k, v in environment.items() if v})
+    assert done.returncode == (2 if told else 0) and told in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize('numbers', [[signal.SIGTERM], [signal.SIGINT] * 3, [signal.SIGHUP]],

@@ -43,7 +43,8 @@ def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
                  'png']) == 0
     assert (second / 'second.db3').is_file()
     assert [(t.name, t.type_name) for t in bag_topics(second)] == [
-        ('/image', 'sensor_msgs/msg/CompressedImage')]
+        ('/image/compressed', 'sensor_msgs/msg/CompressedImage')]
+    assert '3 images on /image/compressed, ' in capsys.readouterr().out
     for bag in (first, second):
         for i, frame in enumerate(open_frames(bag)):
             assert (frame.stamp_ns, frame.frame_id) == (i * 10**8, 'front_camera')
@@ -68,6 +69,13 @@ def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
     found = find_inputs([str(tmp_path / 'two')])
     assert not list(read_inputs(found, 15, errors.append)) and '/front (Image' in str(errors[0])
     assert len(list(read_inputs(found, 15, pytest.fail, '/rear'))) == 3
+
+
+@pytest.mark.parametrize('topic', ['front camera', '/cam/0/image', '/a//b', '/a/', '', '/ä'])
+def test_a_topic_that_ros_does_not_allow_is_refused(tmp_path, folder, capsys, topic):
+    assert main(['record-bag', str(folder), str(tmp_path / 'out'), '--topic', topic]) == 1
+    assert f"'{topic}' is no topic name" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_errors_are_one_line(tmp_path, folder, capsys):

@@ -74,6 +74,21 @@ def test_images_wait_for_a_slow_node(recorder, recorded, monkeypatch):
     assert len(recorded) == 20 and recorder.unmatched_results() == 0
 
 
+def test_the_newest_image_s_results_are_awaited(recorder, recorded, monkeypatch):
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: now))
+    assert not recorder.awaits_results()
+    now = 10.0
+    give(recorder, 1, 'image')
+    give(recorder, 2, 'image')
+    assert recorder.awaits_results() and recorder.slowest == 0
+    now = 12.5
+    give(recorder, 2, 'mask', 'color_mask')
+    assert recorder.awaits_results()
+    give(recorder, 2, 'statistics')
+    assert not recorder.awaits_results(), 'the first was dropped for it'
+    assert recorder.slowest == 2.5
+
+
 def test_results_of_no_image_are_counted(recorder, recorded):
     give(recorder, 1, 'mask')
     give(recorder, 2, 'image', *recorder.RESULTS)

@@ -239,6 +239,25 @@ def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
     assert np.median(np.diff(times)) < 100_000_000
 
 
+def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
+    """As bags have that were converted from ROS 1."""
+    write_bag(frames(3), tmp_path / 'one')
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
+                   for name in ('/cam/0/image_raw', '/front')]
+        for message in read_messages(tmp_path / 'one'):
+            for camera in cameras:
+                writer.write(camera, message.record_ns, message.cdr)
+    images = receiver.listen(Image, '/front')
+    _, err = receiver.spin_until_ended(replay(tmp_path / 'bag', '--wait-for-subscribers', 1))
+    assert len(images) == 3
+    assert 'leaving out /cam/0/image_raw: Invalid topic name: ' in err and 'Traceback' not in err
+    process = replay(tmp_path / 'one', '--topic', 'front camera')
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and 'Traceback' not in err
+    assert 'segnet replay: --topic: Invalid topic name: ' in err.splitlines()[-1]
+
+
 def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     images = frames(3)
     write_bag(images, tmp_path / 'one')

@@ -22,6 +22,7 @@ turns with the node.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+import json
 from statistics import median
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     namespace = f'/bench/{name}'
     command = [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '--log-level', 'error',
-        '-r', f'__ns:={namespace}', '-p', f'weights:={plan.weights}',
+        '-r', f'__ns:={namespace}', '-p', f'weights:={json.dumps(str(plan.weights))}',
         '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
         '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',

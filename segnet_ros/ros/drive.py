@@ -14,6 +14,7 @@
 
 """Play a recording to the real node, each in its own process, and report on its masks."""
 
+import json
 import os
 from pathlib import Path
 import re
@@ -37,6 +38,7 @@ from segnet_ros.tools.arguments import SOME_LEFT_OUT
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
 SETTLE = 4.0  # seconds without a message after which nothing more is expected
+FIRST_RESULT = 30.0  # seconds that a node may take to build its segmenter on a slow machine
 START_TIMEOUT = 120.0
 # A drive fails if one of these is false.
 CHECKS = ('stamps_equal', 'sizes_equal', 'counts_sum_to_pixels')
@@ -151,8 +153,8 @@ def node_command(weights: str, device: str, precision: str, camera: BagTopic) ->
     return [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
-        '-p', f'weights:={weights}', '-p', f'device:={device}', '-p', f'precision:={precision}',
-        '-p', f'input_transport:={transport}',
+        '-p', f'weights:={json.dumps(weights)}', '-p', f'device:={device}',
+        '-p', f'precision:={precision}', '-p', f'input_transport:={transport}',
         # The drive has an end, and its report says if nothing came.
         '-p', 'no_image_warning_period:=0.0']
 
@@ -193,5 +195,10 @@ def _spin(recorder: Recorder, node: subprocess.Popen, player: subprocess.Popen):
         if player.poll() is not None:
             if player.returncode not in (0, SOME_LEFT_OUT):
                 raise ValueError(f'the player exited with code {player.returncode}')
-            if time.monotonic() - (recorder.last_arrival or 0.0) > SETTLE:
+            patience = SETTLE
+            if recorder.awaits_results():
+                patience = max(SETTLE, 3 * recorder.slowest if recorder.slowest else FIRST_RESULT)
+            if time.monotonic() - (recorder.last_arrival or 0.0) > patience:
+                if recorder.awaits_results():
+                    tqdm.write(f'the last image had no results after {patience:.0f} s', sys.stderr)
                 return

@@ -84,6 +84,7 @@ class Recorder(Node):
         self._last_result = 0.0  # when it came; if none has, when the first image did
         self._unmatched = 0
         self.counts: dict[str, int] = {}
+        self.slowest = 0.0  # most seconds from an image to its mask
         self.last_arrival: float | None = None
         image_type = CompressedImage if compressed else Image
         # Requesting reliable messages from a best-effort publisher would give none at all.
@@ -97,6 +98,10 @@ class Recorder(Node):
         self.counts[topic] = 0
         self.create_subscription(message_type, name, lambda msg: self._take(topic, msg),
                                  QoSProfile(depth=DEPTH, reliability=reliability))
+
+    def awaits_results(self) -> bool:
+        """Return whether the newest image still lacks results."""
+        return any('image' in frame.messages for frame in self._waiting.values())
 
     def finds_results(self) -> bool:
         """Return whether a node publishes all the results."""
@@ -126,6 +131,7 @@ class Recorder(Node):
             self._give_up(stamp)
             if stamp == frame.stamp_ns:
                 break
+        self.slowest = max(self.slowest, frame.arrivals['mask'] - frame.arrivals['image'])
         self._on_frame(frame)
 
     def _give_up(self, stamp: int):

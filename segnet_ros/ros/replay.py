@@ -26,6 +26,7 @@ from pathlib import Path
 import time
 
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -98,7 +99,8 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
     Return a programme that publishes the messages of a bag as the recorded bytes.
 
     Each topic has the quality of service that its publishers offered when recorded; if unknown, it
-    is reliable. Topics of types that are not installed are left out, with a warning.
+    is reliable. Topics of types that are not installed, or with names that ROS 2 does not allow,
+    are left out, with a warning.
 
     :param on_error: called if damage ends the bag, or messages are missing at its end.
     :param renamed: an image topic of the bag and its new name; image_publishers is then this one
@@ -117,13 +119,8 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
         if new and not is_old and recorded.name == node.resolve_topic_name(new):
             node.get_logger().warning(f'leaving out {recorded.name}: {old} takes its place')
             continue
-        try:
-            publisher = node.create_publisher(
-                _message_class(recorded.type_name), new if is_old else recorded.name,
-                _offered_qos(recorded))
-        except (ImportError, AttributeError, ValueError, NoTypeSupportImportedException):
-            node.get_logger().warning(
-                f'leaving out {recorded.name}: its type {recorded.type_name} is not installed')
+        publisher = _create_publisher(node, recorded, new if is_old else recorded.name)
+        if publisher is None:
             continue
         publishers[recorded.name] = publisher
         if is_old or (not renamed and recorded.count
@@ -140,6 +137,21 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
             on_error(error)
 
     return Programme(events, list(publishers.values()), images, bag_period_ns(path))
+
+
+def _create_publisher(node: Node, recorded: BagTopic, name: str) -> Publisher | None:
+    """Return a publisher; None, with a warning, for a recorded type or name that ROS refuses."""
+    try:
+        return node.create_publisher(
+            _message_class(recorded.type_name), name, _offered_qos(recorded))
+    except InvalidTopicNameException as error:
+        if name != recorded.name:
+            raise
+        trouble = str(error).partition(':\n')[0]  # without the name and a mark below it
+    except (ImportError, AttributeError, ValueError, NoTypeSupportImportedException):
+        trouble = f'its type {recorded.type_name} is not installed'
+    node.get_logger().warning(f'leaving out {recorded.name}: {trouble}')
+    return None
 
 
 def _chosen_topics(path: str | Path, names: Collection[str] | None,

@@ -12,11 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What several verbs of `segnet` have in common: arguments and an exit code."""
+"""What several verbs of `segnet` have in common: arguments, an exit code, where they print."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+import os
+from pathlib import Path
+import sys
 
 SOME_LEFT_OUT = 3  # exit code; 2 is argparse's
+
+
+def keep_stdout_for(*outputs: Path | None) -> AbstractContextManager:
+    """Print to stderr during the block if one of these files is standard output itself."""
+    try:
+        own = os.fstat(sys.stdout.fileno())
+    except OSError:  # not a file
+        return nullcontext()
+    taken = any(path.exists() and os.path.samestat(path.stat(), own) for path in outputs if path)
+    return redirect_stdout(sys.stderr) if taken else nullcontext()
 
 
 def add_device_argument(parser: argparse.ArgumentParser):

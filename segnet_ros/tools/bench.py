@@ -22,8 +22,8 @@ import tempfile
 
 from segnet_ros.extras import pip_install
 from segnet_ros.own_domain import enter_domain
-from segnet_ros.tools.arguments import add_device_argument, add_domain_argument, \
-    add_precision_argument
+from segnet_ros.tools.arguments import (
+    add_device_argument, add_domain_argument, add_precision_argument, keep_stdout_for)
 from segnet_ros.whole_file import write_whole
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
@@ -71,12 +71,13 @@ def main(args: argparse.Namespace) -> int:
         for name, measured in parts:
             results[name] = measured
             _write(results, args.json)  # an interrupted run keeps its results so far
-    print(report(results))
-    if args.json:
-        print(args.json)
-    if args.plot:
-        save_plot(results, args.plot)
-        print(args.plot)
+    with keep_stdout_for(args.json, args.plot):
+        print(report(results))
+        if args.json:
+            print(args.json)
+        if args.plot:
+            save_plot(results, args.plot)
+            print(args.plot)
     return 0 if results.get('soak', {}).get('passed', True) else 1
 
 

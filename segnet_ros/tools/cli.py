@@ -16,6 +16,7 @@
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 
@@ -48,6 +49,8 @@ PACKAGES = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run `segnet VERB ...`; return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        sys.stdout.reconfigure(errors='backslashreplace')  # file names may be no valid text
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:  # also during the seconds that importing PyTorch takes

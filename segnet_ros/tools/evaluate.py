@@ -18,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from segnet_ros.tools.arguments import add_model_arguments
+from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for
 from segnet_ros.whole_file import write_whole
 
 
@@ -54,13 +54,14 @@ def main(args: argparse.Namespace):
         from segnet_ros.training.plots import save_plots
     evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
                           args.robustness, args.device, args.precision)
-    print_scores(evaluation.result)
-    if args.json:
-        write_whole(args.json, (json.dumps(evaluation.result, indent=1) + '\n').encode())
-        print(f'scores: {args.json}')
-    if args.plots:
-        for path in save_plots(evaluation, args.plots):
-            print(f'picture: {path}')
+    with keep_stdout_for(args.json):
+        print_scores(evaluation.result)
+        if args.json:
+            write_whole(args.json, (json.dumps(evaluation.result, indent=1) + '\n').encode())
+            print(f'scores: {args.json}')
+        if args.plots:
+            for path in save_plots(evaluation, args.plots):
+                print(f'picture: {path}')
 
 
 def print_scores(result: dict):

@@ -21,7 +21,7 @@ import sys
 
 from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
-from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
+from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for, SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -67,10 +67,11 @@ def main(args: argparse.Namespace) -> int:
         args.inputs, Predictor(args.weights, args.device, args.precision), results, args.fps,
         args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True,
         topic=args.topic)
-    print(f'{outcome.frames} frames segmented, {len(outcome.left_out)} left out')
-    if not outcome.frames:
-        return 1
-    for path in (args.out, args.video, args.statistics):
-        if path:
-            print(path)
+    with keep_stdout_for(args.video, args.statistics):
+        print(f'{outcome.frames} frames segmented, {len(outcome.left_out)} left out')
+        if not outcome.frames:
+            return 1
+        for path in (args.out, args.video, args.statistics):
+            if path:
+                print(path)
     return SOME_LEFT_OUT if outcome.left_out else 0

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument('out', help='rosbag2 folder to create')
     parser.add_argument('--fps', type=float, default=15.0,
                         help='frame rate of a folder of images (15)')
-    parser.add_argument('--topic', default='/image', help='image topic in the new bag (/image)')
+    parser.add_argument('--topic', default='/image',
+                        help='image topic in the new bag (/image); compressed images go to '
+                             'TOPIC/compressed, as image_transport has it')
     parser.add_argument('--from-topic', help='image topic to read, if a bag has several')
     parser.add_argument('--frame-id', help='frame_id of every image (camera, or that of the '
                                            'source bag)')
@@ -46,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     take_signals_as_interrupts()
     from tqdm import tqdm
 
-    from segnet_ros.bags import image_topic, is_bag, write_bag
+    from segnet_ros.bags import compressed_topic, image_topic, is_bag, write_bag
     from segnet_ros.sources import Frame, open_frames
     if is_bag(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
@@ -56,11 +58,12 @@ def main(args: argparse.Namespace) -> int:
         left_out.append(error)
         tqdm.write(f'left out: {error}', sys.stderr)
 
+    topic = args.topic if args.format == 'raw' else compressed_topic(args.topic)
     source = open_frames(args.source, args.fps, args.from_topic, leave_out)
     with tqdm(source, args.out, total=source.count, unit='frame') as bar:
         frames: Iterable[Frame] = bar
         if args.frame_id is not None:
             frames = (replace(frame, frame_id=args.frame_id) for frame in bar)
-        count = write_bag(frames, args.out, args.topic, args.storage, args.format)
-    print(f'{args.out}: {count} images on {args.topic}, {source.rate:.4g} a second')
+        count = write_bag(frames, args.out, topic, args.storage, args.format)
+    print(f'{args.out}: {count} images on {topic}, {source.rate:.4g} a second')
     return SOME_LEFT_OUT if left_out else 0

@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> int:
     # With rclpy's handlers, a SIGTERM would wait for the next message.
     take_signals_as_interrupts()
     import rclpy
+    from rclpy.exceptions import InvalidTopicNameException
     from rclpy.signals import SignalHandlerOptions
 
     from segnet_ros.ros.large_images import use_large_image_profile
@@ -62,6 +63,8 @@ def main(args: argparse.Namespace) -> int:
                signal_handler_options=SignalHandlerOptions.NO)
     try:
         return _replay(args, rclpy.create_node('segnet_replay'))
+    except InvalidTopicNameException as error:
+        raise ValueError('--topic: ' + str(error).partition(':\n')[0]) from error
     except TimeoutError as error:
         print(f'segnet replay: {error}', file=sys.stderr)
         return 1
