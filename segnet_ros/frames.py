@@ -57,8 +57,9 @@ def decode_image(data: bytes | np.ndarray, upright: bool = False,
     Return an encoded image (JPEG, PNG, BMP, WebP) as RGB, (H, W, 3) uint8.
 
     :param data: the encoded bytes, or a uint8 array of them.
-    :param upright: rotate the image by its EXIF orientation. Right for photographs; wrong for
-        camera messages, whose calibration is for the image as it is.
+    :param upright: rotate the image by its EXIF orientation, which OpenCV finds in all but WebP.
+        Right for photographs; wrong for camera messages, whose calibration is for the image as it
+        is.
     :param keep_grey: return a grey image as it is stored, (H, W) uint8.
     :raises ValueError: if the data are not a whole image.
     """

@@ -38,24 +38,24 @@ def _hang_up(number, _):
     raise KeyboardInterrupt
 
 
-class Flag:
+class Ending:
     """
-    What a signal handler can set.
+    Whether this process was asked to end; for signal handlers.
 
-    A threading.Event's lock may be held by the very code that the signal interrupted, such as the
+    A threading.Event's lock may be held by the very code that a signal interrupted, such as the
     handler of the signal before, which would then never go on.
     """
 
     def __init__(self):
-        self._is_set = False
+        self._is_asked = False
 
-    def set(self):
-        """Set it."""
-        self._is_set = True
+    def ask(self):
+        """Ask the process to end."""
+        self._is_asked = True
 
-    def is_set(self) -> bool:
-        """Tell whether it was set."""
-        return self._is_set
+    def is_asked(self) -> bool:
+        """Tell whether it was asked to end."""
+        return self._is_asked
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:

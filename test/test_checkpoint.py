@@ -156,7 +156,7 @@ def test_folder(tmp_path):
 
 
 def test_a_file_that_this_user_may_not_read_is_not_called_damaged(weights, monkeypatch):
-    """safetensors itself writes files that only their owner may read."""
+    """The library itself writes files that only their owner may read."""
     def deny(path, mode):
         raise PermissionError(13, 'Permission denied', path)
     monkeypatch.setattr(checkpoint_module, 'open', deny, raising=False)

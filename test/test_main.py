@@ -142,7 +142,7 @@ def test_a_worker_that_hangs_does_not_keep_the_process(monkeypatch, capfd, tmp_p
             self._workers.append(threading.Thread(target=woken.wait, daemon=True))
             self._workers[-1].start()
             signal.raise_signal(signal.SIGTERM)
-            hurried.append(self.ending.is_set())
+            hurried.append(self.ending.is_asked())
             return result
     monkeypatch.setattr(main_module, 'SegNetNode', Hanging)
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')

@@ -283,8 +283,8 @@ def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
 
 @pytest.mark.parametrize('outcome, level, message', [
     ('failed', DiagnosticStatus.ERROR, 'the last frame failed: a cable came loose'),
-    ('stale', DiagnosticStatus.ERROR, "4 frames older than max_frame_age, and no others: check "
-                                      "the cameras' clocks"),
+    ('stale', DiagnosticStatus.ERROR,
+     "4 frames older than max_frame_age, and no others: check the cameras' clocks"),
     ('processed', DiagnosticStatus.OK, 'segmenting')])
 def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, level, message):
     """A status is not OK because no frame of a slow camera has failed since the one before."""

@@ -468,7 +468,7 @@ def test_a_deactivation_that_hangs_gives_up_and_keeps_what_the_worker_has(bench,
     node._workers.append(threading.Thread(target=woken.wait, daemon=True))
     node._workers[-1].start()
     begun = time.monotonic()
-    threading.Timer(0.3, node.ending.set).start()  # as a signal would, while it waits
+    threading.Timer(0.3, node.ending.ask).start()  # as a signal would, while it waits
     node._stop()
     assert time.monotonic() - begun < 5, 'not all of the thirty seconds'
     assert 'a worker hangs' in node.failure

@@ -19,7 +19,7 @@ import sys
 
 import pytest
 
-from segnet_ros.processes import ending_signals, Flag, take_signals_as_interrupts
+from segnet_ros.processes import Ending, ending_signals, take_signals_as_interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,8 +55,8 @@ def test_nohup_s_wish_is_kept():
 @pytest.mark.timeout(20)
 def test_a_signal_that_interrupts_another_one_s_handler_is_no_deadlock():
     """`ros2 launch` and the terminal both send SIGINT."""
-    flag, interrupted = Flag(), []
-    before = signal.signal(signal.SIGUSR1, lambda *_: flag.set())
+    ending, interrupted = Ending(), []
+    before = signal.signal(signal.SIGUSR1, lambda *_: ending.ask())
 
     def interrupt(frame, event, _):
         if event == 'line' and frame.f_lineno not in interrupted:
@@ -71,4 +71,4 @@ def test_a_signal_that_interrupts_another_one_s_handler_is_no_deadlock():
     finally:
         sys.settrace(tracing)
         signal.signal(signal.SIGUSR1, before)
-    assert flag.is_set() and interrupted
+    assert ending.is_asked() and interrupted

@@ -26,7 +26,7 @@ try:
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.signals import SignalHandlerOptions
 
-    from segnet_ros.processes import ending_signals, Flag
+    from segnet_ros.processes import Ending, ending_signals
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
@@ -40,10 +40,10 @@ def main(args=None) -> int:
     # A signal only requests shutdown, which then goes in order: workers, topics, context. rclpy's
     # own handlers would shut the context down while the workers use it, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send SIGINT.
-    stop = Flag()
+    stop = Ending()
     signals = ending_signals()
     for number in signals:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.ask())
     use_large_image_profile()
     keep_freed_memory()
     started = time.monotonic()
@@ -54,14 +54,14 @@ def main(args=None) -> int:
         node.ending = stop
         if node.get_parameter('autostart').value:
             for trigger in (node.trigger_configure, node.trigger_activate):
-                if stop.is_set():
+                if stop.is_asked():
                     return 0
                 if trigger() != TransitionCallbackReturn.SUCCESS:
                     return 1
             node.get_logger().info(f'active after {time.monotonic() - started:.1f} s')
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not (stop.is_set() or node.failure):
+        while not (stop.is_asked() or node.failure):
             executor.spin_once(timeout_sec=SIGNAL_PERIOD)
         return 0
     except ParameterException as error:

@@ -27,7 +27,7 @@ from std_srvs.srv import SetBool
 import torch
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint
-from segnet_ros.processes import Flag
+from segnet_ros.processes import Ending
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.lifecycle import refuse_impossible_transitions, state_of, transition
@@ -66,7 +66,7 @@ class SegNetNode(LifecycleNode):
         self._specs = {spec.name: spec for spec in PARAMETERS}
         self._configured = False
         self.enabled = True
-        self.ending = Flag()  # set when the process is to end: workers get less time
+        self.ending = Ending()  # once it is asked for, workers get less time
         self.failure: str | None = None  # why the process must end, if it must
         self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
@@ -175,7 +175,7 @@ class SegNetNode(LifecycleNode):
             for thread in self._workers:
                 while thread.is_alive() and time.monotonic() < end:
                     thread.join(SIGNAL_PERIOD)
-                    if self.ending.is_set():
+                    if self.ending.is_asked():
                         end = min(end, time.monotonic() + END_SECONDS)
             if any(thread.is_alive() for thread in self._workers):
                 self.give_up(f'a worker hangs: not stopped in {time.monotonic() - begun:.0f} s')
@@ -313,7 +313,7 @@ class SegNetNode(LifecycleNode):
 
     def destroy_node(self):
         """Stop the workers and release everything before the node is destroyed."""
-        self.ending.set()
+        self.ending.ask()
         try:
             self._release()
         finally:
