@@ -30,7 +30,7 @@ import time
 
 import cv2
 
-from segnet_ros.bags import is_bag
+from segnet_ros.bags.reading import is_bag
 from segnet_ros.frames import Frame, IMAGE_SUFFIXES
 from segnet_ros.sources import FRAME_ID, Frames, image_files, OnError, open_frames, SAMPLE
 

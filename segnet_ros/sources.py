@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 
 from segnet_ros.annotations import find_annotation, read_annotation
-from segnet_ros.bags import decode_message, image_topic, is_bag, read_messages
+from segnet_ros.bags.reading import decode_message, image_topic, is_bag, read_messages
 from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES
 from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive

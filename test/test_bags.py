@@ -29,8 +29,10 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import StoragePlugin, Writer
 import yaml
 
-from segnet_ros.bags import bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, \
-    image_topic, is_bag, RawMessage, read_messages, TYPES, write_bag
+from segnet_ros.bags.reading import (
+    bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, image_topic, is_bag, RawMessage,
+    read_messages, TYPES)
+from segnet_ros.bags.writing import write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.sources import open_frames
 
@@ -320,7 +322,8 @@ def test_a_disk_s_trouble_is_no_damage(tmp_path, monkeypatch):
 
     for number, kind in ((errno.EIO, OSError), (errno.EINVAL, ValueError)):
         trouble = OSError(number, os.strerror(number))
-        monkeypatch.setattr('segnet_ros.bags.Reader.messages', MagicMock(side_effect=trouble))
+        monkeypatch.setattr('segnet_ros.bags.reading.Reader.messages',
+                            MagicMock(side_effect=trouble))
         with pytest.raises(kind):
             list(read_messages(tmp_path / 'bag'))
 

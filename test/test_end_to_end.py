@@ -45,7 +45,7 @@ from test_replay import offered, Receiver
 import yaml
 
 from segnet_ros import sources
-from segnet_ros.bags import IMAGE, TYPES
+from segnet_ros.bags.reading import IMAGE, TYPES
 from segnet_ros.drive_report import CELL_WIDTH, SHEET_COLUMNS
 from segnet_ros.labels import load_label_set
 from segnet_ros.ros import drive as drive_module

@@ -30,7 +30,7 @@ import pytest
 from small_network import write_small_checkpoint
 import torch
 
-from segnet_ros.bags import write_bag
+from segnet_ros.bags.writing import write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.labels import load_label_set

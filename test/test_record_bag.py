@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from segnet_ros.bags import bag_topics, IMAGE, read_messages, TYPES
+from segnet_ros.bags.reading import bag_topics, IMAGE, read_messages, TYPES
 from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main

@@ -40,7 +40,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from segnet_ros.bags import BagTopic, IMAGE, RawMessage, read_messages, TYPES, write_bag
+from segnet_ros.bags.reading import BagTopic, IMAGE, RawMessage, read_messages, TYPES
+from segnet_ros.bags.writing import write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
 from segnet_ros.ros import large_images

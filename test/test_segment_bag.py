@@ -37,12 +37,13 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from small_network import write_small_checkpoint
 import torch
 
-from segnet_ros import bag_folder, bag_segmentation
-from segnet_ros.bag_cameras import result_prefixes
-from segnet_ros.bag_folder import find_jobs, segment_bags
-from segnet_ros.bag_segmentation import BagOptions, segment_bag
-from segnet_ros.bags import bag_topics, COMPRESSED, decode_message, IMAGE, make_header, \
-    RawMessage, read_messages, TYPES, write_bag
+from segnet_ros.bags import folder as bag_folder, segmentation as bag_segmentation
+from segnet_ros.bags.cameras import result_prefixes
+from segnet_ros.bags.folder import find_jobs, segment_bags
+from segnet_ros.bags.reading import (
+    bag_topics, COMPRESSED, decode_message, IMAGE, RawMessage, read_messages, TYPES)
+from segnet_ros.bags.segmentation import BagOptions, segment_bag
+from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.extras import install_extra
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set

@@ -23,7 +23,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from uneven_video import write_uneven_video
 
-from segnet_ros.bags import IMAGE, make_header, TYPES, write_bag
+from segnet_ros.bags.reading import IMAGE, TYPES
+from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.frames import decode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive

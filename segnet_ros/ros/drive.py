@@ -27,7 +27,8 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from segnet_ros.bags import BagTopic, IMAGE, image_topic, is_bag, write_bag
+from segnet_ros.bags.reading import BagTopic, IMAGE, image_topic, is_bag
+from segnet_ros.bags.writing import write_bag
 from segnet_ros.checkpoint import find_weights, read_info
 from segnet_ros.drive_report import DriveReport, FILES
 from segnet_ros.processes import check_alive, running

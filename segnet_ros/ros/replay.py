@@ -35,7 +35,8 @@ from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
-from segnet_ros.bags import bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, read_messages
+from segnet_ros.bags.reading import (
+    bag_period_ns, bag_topics, BagTopic, COMPRESSED, IMAGE, read_messages)
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.sources import Frames, OnError
 

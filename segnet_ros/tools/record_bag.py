@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     take_signals_as_interrupts()
     from tqdm import tqdm
 
-    from segnet_ros.bags import compressed_topic, image_topic, is_bag, write_bag
+    from segnet_ros.bags.reading import compressed_topic, image_topic, is_bag
+    from segnet_ros.bags.writing import write_bag
     from segnet_ros.sources import Frame, open_frames
     if is_bag(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option

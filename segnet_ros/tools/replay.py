@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, node) -> int:
-    from segnet_ros.bags import image_topic, is_bag
+    from segnet_ros.bags.reading import image_topic, is_bag
     from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
         wait_for_subscribers
     from segnet_ros.sources import keep_frames, open_frames, sample_seed

@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Segment, then say how many images there were."""
-    from segnet_ros.bag_folder import is_folder_of_bags
-    from segnet_ros.bag_segmentation import BagOptions
+    from segnet_ros.bags.folder import is_folder_of_bags
+    from segnet_ros.bags.segmentation import BagOptions
     if args.workers < 1:
         raise ValueError('--workers must be at least 1')
     options = BagOptions(tuple(args.write), tuple(args.topic), args.results_only,
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
 def _segment_one(args: argparse.Namespace, model: dict, options) -> int:
     from tqdm import tqdm
 
-    from segnet_ros.bag_segmentation import segment_bag
+    from segnet_ros.bags.segmentation import segment_bag
     from segnet_ros.predictor import Predictor
     outcome = segment_bag(args.source, args.out, Predictor(**model), options,
                           lambda error: tqdm.write(f'left out: {error}', sys.stderr),
@@ -77,7 +77,7 @@ def _segment_one(args: argparse.Namespace, model: dict, options) -> int:
 def _segment_folder(args: argparse.Namespace, model: dict, options) -> int:
     from tqdm import tqdm
 
-    from segnet_ros.bag_folder import find_jobs, segment_bags
+    from segnet_ros.bags.folder import find_jobs, segment_bags
     jobs = find_jobs(args.source, args.out, model, options)
     failed, whole = 0, True
     for report in tqdm(segment_bags(jobs, args.workers), total=len(jobs), unit='bag'):

@@ -32,7 +32,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 import yaml
 
-from segnet_ros.bags import check_storage_path
+from segnet_ros.bags.reading import check_storage_path
 from segnet_ros.whole_file import errors_named, whole_file
 
 KEY = 'segnet_ros'  # of our entry in a bag's custom data

@@ -27,10 +27,11 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
     QosTime
 from rosbags.typesys import get_types_from_msg
 
-from segnet_ros.bags import IMAGE, make_header, TYPES
+from segnet_ros.bags.reading import IMAGE, TYPES
+from segnet_ros.bags.split_bag import OutTopic
+from segnet_ros.bags.writing import make_header
 from segnet_ros.labels import LabelSet
 from segnet_ros.segmentation import ClassStatistics, PICTURES, Segmentation
-from segnet_ros.split_bag import OutTopic
 
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
 STATISTICS = 'diagnostic_msgs/msg/DiagnosticArray'

@@ -30,12 +30,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segnet_ros.bag_cameras import camera_topics, check_names, copied_topics, result_prefixes
-from segnet_ros.bags import decode_message, open_bag, RawMessage, read_messages, STORAGES
+from segnet_ros.bags.cameras import camera_topics, check_names, copied_topics, result_prefixes
+from segnet_ros.bags.reading import decode_message, open_bag, RawMessage, read_messages
+from segnet_ros.bags.result_messages import CameraResults, RESULTS
+from segnet_ros.bags.split_bag import read_entry, SplitBag
+from segnet_ros.bags.writing import STORAGES
 from segnet_ros.predictor import Predictor
-from segnet_ros.result_messages import CameraResults, RESULTS
 from segnet_ros.sources import OnError
-from segnet_ros.split_bag import read_entry, SplitBag
 
 FILE_FRAMES = 1000  # per file of the new bag; after a kill up to this many are redone
 DECODERS = 4  # threads; decoding a large image takes longer than segmenting it on a GPU

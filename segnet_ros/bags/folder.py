@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from segnet_ros.bag_segmentation import BagOptions, BagOutcome, segment_bag
-from segnet_ros.bags import is_bag
+from segnet_ros.bags.reading import is_bag
+from segnet_ros.bags.segmentation import BagOptions, BagOutcome, segment_bag
 from segnet_ros.checkpoint import find_weights
 from segnet_ros.extras import install_extra
 from segnet_ros.predictor import Predictor

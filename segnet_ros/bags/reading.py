@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Read and write rosbag2 recordings (mcap or sqlite3) without ROS, through rosbags.
+Read rosbag2 recordings (mcap or sqlite3) without ROS, through rosbags.
 
 Messages come in order of record time, one at a time, so that memory does not grow with a
 recording. Knows the layout of bags and of the two image messages; knows nothing of nodes.
@@ -24,23 +24,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import errno
 from pathlib import Path
-import re
-import shutil
 from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection, Qos, QosReliability
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
 from segnet_ros.encodings import unpack_compressed, unpack_image
-from segnet_ros.frames import encode_image, Frame
-from segnet_ros.whole_file import errors_named
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-STORAGES = ('mcap', 'sqlite3')
-IMAGE_FORMATS = ('raw', 'jpeg', 'png')
 SUFFIXES = ('.mcap', '.db3')
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -207,49 +201,6 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
     return stamp_ns, msg.header.frame_id, image
 
 
-def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
-              storage: str = 'mcap', image_format: str = 'raw') -> int:
-    """
-    Write frames as a new rosbag2 folder; return how many there were.
-
-    Record times are the frames' own, else their stamps. For progress, pass tqdm(frames).
-
-    :param out: folder to create; it is removed again if writing fails.
-    :param storage: 'mcap' or 'sqlite3'.
-    :param image_format: 'raw' (sensor_msgs/Image, rgb8), or 'jpeg' or 'png'
-        (sensor_msgs/CompressedImage).
-    :raises ValueError: if `out` exists already, an argument is wrong, or there is no frame.
-    """
-    out = Path(out)
-    for value, known in ((storage, STORAGES), (image_format, IMAGE_FORMATS)):
-        if value not in known:
-            raise ValueError(f"'{value}' is not one of {', '.join(known)}")
-    if not re.fullmatch(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', topic, re.ASCII):
-        raise ValueError(f"'{topic}' is no topic name: between slashes it takes letters, digits "
-                         'and underscores, a digit not first')
-    if out.exists():
-        raise ValueError(f'{out} already exists; remove it or choose another name')
-    check_storage_path(out, storage)
-    raw = image_format == 'raw'
-    type_name = IMAGE if raw else COMPRESSED
-    count = 0
-    try:
-        with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
-            connection = writer.add_connection(topic, type_name, typestore=TYPES)
-            for frame in frames:
-                msg = _raw_message(frame) if raw else _compressed_message(frame, image_format)
-                record_ns = frame.stamp_ns if frame.record_ns is None else frame.record_ns
-                with errors_named(out):
-                    writer.write(connection, record_ns, TYPES.serialize_cdr(msg, type_name))
-                count += 1
-        if not count:
-            raise ValueError(f'{out} was not written: the source has no frames')
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
-    return count
-
-
 def check_storage_path(path: str | Path, storage: str):
     """Raise ValueError if rosbags would take part of a path for an sqlite3 option."""
     if storage == 'sqlite3' and (found := sorted({*'#?%'} & {*str(path)})):
@@ -288,23 +239,3 @@ def _storage_files(folder: Path) -> list[Path]:
 def _topic(name: str, connections: list[Connection]) -> BagTopic:
     qos = [profile for c in connections for profile in getattr(c.ext, 'offered_qos_profiles', [])]
     return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
-
-
-def make_header(stamp_ns: int, frame_id: str) -> Any:
-    """Return a std_msgs/Header."""
-    seconds, nanoseconds = divmod(stamp_ns, 10**9)
-    stamp = TYPES.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
-    return TYPES.types['std_msgs/msg/Header'](stamp, frame_id)
-
-
-def _raw_message(frame: Frame) -> Any:
-    height, width = frame.image.shape[:2]
-    header = make_header(frame.stamp_ns, frame.frame_id)
-    return TYPES.types[IMAGE](header, height, width, 'rgb8', 0, 3 * width,
-                              np.ascontiguousarray(frame.image).reshape(-1))
-
-
-def _compressed_message(frame: Frame, codec: str) -> Any:
-    data = np.frombuffer(encode_image(frame.image, codec), np.uint8)
-    header = make_header(frame.stamp_ns, frame.frame_id)
-    return TYPES.types[COMPRESSED](header, f'rgb8; {codec} compressed bgr8', data)

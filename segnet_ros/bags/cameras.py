@@ -29,10 +29,10 @@ from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_types_from_idl, get_types_from_msg, get_typestore, Stores
 
-from segnet_ros.bags import bag_topics, BagTopic, COMPRESSED, IMAGE, open_bag, read_messages, \
-    TYPES
+from segnet_ros.bags.reading import (
+    bag_topics, BagTopic, COMPRESSED, IMAGE, open_bag, read_messages, TYPES)
+from segnet_ros.bags.split_bag import OutTopic
 from segnet_ros.encodings import is_depth, SUPPORTED_ENCODINGS
-from segnet_ros.split_bag import OutTopic
 
 
 def camera_topics(source: str | Path, names: Iterable[str] = ()
