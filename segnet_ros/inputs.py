@@ -80,7 +80,7 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     """
     found: dict[str, str] = {}
     for source in (source for text in inputs for source in _expand(text)):
-        found.setdefault(_place(source), source)
+        found.setdefault(_identity(source), source)
     sources = list(found.values())
     names = [_stem(source) for source in sources]
     if _collide(names):
@@ -124,12 +124,20 @@ def _kind(source: str) -> str:
     return source.partition(':')[0]
 
 
-def _place(source: str) -> str:
-    return source if _kind(source) in (SAMPLE, CAMERA) else os.path.abspath(source)
+def _identity(source: str) -> str:
+    """Return what tells spellings of one path from different paths, even to one file."""
+    folder, name = os.path.split(source)
+    if _kind(source) in (SAMPLE, CAMERA):
+        return source
+    if name in ('', '.', '..'):
+        return os.path.realpath(source)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _stem(source: str) -> str:
-    return Path(_place(source)).stem.replace(':', '') or 'input'  # of '.' too
+    if _kind(source) not in (SAMPLE, CAMERA):
+        source = os.path.abspath(source)  # so that '.' has a name too
+    return Path(source).stem.replace(':', '') or 'input'
 
 
 def _expand(text: str) -> list[str]:

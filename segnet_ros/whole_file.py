@@ -21,6 +21,8 @@ import os
 from pathlib import Path
 import sqlite3
 
+STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -31,7 +33,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Missing folders are created. A pipe or a device, such as /dev/stdout, is yielded itself.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    # /dev/stdout may be a regular file, but one that the shell has open.
+    if str(path.parent) in STREAMS or path.exists() and not (path.is_file() or path.is_dir()):
         yield path
         return
     if path.is_symlink():  # keep the link

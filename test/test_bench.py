@@ -17,6 +17,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -245,6 +246,26 @@ def test_the_command_writes_numbers_and_picture_and_prints_a_table(weights, tmp_
     printed = capsys.readouterr().out
     assert f"{results['segment']['64x48']['segment_ms']:.2f}" in printed
     assert f"torch {results['environment']['torch']}" in printed
+
+
+@pytest.mark.parametrize('goes_to', ['a pipe', 'a file', 'the file named'])
+def test_json_on_standard_output_is_all_that_is_there(weights, tmp_path, goes_to):
+    out = tmp_path / 'out.json'
+    named = str(out) if goes_to == 'the file named' else '/dev/stdout'
+    program = f"""
+import sys
+from segnet_ros.tools import bench, cli
+bench._measure = lambda *_: iter([('first', {{}}), ('second', {{}})])
+sys.exit(cli.main(['bench', '--quick', '--weights', {weights!r}, '--device', 'cpu',
+                   '--json', {named!r}]))
+"""
+    with out.open('w') as file:
+        done = subprocess.run([sys.executable, '-c', program], text=True, stderr=subprocess.PIPE,
+                              stdout=subprocess.PIPE if goes_to == 'a pipe' else file)
+    results = json.loads(done.stdout if goes_to == 'a pipe' else out.read_text())
+    assert results.keys() == {'environment', 'first', 'second', 'headline'}
+    assert 'torch ' in done.stderr, 'the report'
+    assert [path.name for path in tmp_path.iterdir()] == ['out.json']
 
 
 def test_a_run_that_is_cut_off_keeps_what_it_has(weights, tmp_path, monkeypatch):

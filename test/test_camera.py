@@ -35,6 +35,7 @@ class Scene:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
+        self.clock: float | None = None  # the node's clock, if it differs
         self.offered: list[ReliabilityPolicy] = []
         self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
         self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0,
@@ -51,7 +52,8 @@ class Scene:
                          get_publishers_info_by_topic=lambda _: self._publishers(),
                          get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
         node.get_logger().warning, node.get_logger().info = self.warnings.append, self.told.append
-        node.get_clock().now = lambda: SimpleNamespace(nanoseconds=round(self.now * 1e9))
+        node.get_clock().now = lambda: SimpleNamespace(
+            nanoseconds=round((self.now if self.clock is None else self.clock) * 1e9))
         self.camera = Camera(node, '', None, None)
         self.camera.outputs.subscribed.return_value = False
 
@@ -261,15 +263,18 @@ def test_a_bag_s_next_round_may_come_before_its_clock_s(scene, monkeypatch):
     scene.camera.outputs.wanted.return_value = ('label_map',)
     camera = scene.start().camera
 
-    def is_taken(stamp, now):
-        scene.now = now
+    def is_taken(stamp, clock):
+        scene.now, scene.clock = scene.now + 0.1, clock
         camera._on_image(frame_of(stamp))
-        return camera.decode(frame_of(stamp), now, scene.settings) is not None
+        return camera.decode(frame_of(stamp), scene.now, scene.settings) is not None
 
     assert is_taken(1000, 1000) and not is_taken(1001, 1010)
     assert is_taken(990, 1010), 'the clock of the round before'
     assert is_taken(991, 1010), 'it still stands'
     assert is_taken(991, 991) and not is_taken(992, 1000)
+    assert is_taken(990, 1000)
+    scene.now += camera_module.CLOCK_PATIENCE
+    assert not is_taken(991, 1000), 'it stands for good'
 
 
 def test_calibration_is_forgotten_when_it_starts_anew(scene):

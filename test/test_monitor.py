@@ -326,6 +326,18 @@ def test_results_too_late_to_publish_are_not_laid_to_the_clocks(clock):
     assert values['stamp_age_ms'] == 'p50 300.00, p95 300.00, max 300.00'
 
 
+def test_frames_too_old_are_counted_anew_in_each_status_and_the_cause_is_that_of_most(clock):
+    monitor = StreamMonitor()
+    monitor.late([clock.now] * 5, 0.3)  # its segmenter was being built
+    for count in (10, 7):
+        for _ in range(count):
+            monitor.received()
+            monitor.count('stale')
+        message = verdict(monitor)[1]
+        assert message.startswith(f'{count + (count == 10)} frames older than max_frame_age, and')
+        assert message.endswith("check the cameras' clocks")
+
+
 def test_what_was_before_it_started_anew_is_no_news(clock):
     monitor = StreamMonitor()
     monitor.received()

@@ -389,6 +389,11 @@ def test_names(tmp_path, drive, monkeypatch):
     assert names(tmp_path / 'a', tmp_path / 'a' / '*.png') == ['x']
     monkeypatch.chdir(tmp_path)
     assert names('a/x.png', './a/x.png', 'b/../a/x.png', tmp_path / 'a' / 'x.png') == ['x']
+    save(tmp_path / 'l', {'deep/er/v.png': image, 'deep/w.png': image, 'w.png': image})
+    (tmp_path / 'l' / 'link').symlink_to('deep/er')  # so link/.. is deep
+    (tmp_path / 'l' / 'same.png').symlink_to('w.png')
+    assert len(names('l/w.png', 'l/link/../w.png', 'l/same.png', 'l/link/v.png')) == 4
+    assert names('l/link', 'l/deep/er', 'l/deep/er/../er') == ['v']
     save(tmp_path, {'a/x.jpg': image})
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
     save(tmp_path / 'd', {'a.b.png': image, 'a_b.png': image, 'a_b.jpg': image})

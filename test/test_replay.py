@@ -253,6 +253,8 @@ def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
     _, err = receiver.spin_until_ended(replay(tmp_path / 'bag', '--wait-for-subscribers', 1))
     assert len(images) == 3
     assert 'leaving out /cam/0/image_raw: Invalid topic name: ' in err and 'Traceback' not in err
+    process = replay(tmp_path / 'bag', '--topics', '/cam/0/image_raw')
+    assert 'has no topic that can be published' in process.communicate(timeout=60)[1]
     process = replay(tmp_path / 'one', '--topic', 'front camera')
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and 'Traceback' not in err

@@ -57,7 +57,8 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     namespace = f'/bench/{name}'
     command = [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '--log-level', 'error',
-        '-r', f'__ns:={namespace}', '-p', f'weights:={json.dumps(str(plan.weights))}',
+        '-r', f'__ns:={namespace}',
+        '-p', f'weights:={json.dumps(str(plan.weights), ensure_ascii=False)}',
         '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
         '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',

@@ -37,6 +37,8 @@ from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import Segmenter
 
+CLOCK_PATIENCE = 1.0  # seconds that a simulated clock may need to follow a bag's new round
+
 # Durability too, for a calibration that is published once and latched.
 _INFO_OVERRIDES = QoSOverridingOptions([
     QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
@@ -81,6 +83,7 @@ class Camera:
         self._info_subscription = None
         self._camera_info: CameraInfo | None = None
         self._last_stamp, self._clock_before_jump = -math.inf, -1  # nanoseconds
+        self._jumped = 0.0  # when stamps last went back
         self._due = 0.0
         self._log_error_again = self._log_sizes_again = 0.0
         self._told = ''
@@ -228,6 +231,7 @@ class Camera:
         """Note that stamps went back: a bag began anew, maybe before the simulated clock did."""
         stamp = _nanoseconds(header)
         if stamp < self._last_stamp:
+            self._jumped = time.monotonic()
             self._clock_before_jump = self._node.get_clock().now().nanoseconds
         self._last_stamp = stamp
 
@@ -238,9 +242,11 @@ class Camera:
     def _age(self, header: Header) -> float:
         """Return the seconds since the stamp, by the node's clock; 0 if that is a round behind."""
         now = self._node.get_clock().now().nanoseconds
-        # Only a simulated clock can still stand where it stood; until its next tick the frames of
-        # a new round are taken for new.
-        return 0.0 if now == self._clock_before_jump else (now - _nanoseconds(header)) * 1e-9
+        # Only a simulated clock can still stand where it stood; until its next tick, if that comes
+        # soon, the frames of a new round are taken for new.
+        if now == self._clock_before_jump and time.monotonic() < self._jumped + CLOCK_PATIENCE:
+            return 0.0
+        return (now - _nanoseconds(header)) * 1e-9
 
     def _log_sizes(self, *sizes: tuple[int, int]):
         self.monitor.resized()

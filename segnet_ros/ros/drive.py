@@ -154,7 +154,7 @@ def node_command(weights: str, device: str, precision: str, camera: BagTopic) ->
     return [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
-        '-p', f'weights:={json.dumps(weights)}', '-p', f'device:={device}',
+        '-p', f'weights:={json.dumps(weights, ensure_ascii=False)}', '-p', f'device:={device}',
         '-p', f'precision:={precision}', '-p', f'input_transport:={transport}',
         # The drive has an end, and its report says if nothing came.
         '-p', 'no_image_warning_period:=0.0']

@@ -288,11 +288,11 @@ def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent:
         return DiagnosticStatus.ERROR, f'the last frame failed: {last_error}'
     too_old = sum(news[key] for key in TOO_OLD)
     if too_old or last in TOO_OLD:
-        return _too_old(max(too_old, run if last in TOO_OLD else 0),
+        return _too_old(too_old or run,
                         # A few alone may be the first, which waited while a segmenter was built.
                         last in TOO_OLD and run >= 3 and not any(
                             news[key] for key in ('processed', 'unwatched', 'paused')),
-                        bool(news['late'] or last == 'late'))
+                        news['late'] > news['stale'] or not too_old and last == 'late')
     if news['dropped'] and not news['unwatched']:
         warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
                         'faster than they can be segmented')

@@ -128,7 +128,7 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
                       and recorded.type_name in (IMAGE, COMPRESSED)):
             images.append(publisher)
     if not publishers:
-        raise ValueError(f'{path} has no topic whose message type is installed')
+        raise ValueError(f'{path} has no topic that can be published')
 
     def events() -> Iterator[Event]:
         try:

@@ -62,16 +62,20 @@ def main(args: argparse.Namespace) -> int:
     enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan
-    from segnet_ros.bench.report import report
-    with tempfile.TemporaryDirectory() as scratch:
+    from segnet_ros.bench.report import headline, report
+    with tempfile.TemporaryDirectory() as scratch, keep_stdout_for(args.json, args.plot):
         plan = make_plan(args.weights, args.device, Path(scratch), args.quick,
                          args.precision)
         results = {'environment': describe(plan)}
         parts = _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
+        is_pipe = args.json is not None and args.json.exists() and not args.json.is_file()
         for name, measured in parts:
             results[name] = measured
-            _write(results, args.json)  # an interrupted run keeps its results so far
-    with keep_stdout_for(args.json, args.plot):
+            results['headline'] = headline(results)
+            if args.json and not is_pipe:  # an interrupted run keeps its results so far
+                _write(results, args.json)
+        if is_pipe:
+            _write(results, args.json)
         print(report(results))
         if args.json:
             print(args.json)
@@ -81,12 +85,8 @@ def main(args: argparse.Namespace) -> int:
     return 0 if results.get('soak', {}).get('passed', True) else 1
 
 
-def _write(results: dict, path: Path | None):
-    """Add the headline to the results so far and write them."""
-    from segnet_ros.bench.report import headline
-    results['headline'] = headline(results)
-    if path:
-        write_whole(path, (json.dumps(results, indent=2) + '\n').encode())
+def _write(results: dict, path: Path):
+    write_whole(path, (json.dumps(results, indent=2) + '\n').encode())
 
 
 def _soak(plan, frames: int) -> Iterator[tuple[str, dict]]:
