@@ -365,7 +365,7 @@ def test_the_node_is_started_with_what_is_measured(plan, own_domain, monkeypatch
         pass
     parameters = [word for word in commands[0] if ':=' in word]
     assert parameters == [
-        '__ns:=/bench/n', f'weights:={plan.weights}', 'device:=cpu',
+        '__ns:=/bench/n', f'weights:="{plan.weights}"', 'device:=cpu',
         f'precision:={plan.precision}', "camera_names:=['left', 'right']",
         'input_transport:=compressed', 'diagnostics_period:=0.5', 'parallel_frames:=2']
     assert peers == [('/bench/n', ('left', 'right'), True, 2)]

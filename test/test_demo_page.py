@@ -238,7 +238,7 @@ def test_weights_of_several_runs_are_told_by_their_folders(tmp_path, weights):
 def test_what_is_not_installed_is_named(monkeypatch, capsys, verb, module, words):
     for name in ('segnet_ros.page.layout', 'segnet_ros.training.train',
                  'segnet_ros.training.plots', 'segnet_ros.prediction', 'segnet_ros.inputs',
-                 'segnet_ros.sources', 'segnet_ros.bags.reading'):
+                 'segnet_ros.sources', 'segnet_ros.bags.reading', 'segnet_ros.ros.drive'):
         if name in sys.modules:
             monkeypatch.setattr(name, sys.modules[name])  # restores it in its package too
             monkeypatch.delitem(sys.modules, name)
