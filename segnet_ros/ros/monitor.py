@@ -286,13 +286,8 @@ def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent:
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if last == 'failed':
         return DiagnosticStatus.ERROR, f'the last frame failed: {last_error}'
-    too_old = sum(news[key] for key in TOO_OLD)
-    if too_old or last in TOO_OLD:
-        return _too_old(too_old or run,
-                        # A few alone may be the first, which waited while a segmenter was built.
-                        last in TOO_OLD and run >= 3 and not any(
-                            news[key] for key in ('processed', 'unwatched', 'paused')),
-                        news['late'] > news['stale'] or not too_old and last == 'late')
+    if last in TOO_OLD or any(news[key] for key in TOO_OLD):
+        return _too_old(news, last, run)
     if news['dropped'] and not news['unwatched']:
         warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
                         'faster than they can be segmented')
@@ -303,12 +298,14 @@ def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent:
     return DiagnosticStatus.OK, otherwise
 
 
-def _too_old(count: int, all_are: bool, late: bool) -> tuple[bytes, str]:
-    told = f'{count} frames older than max_frame_age'
-    advice = "check the cameras' clocks"
-    if late:
-        told += ' once segmented'
-        advice = 'segment faster (lighter weights, a smaller network_size) or allow a larger age'
-    if all_are:
-        return DiagnosticStatus.ERROR, f'{told}, and no others: {advice}'
-    return DiagnosticStatus.WARN, told
+def _too_old(news: dict[str, int], last: str, run: int) -> tuple[bytes, str]:
+    count = sum(news[key] for key in TOO_OLD)
+    late = news['late'] > news['stale'] or not count and last == 'late'
+    limit = 'max_frame_age once segmented' if late else 'max_frame_age'
+    others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
+    # A few alone may be the first ones, which waited while a segmenter was built.
+    if others or last not in TOO_OLD or run < 3:
+        return DiagnosticStatus.WARN, f'{count or run} frames older than {limit}'
+    advice = 'segment faster (lighter weights, a smaller network_size) or allow more' if late \
+        else "check the cameras' clocks"
+    return DiagnosticStatus.ERROR, f'the last {run} frames were older than {limit}: {advice}'
