@@ -194,6 +194,23 @@ def test_a_missing_camera_is_warned_of_once_each_time(scene):
     assert len(scene.warnings) == 2
 
 
+def test_a_warning_of_no_images_names_the_likely_cause(scene):
+    scene.settings.no_image_warning_period = 5.0
+    scene.offered = [RELIABLE]
+    scene.start().watch(5.1)
+    assert '/driver0 offers reliable volatile. Publishers in another container' in (
+        scene.warnings.pop())
+    scene.send(scene.now)
+    scene.watch(0.1)
+    scene.watch(5.1)
+    assert scene.warnings.pop().endswith('/driver0 offers reliable volatile')
+    scene.send(scene.now)
+    scene.offered = []
+    scene.watch(0.1)
+    scene.watch(5.1)
+    assert scene.warnings.pop().endswith(": is the camera's driver still running?")
+
+
 def test_a_limit_that_is_raised_brings_no_images(scene):
     scene.settings.no_image_warning_period = 5.0
     scene.start().watch(6.0)

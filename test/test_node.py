@@ -18,6 +18,7 @@ from dataclasses import replace
 import gc
 import importlib.util
 from pathlib import Path
+import re
 import threading
 import time
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ from small_network import write_small_checkpoint
 from std_msgs.msg import Bool, Float32MultiArray, Header
 from std_srvs.srv import SetBool
 import torch
+import yaml
 
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet, load_label_set, VOID
@@ -1075,6 +1077,19 @@ def test_a_bag_that_loops_under_simulated_time_goes_on(bench):
     bench.spin_until(lambda: node.get_clock().now().nanoseconds == 95 * 10**9)
     camera.publish(image_message(stamp=(92, 0)))
     bench.spin_until(lambda: counts(bench)['stale'] == 1)
+
+
+def test_the_limits_that_the_docs_propose_are_parameters(bench, capfd):
+    page = (Path(__file__).parents[1] / 'docs' / 'vehicle.md').read_text()
+    proposed, = re.findall(r'```yaml\n(.*?)```', page, re.DOTALL)
+    limits = yaml.safe_load(proposed)['/**']['ros__parameters']
+    assert len(limits) >= 4
+    alerts = {f'alert_fractions.{name}': value
+              for name, value in limits.pop('alert_fractions').items()}
+    node = bench.start_node(**limits, **alerts)
+    assert {name: node.get_parameter(name).value for name in (*limits, *alerts)} == {
+        **limits, **alerts}
+    assert 'this node has no such parameters' not in capfd.readouterr().err
 
 
 def test_a_simulated_time_that_nobody_sends_is_told(bench):

@@ -43,10 +43,12 @@ class ImageInput:
         self._subscription = None
         self.reliability: ReliabilityPolicy | None = None
         self._silent_since: float | None = None  # set once a warning was given
+        self._received_before = 0  # images, when it started
 
     def start(self):
         """Subscribe."""
         self.reliability = self._silent_since = None
+        self._received_before = self._monitor.counts['received']
         self._subscribe(self._choose_reliability())
 
     def stop(self):
@@ -76,19 +78,28 @@ class ImageInput:
         if self._silent_since is None:
             self._silent_since = time.monotonic() - silent
             topic, publishers = self._publishers()
-            name = self._input()[1]
-            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
             self._node.get_logger().warning(
                 f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
-                + (f': {_offers(publishers)}{self._other_types(publishers)}' if publishers else
-                   f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}"))
+                f'{self._likely_cause(publishers)}')
         return False
 
-    def _other_types(self, publishers) -> str:
-        """Return a hint on published types that do not match; DDS reports no mismatch."""
+    def _likely_cause(self, publishers) -> str:
+        came = self._monitor.counts['received'] > self._received_before
+        if not publishers:
+            name = self._input()[1]
+            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
+            return (": is the camera's driver still running?" if came else
+                    f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}")
+        found = f': {_offers(publishers)}'
+        # DDS reports no mismatch of types.
         others = sorted({p.topic_type for p in publishers} - {self._type_name()})
-        return (f". They publish {' and '.join(others)}, this node takes {self._type_name()}: see "
-                'the parameter input_transport' if others else '')
+        if others:
+            found += (f". They publish {' and '.join(others)}, this node takes "
+                      f'{self._type_name()}: see the parameter input_transport')
+        elif not came:
+            found += ('. Publishers in another container, or of another user, are seen but not '
+                      "heard: see 'Large images over DDS' in the README")
+        return found
 
     def _input(self) -> tuple[type, str]:
         """Return the message type and topic of the frames."""
