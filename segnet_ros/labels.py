@@ -96,12 +96,18 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, data: dict) -> 'LabelSet':
-        """Build a label set from a YAML file's content; ValueError says what is missing."""
+        """Build a label set from a YAML file's content; ValueError says what is wrong."""
         try:
             void = data.get('void', {})
+            _refuse_unknown('void', void, 'file_id', 'color')
+            for class_id, found in enumerate(data['classes']):
+                _refuse_unknown(f'class {class_id}', found, 'name', 'color')
+                if not isinstance(found['name'], str):
+                    raise ValueError(f'the name of class {class_id} is not text but '
+                                     f'{found["name"]!r}: put it in quotes')
             return cls(
                 name=str(data['name']),
-                class_names=tuple(str(c['name']) for c in data['classes']),
+                class_names=tuple(c['name'] for c in data['classes']),
                 colors=tuple(tuple(c['color']) for c in data['classes']),
                 void_color=tuple(void.get('color', (0, 0, 0))),
                 void_file_id=int(void.get('file_id', VOID)))
@@ -109,6 +115,12 @@ class LabelSet:
             raise ValueError(
                 "a label set needs 'name' and 'classes', a list of {name, color: [r, g, b]}; "
                 f'wrong or missing: {error}') from error
+
+
+def _refuse_unknown(what: str, found: dict, *known: str):
+    if unknown := found.keys() - {*known}:
+        raise ValueError(f"{what} has {', '.join(map(str, unknown))}, which mean nothing here; it "
+                         f"takes {' and '.join(known)} (a class's id is its place in the list)")
 
 
 def load_label_set(name_or_path: str | Path) -> LabelSet:

@@ -183,3 +183,9 @@ def test_frames_that_were_trained_on_are_told(data, weights, tmp_path, caplog):
         assert main(['balance', '--weights', str(tmp_path / 'w.safetensors'), '--data', str(data),
                      '--device', 'cpu']) == 0
         assert ("frames of 'val' may be among those" in caplog.text) == told
+
+
+def test_a_folder_is_no_file_for_weights(data, weights, tmp_path, capsys):
+    assert main(['balance', '--weights', str(weights), '--data', str(data), '--output',
+                 str(tmp_path)]) == 1
+    assert f'{tmp_path} is a folder; name a file' in capsys.readouterr().err

@@ -335,10 +335,16 @@ def test_plots_take_any_name_and_many_classes(tmp_path, evaluation):
 
 def test_frames_that_were_trained_on_are_told(weights, data, tmp_path, caplog):
     network, info = load_checkpoint(weights)
+    first = tmp_path / 'first.safetensors'
+    save_checkpoint(first, network, replace(
+        info, made_by={'split': 'train+val', 'data': str(data)}))
     for made_by, told in (({'split': 'train', 'data': str(data)}, False),
                           ({'split': 'train+val', 'data': 'other'}, False),
                           ({'split': 'train', 'data': 'other', 'init': 'camvid'}, False),
-                          ({'split': 'train+val', 'data': f'/elsewhere/{data.name}'}, True)):
+                          ({'split': 'train', 'data': 'other', 'init': str(first)}, True),
+                          ({'split': 'train+val', 'data': f'/elsewhere/{data.name}'}, True),
+                          ({'split': 'train+val', 'data': data.name.upper()}, True)):
+        caplog.clear()
         save_checkpoint(tmp_path / 'w.safetensors', network, replace(info, made_by=made_by))
         evaluate(tmp_path / 'w.safetensors', data, 'val', device='cpu')
         assert ("frames of 'val' may be among those that these weights were trained on"

@@ -134,6 +134,15 @@ def test_images_may_be_whatever_can_be_read(scratch):
     assert read_frame(*paths[0], CAMVID)[0].shape == (*SIZE, 3)
 
 
+def test_masks_of_images_that_are_not_read_are_told(scratch, caplog):
+    frame_paths(scratch, 'train')
+    assert not caplog.text
+    path = sorted((scratch / 'train').iterdir())[0]
+    path.rename(path.with_suffix('.tiff'))
+    assert len(frame_paths(scratch, 'train')) == 7
+    assert '1 masks in' in caplog.text and f'e.g. {path.stem}.png: they are left' in caplog.text
+
+
 def test_masks_may_end_in_capitals(scratch):
     path = scratch / 'trainannot' / '0001_0.png'
     path.rename(path.with_suffix('.PNG'))
@@ -583,7 +592,11 @@ def test_without_phases_crops_are_whole_frames():
     ('input_size: [1, 2, 3]', "'input_size' cannot be"),
     ('phases: [{epochs: 3}]', "'phases' cannot be.*crop"),
     ('split: 3', "'split' cannot be 3: it must be text"),
-    ('batch_size: 7.9', "'batch_size' cannot be 7.9: it must be a whole number"),
+    ('batch_size: 7.9', "'batch_size' cannot be 7.9: 7.9 must be a whole number"),
+    ('input_size: [40.7, 33]', "'input_size' cannot be .*: 40.7 must be a whole number"),
+    ('phases: [{epochs: 1.9, crop: [32, 32], scale: [1, 1]}]', '1.9 must be a whole number'),
+    ('phases: [{epochs: 1, crop: [32.9, 32], scale: [1, 1]}]', '32.9 must be a whole number'),
+    ('phases: [{epochs: 1, crop: [32, 32], scale: [1, 1], lr: 1}]', "'phases' cannot be .*'lr'"),
     ('passes: 0', "'passes' must be at least 1, not 0"),
     ('val_every: 0', "'val_every' must be at least 1, not 0"),
     ('degrade: 35', "'degrade' must be from 0 to 1, not 35"),
@@ -605,6 +618,13 @@ def test_wrong_recipe(tmp_path, text, words):
     path = tmp_path / 'r.yaml'
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
+        load_config(path, {})
+
+
+def test_a_recipe_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / 'r.yaml'
+    path.write_bytes(b'data: caf\xe9')
+    with pytest.raises(ValueError, match='r.yaml: .*decode'):
         load_config(path, {})
 
 
@@ -891,12 +911,12 @@ def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, m
     config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
     save, written = torch.save, []
 
-    def killed_at_the_second(checkpoint, path):
+    def killed_at_the_second(checkpoint, file):
         if written:
-            Path(path).write_bytes(b'half a fi')
+            file.write(b'half a fi')
             raise Killed
-        written.append(path)
-        save(checkpoint, path)
+        written.append(file)
+        save(checkpoint, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, 'save', killed_at_the_second)
@@ -923,7 +943,8 @@ def test_a_disk_that_is_full_of_state_is_told_with_the_file(tmp_path, full_disk)
     callbacks.WholeFiles().save_checkpoint({'step': 1}, path)
     with full_disk(), pytest.raises(OSError) as failed:
         callbacks.WholeFiles().save_checkpoint({'step': 2, 'state': torch.zeros(99999)}, path)
-    assert failed.value.filename == str(path) and failed.value.strerror
+    assert failed.value.filename == str(path)
+    assert failed.value.strerror == os.strerror(errno.EFBIG)
     assert callbacks.WholeFiles().load_checkpoint(path) == {'step': 1}
 
 
@@ -989,10 +1010,25 @@ def test_run_for_other_classes_keeps_all_but_the_classifier(data, tmp_path):
                                rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize('hold_out, told', [('', False), ('0001', True)])
+def test_start_weights_that_have_seen_what_is_scored_are_told(data, tmp_path, caplog, hold_out,
+                                                              told):
+    first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
+    train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), hold_out=hold_out,
+                 batch_size=4), tmp_path / 'b', 'cpu')
+    assert ("frames of 'train:0001' may be among those" in caplog.text) == told
+
+
 def test_start_weights_must_be_of_the_same_network(data, tmp_path):
     first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
     with pytest.raises(ValueError, match=r'segnet of width 0.0625, the recipe wants .*0.125'):
         train(recipe(data, init=str(first), width=0.125), tmp_path / 'b', 'cpu')
+
+
+def test_no_devices_are_none(data, tmp_path):
+    for devices in (-1, 0):
+        with pytest.raises(ValueError, match=f'--devices {devices}: give at least 1'):
+            train(recipe(data), tmp_path, 'cpu', devices=devices)
 
 
 def test_too_few_frames_for_a_step(data, tmp_path):

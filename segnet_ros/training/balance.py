@@ -71,6 +71,8 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
         to the original weights.
     :raises CheckpointError, FileNotFoundError, ValueError: if weights or data cannot be used.
     """
+    if output and output.is_dir():
+        raise ValueError(f'{output} is a folder; name a file for the weights')
     path = find_weights(str(weights))
     network, info = load_checkpoint(path)
     for split in splits:

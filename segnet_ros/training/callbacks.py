@@ -16,7 +16,6 @@
 
 import csv
 from dataclasses import replace
-import errno
 import logging
 from pathlib import Path
 
@@ -153,11 +152,12 @@ class WholeFiles(TorchCheckpointIO):
         """Write a file; if killed meanwhile, the previous one stays intact."""
         with whole_file(path) as part, errors_named(path):
             try:
-                torch.save(checkpoint, part)
-            except RuntimeError as error:
-                if 'inline_container' not in str(error):  # the file writer, e.g. on a full disk
+                with open(part, 'wb') as file:
+                    torch.save(checkpoint, file)
+            except RuntimeError as error:  # of torch's own file writer, for one
+                if not isinstance(error.__context__, OSError):
                     raise
-                raise OSError(errno.EIO, str(error)) from error
+                raise error.__context__ from error
 
     def load_checkpoint(self, path, *args, **kwargs):
         """Read a file; if it cannot be read, raise a ValueError that says what to do."""

@@ -14,6 +14,7 @@
 
 """The recipe of one training run: every number that training uses, read from YAML."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 import math
 from pathlib import Path
@@ -166,7 +167,7 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     """
     try:
         data = yaml.safe_load(Path(path).read_text()) if path else {}
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f'{path}: {error}') from error
     if not isinstance(data, dict):
         raise ValueError(f'{path}: needs a mapping of training settings')
@@ -186,19 +187,26 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
 def _convert(name: str, value, default):
     """Return a value from YAML as the type of the setting's default."""
     if name == 'phases':
-        return tuple(Phase(int(p['epochs']), _pair(p['crop'], int), _pair(p['scale'], float))
-                     for p in value)
+        return tuple(_phase(**part) for part in value)
     if name == 'class_bias':
         return {str(label): float(bias) for label, bias in dict(value).items()}
     if name == 'input_size':
-        return _pair(value, int)
+        return _pair(value, _whole)
     if isinstance(default, str) and not isinstance(value, str):
         raise TypeError('it must be text')
-    if isinstance(default, int) and float(value) % 1:
-        raise ValueError('it must be a whole number')
-    return type(default)(value)
+    return _whole(value) if isinstance(default, int) else type(default)(value)
 
 
-def _pair(values, kind: type) -> tuple:
+def _phase(epochs, crop, scale) -> Phase:
+    return Phase(_whole(epochs), _pair(crop, _whole), _pair(scale, float))
+
+
+def _whole(value) -> int:
+    if float(value) % 1:
+        raise ValueError(f'{value} must be a whole number')
+    return int(value)
+
+
+def _pair(values, kind: Callable) -> tuple:
     first, second = values
     return kind(first), kind(second)

@@ -15,6 +15,7 @@
 """Labelled frames for training and scoring: CamVid-style folders and the rendered sample drive."""
 
 from collections.abc import Iterator
+import logging
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,7 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
             raise FileNotFoundError(
                 f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}; --data needs a folder with '
                 f'{name}/ (images) and {name}annot/ (class ids)')
+        _warn_of_unused(folder.with_name(name + 'annot'), images)
         images = [path for path in images if path.name.startswith(prefix)]
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
@@ -63,6 +65,15 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
         folder = Path(data) / (name + 'annot')
         pairs += [(path, _annotation_path(folder, path.stem)) for path in images]
     return pairs
+
+
+def _warn_of_unused(folder: Path, images: list[Path]):
+    stems = {path.stem for path in images}
+    unused = [p.name for p in sorted(folder.glob('*')) if p.suffix.lower() == '.png'
+              and p.stem not in stems]
+    if unused:
+        logging.warning('%d masks in %s belong to no image (%s), e.g. %s: they are left out',
+                        len(unused), folder, ', '.join(IMAGE_SUFFIXES), unused[0])
 
 
 def _annotation_path(folder: Path, stem: str) -> Path:

@@ -22,6 +22,7 @@ is faster. Frames are read one at a time, so a split may be of any length.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 import logging
 from pathlib import Path
@@ -31,7 +32,8 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
+from segnet_ros.checkpoint import (
+    CheckpointError, find_weights, load_checkpoint, ModelInfo, read_info)
 from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.metrics import (
     boundary_f1, calibration_error, confusion_matrix, mean_of_known, scores, without_nan)
@@ -105,8 +107,14 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
 
 
 def warn_of_seen(info: ModelInfo, data: str | Path, split: str):
-    """Warn if the weights seem to have been trained on the frames that they are scored on."""
-    if Path(info.made_by.get('data', '')).name == Path(data).name and info.has_seen(split):
+    """Warn if the weights, or those that they started from, seem to have seen these frames."""
+    infos = [info]
+    if init := info.made_by.get('init'):
+        with suppress(CheckpointError, FileNotFoundError):
+            infos.append(read_info(find_weights(init)))
+    name = Path(data).absolute().name.casefold()
+    if any(Path(made.made_by.get('data', '')).name.casefold() == name and made.has_seen(split)
+           for made in infos):
         logging.warning("frames of '%s' may be among those that these weights were trained on: "
                         'the scores say little about unseen frames', split)
 

@@ -47,6 +47,7 @@ from segnet_ros.training.callbacks import (
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
+from segnet_ros.training.evaluate import warn_of_seen
 from segnet_ros.training.module import class_weights, SegmentationModule
 
 
@@ -163,7 +164,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
         else:
             _set_aside(output / 'metrics.csv')
             if config.init:
-                _start_from(config.init, module.network, info)
+                _start_from(config, module.network, info)
         try:
             trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
                         weights_only=True)
@@ -225,11 +226,14 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
                          f'{error}') from error
 
 
-def _start_from(weights: str, network: Network, info: ModelInfo):
-    """Load the weights; if the classes differ, all but the classifier, which stays random."""
-    given, given_info = load_checkpoint(find_weights(weights))
+def _start_from(config: TrainConfig, network: Network, info: ModelInfo):
+    """Load init's weights; if the classes differ, all but the classifier, which stays random."""
+    given, given_info = load_checkpoint(find_weights(config.init))
+    parts = [part.partition(':')[0] for part in config.split.split('+')]
+    warn_of_seen(given_info, config.data, '+'.join(
+        f'{part}:{config.hold_out}' for part in parts) if config.hold_out else config.val_split)
     if (given_info.architecture, given_info.width) != (info.architecture, info.width):
-        raise ValueError(f'init: {weights} is {given_info.architecture} of width '
+        raise ValueError(f'init: {config.init} is {given_info.architecture} of width '
                          f'{given_info.width}, the recipe wants {info.architecture} of width '
                          f'{info.width}; they must be the same')
     same_classes = given_info.label_set.class_names == info.label_set.class_names
@@ -245,6 +249,8 @@ def _schedule(config: TrainConfig) -> dict:
 
 def _machines(devices: int | None, nodes: int | None) -> dict:
     """Return lightning's devices, num_nodes and strategy; by default what torchrun started."""
+    if devices is not None and devices < 1:
+        raise ValueError(f'--devices {devices}: give at least 1')
     local = int(os.environ.get('LOCAL_WORLD_SIZE', 0))
     devices = devices or local
     nodes = nodes or (int(os.environ['WORLD_SIZE']) // local if local else 1)
