@@ -209,6 +209,8 @@ def test_a_warning_of_no_images_names_the_likely_cause(scene):
     scene.watch(0.1)
     scene.watch(5.1)
     assert scene.warnings.pop().endswith(": is the camera's driver still running?")
+    scene.start().watch(5.1)
+    assert 'remap `image`' in scene.warnings.pop(), 'nothing has come since it started anew'
 
 
 def test_a_limit_that_is_raised_brings_no_images(scene):
