@@ -99,6 +99,7 @@ class LabelSet:
         """Build a label set from a YAML file's content; ValueError says what is wrong."""
         try:
             void = data.get('void', {})
+            _refuse_unknown('it', data, 'name', 'classes', 'void')
             _refuse_unknown('void', void, 'file_id', 'color')
             for class_id, found in enumerate(data['classes']):
                 _refuse_unknown(f'class {class_id}', found, 'name', 'color')
@@ -119,8 +120,8 @@ class LabelSet:
 
 def _refuse_unknown(what: str, found: dict, *known: str):
     if unknown := found.keys() - {*known}:
-        raise ValueError(f"{what} has {', '.join(map(str, unknown))}, which mean nothing here; it "
-                         f"takes {' and '.join(known)} (a class's id is its place in the list)")
+        raise ValueError(f"{what} has {', '.join(map(str, unknown))} but may have only "
+                         f"{', '.join(known)}; a class's id is its place in the list")
 
 
 def load_label_set(name_or_path: str | Path) -> LabelSet:

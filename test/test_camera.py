@@ -211,6 +211,9 @@ def test_a_warning_of_no_images_names_the_likely_cause(scene):
     assert scene.warnings.pop().endswith(": is the camera's driver still running?")
     scene.start().watch(5.1)
     assert 'remap `image`' in scene.warnings.pop(), 'nothing has come since it started anew'
+    scene.parameters['input_reliability'], scene.offered = 'reliable', [BEST_EFFORT]
+    scene.start().watch(5.1)
+    assert "set the parameter input_reliability to 'auto'" in scene.warnings.pop()
 
 
 def test_a_limit_that_is_raised_brings_no_images(scene):

@@ -338,10 +338,14 @@ def test_frames_that_were_trained_on_are_told(weights, data, tmp_path, caplog):
     first = tmp_path / 'first.safetensors'
     save_checkpoint(first, network, replace(
         info, made_by={'split': 'train+val', 'data': str(data)}))
+    second = tmp_path / 'second.safetensors'
+    save_checkpoint(second, network, replace(
+        info, made_by={'split': 'train', 'data': 'other', 'init': str(first)}))
     for made_by, told in (({'split': 'train', 'data': str(data)}, False),
                           ({'split': 'train+val', 'data': 'other'}, False),
                           ({'split': 'train', 'data': 'other', 'init': 'camvid'}, False),
                           ({'split': 'train', 'data': 'other', 'init': str(first)}, True),
+                          ({'split': 'train', 'data': 'other', 'init': str(second)}, True),
                           ({'split': 'train+val', 'data': f'/elsewhere/{data.name}'}, True),
                           ({'split': 'train+val', 'data': data.name.upper()}, True)):
         caplog.clear()

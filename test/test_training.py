@@ -140,7 +140,8 @@ def test_masks_of_images_that_are_not_read_are_told(scratch, caplog):
     path = sorted((scratch / 'train').iterdir())[0]
     path.rename(path.with_suffix('.tiff'))
     assert len(frame_paths(scratch, 'train')) == 7
-    assert '1 masks in' in caplog.text and f'e.g. {path.stem}.png: they are left' in caplog.text
+    assert 'masks without an image' in caplog.text
+    assert f'e.g. {path.stem}.png: they are left out; their number: 1' in caplog.text
 
 
 def test_masks_may_end_in_capitals(scratch):
@@ -596,7 +597,9 @@ def test_without_phases_crops_are_whole_frames():
     ('input_size: [40.7, 33]', "'input_size' cannot be .*: 40.7 must be a whole number"),
     ('phases: [{epochs: 1.9, crop: [32, 32], scale: [1, 1]}]', '1.9 must be a whole number'),
     ('phases: [{epochs: 1, crop: [32.9, 32], scale: [1, 1]}]', '32.9 must be a whole number'),
-    ('phases: [{epochs: 1, crop: [32, 32], scale: [1, 1], lr: 1}]', "'phases' cannot be .*'lr'"),
+    ('phases: [{epochs: 1, crop: [32, 32], scale: [1, 1], lr: 1}]',
+     'each phase needs epochs, crop and scale, and nothing else'),
+    ('phases: {epochs: 1}', 'each phase needs epochs, crop and scale'),
     ('passes: 0', "'passes' must be at least 1, not 0"),
     ('val_every: 0', "'val_every' must be at least 1, not 0"),
     ('degrade: 35', "'degrade' must be from 0 to 1, not 35"),
@@ -1016,7 +1019,8 @@ def test_start_weights_that_have_seen_what_is_scored_are_told(data, tmp_path, ca
     first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
     train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),), init=str(first), hold_out=hold_out,
                  batch_size=4), tmp_path / 'b', 'cpu')
-    assert ("frames of 'train:0001' may be among those" in caplog.text) == told
+    assert ("frames of 'train:0001' may be among those that the weights to start from were"
+            in caplog.text) == told
 
 
 def test_start_weights_must_be_of_the_same_network(data, tmp_path):

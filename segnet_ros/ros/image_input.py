@@ -96,6 +96,10 @@ class ImageInput:
         if others:
             found += (f". They publish {' and '.join(others)}, this node takes "
                       f'{self._type_name()}: see the parameter input_transport')
+        elif (self.reliability == ReliabilityPolicy.RELIABLE and any(
+                p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)):
+            found += ('. This node asks for reliable: set the parameter input_reliability to '
+                      "'auto' or 'best_effort'")
         elif not came:
             found += ('. Publishers in another container, or of another user, are seen but not '
                       "heard: see 'Large images over DDS' in the README")

@@ -187,7 +187,7 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
 def _convert(name: str, value, default):
     """Return a value from YAML as the type of the setting's default."""
     if name == 'phases':
-        return tuple(_phase(**part) for part in value)
+        return tuple(map(_phase, value))
     if name == 'class_bias':
         return {str(label): float(bias) for label, bias in dict(value).items()}
     if name == 'input_size':
@@ -197,8 +197,10 @@ def _convert(name: str, value, default):
     return _whole(value) if isinstance(default, int) else type(default)(value)
 
 
-def _phase(epochs, crop, scale) -> Phase:
-    return Phase(_whole(epochs), _pair(crop, _whole), _pair(scale, float))
+def _phase(part) -> Phase:
+    if not isinstance(part, dict) or part.keys() != {'epochs', 'crop', 'scale'}:
+        raise ValueError('each phase needs epochs, crop and scale, and nothing else')
+    return Phase(_whole(part['epochs']), _pair(part['crop'], _whole), _pair(part['scale'], float))
 
 
 def _whole(value) -> int:

@@ -72,8 +72,8 @@ def _warn_of_unused(folder: Path, images: list[Path]):
     unused = [p.name for p in sorted(folder.glob('*')) if p.suffix.lower() == '.png'
               and p.stem not in stems]
     if unused:
-        logging.warning('%d masks in %s belong to no image (%s), e.g. %s: they are left out',
-                        len(unused), folder, ', '.join(IMAGE_SUFFIXES), unused[0])
+        logging.warning('masks without an image (%s) in %s, e.g. %s: they are left out; their '
+                        'number: %d', ', '.join(IMAGE_SUFFIXES), folder, unused[0], len(unused))
 
 
 def _annotation_path(folder: Path, stem: str) -> Path:

@@ -106,17 +106,18 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     return Evaluation(result, mious, frames, labels, predict)
 
 
-def warn_of_seen(info: ModelInfo, data: str | Path, split: str):
+def warn_of_seen(info: ModelInfo, data: str | Path, split: str, who='these weights were'):
     """Warn if the weights, or those that they started from, seem to have seen these frames."""
-    infos = [info]
-    if init := info.made_by.get('init'):
+    infos, found = [info], set[str]()
+    while (init := infos[-1].made_by.get('init')) and init not in found:
+        found.add(init)
         with suppress(CheckpointError, FileNotFoundError):
             infos.append(read_info(find_weights(init)))
     name = Path(data).absolute().name.casefold()
     if any(Path(made.made_by.get('data', '')).name.casefold() == name and made.has_seen(split)
            for made in infos):
-        logging.warning("frames of '%s' may be among those that these weights were trained on: "
-                        'the scores say little about unseen frames', split)
+        logging.warning("frames of '%s' may be among those that %s trained on: the scores say "
+                        'little about unseen frames', split, who)
 
 
 def _annotation_labels(info: ModelInfo, label_set: str | Path | None) -> LabelSet:

@@ -149,7 +149,8 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     keep_freed_memory()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     info = ModelInfo(label_set=load_label_set(config.label_set), architecture=config.architecture,
-                     width=config.width, input_size=config.input_size, made_by=config.to_dict())
+                     width=config.width, input_size=config.input_size,
+                     made_by=config.to_dict() | {'data': Path(config.data).absolute().name})
     weights = output / 'weights.safetensors'
     # Before the frames are read, which takes a while: this fails if a device is missing.
     trainer = _trainer(config, info, weights, accelerator, _machines(devices, nodes))
@@ -231,7 +232,8 @@ def _start_from(config: TrainConfig, network: Network, info: ModelInfo):
     given, given_info = load_checkpoint(find_weights(config.init))
     parts = [part.partition(':')[0] for part in config.split.split('+')]
     warn_of_seen(given_info, config.data, '+'.join(
-        f'{part}:{config.hold_out}' for part in parts) if config.hold_out else config.val_split)
+        f'{part}:{config.hold_out}' for part in parts) if config.hold_out else config.val_split,
+        'the weights to start from were')
     if (given_info.architecture, given_info.width) != (info.architecture, info.width):
         raise ValueError(f'init: {config.init} is {given_info.architecture} of width '
                          f'{given_info.width}, the recipe wants {info.architecture} of width '
