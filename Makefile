@@ -40,12 +40,9 @@ endif
 # An environment with ROS's packages lacks the wheels, and the other way round.
 ROS := $(or $(ROS_DISTRO),none)
 MADE_WITH := $(file < $(VENV)/.python)
-ifeq ($(filter clean,$(MAKECMDGOALS)),)
-ifneq ($(filter-out help,$(MAKECMDGOALS)),)
-ifneq ($(filter-out $(ROS),$(MADE_WITH)),)
+USES_IT := $(if $(filter clean,$(MAKECMDGOALS)),,$(filter-out help,$(MAKECMDGOALS)))
+ifneq ($(and $(USES_IT),$(filter-out $(ROS),$(MADE_WITH))),)
 $(error $(VENV) was made in a shell with ROS $(MADE_WITH) sourced, now it is $(ROS): use such a shell, or `make clean` first)
-endif
-endif
 endif
 
 # $(call install,WHAT): pip without its chatter, with its errors.

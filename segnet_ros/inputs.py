@@ -79,8 +79,9 @@ def find_inputs(inputs: Iterable[str]) -> list[Input]:
     :raises ValueError: if a folder holds no images.
     """
     found: dict[str, str] = {}
-    for source in (source for text in inputs for source in _expand(text)):
-        found.setdefault(_identity(source), source)
+    for text in inputs:
+        for source in _expand(text):
+            found.setdefault(_identity(source), source)
     sources = list(found.values())
     names = [_stem(source) for source in sources]
     if _collide(names):

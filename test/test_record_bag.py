@@ -17,9 +17,9 @@
 import cv2
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
+from several_cameras import write_several_cameras
 
-from segnet_ros.bags.reading import bag_topics, IMAGE, read_messages, TYPES
+from segnet_ros.bags.reading import bag_topics
 from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
@@ -53,12 +53,7 @@ def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
 
 def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
     main(['record-bag', str(folder), str(tmp_path / 'one')])
-    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
-                   for name in ('/front', '/rear')]
-        for message in read_messages(tmp_path / 'one'):
-            for camera in cameras:
-                writer.write(camera, message.record_ns, message.cdr)
+    write_several_cameras(tmp_path / 'two', tmp_path / 'one', '/front', '/rear')
     assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out')]) == 1
     assert 'choose one with --from-topic: /front (Image, 3), /rear' in capsys.readouterr().err
     assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out'),

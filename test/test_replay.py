@@ -38,9 +38,10 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from several_cameras import write_several_cameras
 from std_msgs.msg import String
 
-from segnet_ros.bags.reading import BagTopic, IMAGE, RawMessage, read_messages, TYPES
+from segnet_ros.bags.reading import BagTopic, RawMessage, read_messages, TYPES
 from segnet_ros.bags.writing import write_bag
 from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
@@ -243,12 +244,7 @@ def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
 def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
     """As bags have that were converted from ROS 1."""
     write_bag(frames(3), tmp_path / 'one')
-    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
-                   for name in ('/cam/0/image_raw', '/front')]
-        for message in read_messages(tmp_path / 'one'):
-            for camera in cameras:
-                writer.write(camera, message.record_ns, message.cdr)
+    write_several_cameras(tmp_path / 'bag', tmp_path / 'one', '/cam/0/image_raw', '/front')
     images = receiver.listen(Image, '/front')
     _, err = receiver.spin_until_ended(replay(tmp_path / 'bag', '--wait-for-subscribers', 1))
     assert len(images) == 3
@@ -264,12 +260,8 @@ def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
 def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     images = frames(3)
     write_bag(images, tmp_path / 'one')
-    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        cameras = [writer.add_connection(name, IMAGE, typestore=TYPES)
-                   for name in ('/front', '/rear', '/side', '/camera')]
-        for message in read_messages(tmp_path / 'one'):
-            for camera in cameras:
-                writer.write(camera, message.record_ns, message.cdr)
+    write_several_cameras(tmp_path / 'bag', tmp_path / 'one', '/front', '/rear', '/side',
+                          '/camera')
     moved = receiver.listen(Image, '/camera')
     process = replay(tmp_path / 'bag', '--topic', '/camera')
     _, err = process.communicate(timeout=60)

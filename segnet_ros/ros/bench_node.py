@@ -22,7 +22,6 @@ turns with the node.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-import json
 from statistics import median
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from segnet_ros.processes import check_alive, running
 from segnet_ros.ros.bench_delivery import deliver, RATE
 from segnet_ros.ros.bench_peer import Peer
 from segnet_ros.ros.large_images import use_large_image_profile
+from segnet_ros.ros.parameters import quoted
 
 CAMERAS = ('front', 'rear', 'left', 'right')
 
@@ -58,7 +58,7 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     command = [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '--log-level', 'error',
         '-r', f'__ns:={namespace}',
-        '-p', f'weights:={json.dumps(str(plan.weights), ensure_ascii=False)}',
+        '-p', f'weights:={quoted(str(plan.weights))}',
         '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
         '-p', f'camera_names:={list(cameras)}',
         '-p', f'input_transport:={"compressed" if compressed else "raw"}',

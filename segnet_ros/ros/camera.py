@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from segnet_ros.encodings import ImageConversionError
-from segnet_ros.ros.conversions import image_from_message
+from segnet_ros.ros.conversions import image_from_message, stamp_ns
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.image_input import ImageInput
 from segnet_ros.ros.monitor import StreamMonitor
@@ -229,7 +229,7 @@ class Camera:
 
     def _note_restart(self, header: Header):
         """Note that stamps went back: a bag began anew, maybe before the simulated clock did."""
-        stamp = _nanoseconds(header)
+        stamp = stamp_ns(header)
         if stamp < self._last_stamp:
             self._jumped = time.monotonic()
             self._clock_before_jump = self._node.get_clock().now().nanoseconds
@@ -246,7 +246,7 @@ class Camera:
         # soon, the frames of a new round are taken for new.
         if now == self._clock_before_jump and time.monotonic() < self._jumped + CLOCK_PATIENCE:
             return 0.0
-        return (now - _nanoseconds(header)) * 1e-9
+        return (now - stamp_ns(header)) * 1e-9
 
     def _log_sizes(self, *sizes: tuple[int, int]):
         self.monitor.resized()
@@ -257,8 +257,3 @@ class Camera:
         camera, network, output = (f'{width}x{height}' for height, width in sizes)
         self._node.get_logger().info(f'{self.name or "camera"}: {camera} frames, network at '
                                      f'{network}, results {output}')
-
-
-def _nanoseconds(header: Header) -> int:
-    # Not rclpy's Time, which raises for stamps before 1970.
-    return header.stamp.sec * 10**9 + header.stamp.nanosec

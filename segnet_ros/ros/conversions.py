@@ -27,6 +27,11 @@ from segnet_ros.encodings import PACKED_8, SUPPORTED_ENCODINGS, unpack_compresse
 from segnet_ros.frames import encode_image
 
 
+def stamp_ns(header: Header) -> int:
+    """Return the stamp in nanoseconds; rclpy's Time would raise for those before 1970."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
+
+
 def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
     """
     Return the message's image as RGB, (H, W, 3) uint8.

@@ -14,7 +14,6 @@
 
 """Play a recording to the real node, each in its own process, and report on its masks."""
 
-import json
 import os
 from pathlib import Path
 import re
@@ -32,6 +31,7 @@ from segnet_ros.bags.writing import write_bag
 from segnet_ros.checkpoint import find_weights, read_info
 from segnet_ros.drive_report import DriveReport, FILES
 from segnet_ros.processes import check_alive, running
+from segnet_ros.ros.parameters import quoted
 from segnet_ros.ros.recorder import Recorder
 from segnet_ros.sources import open_frames, open_labels, sample_seed
 from segnet_ros.tools.arguments import SOME_LEFT_OUT
@@ -154,7 +154,7 @@ def node_command(weights: str, device: str, precision: str, camera: BagTopic) ->
     return [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args',
         '-r', f'__ns:={NAMESPACE}', '-r', f'{input_name}:={camera.moved_to(IMAGE_TOPIC)}',
-        '-p', f'weights:={json.dumps(weights, ensure_ascii=False)}', '-p', f'device:={device}',
+        '-p', f'weights:={quoted(weights)}', '-p', f'device:={device}',
         '-p', f'precision:={precision}', '-p', f'input_transport:={transport}',
         # The drive has an end, and its report says if nothing came.
         '-p', 'no_image_warning_period:=0.0']

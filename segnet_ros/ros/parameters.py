@@ -21,6 +21,7 @@ config/segnet.yaml and the README's table say the same; a test keeps the three i
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+import json
 import re
 from typing import Any
 
@@ -229,6 +230,11 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
     except ValueError as error:
         return f"'{spec.name}': {error}"
     return ''
+
+
+def quoted(text: str) -> str:
+    """Return text as a parameter's value on a command line, where rcl reads it as YAML."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def parameter_error(error: ParameterException) -> str:

@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from segnet_ros.ros.conversions import image_from_message
+from segnet_ros.ros.conversions import image_from_message, stamp_ns
 
 DEPTH = 30  # a recorder may lag for a moment but must not lose frames
 # Images wait for their results as long as any come; if none do, at most this many bytes wait.
@@ -110,7 +110,7 @@ class Recorder(Node):
     def _take(self, topic: str, msg):
         self.last_arrival = time.monotonic()
         self.counts[topic] += 1
-        stamp = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        stamp = stamp_ns(msg.header)
         frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
         frame.arrivals[topic] = self.last_arrival
         frame.frame_ids[topic] = msg.header.frame_id

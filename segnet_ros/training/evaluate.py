@@ -106,8 +106,13 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     return Evaluation(result, mious, frames, labels, predict)
 
 
-def warn_of_seen(info: ModelInfo, data: str | Path, split: str, who='these weights were'):
-    """Warn if the weights, or those that they started from, seem to have seen these frames."""
+def warn_of_seen(info: ModelInfo, data: str | Path, split: str,
+                 who: str = 'these weights were'):
+    """
+    Warn if the weights, or those that they started from, seem to have seen these frames.
+
+    :param who: the weights, in the warning.
+    """
     infos, found = [info], set[str]()
     while (init := infos[-1].made_by.get('init')) and init not in found:
         found.add(init)
