@@ -20,6 +20,7 @@ Knows nothing of folders, videos, bags or ROS.
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 import re
 
 import cv2
@@ -49,6 +50,11 @@ class Frame:
     name: str
     image: np.ndarray
     record_ns: int | None = None
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell by its name whether a file is an image; macOS's hidden ._NAME.jpg are not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
 
 
 def decode_image(data: bytes | np.ndarray, upright: bool = False,

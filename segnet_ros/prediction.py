@@ -118,7 +118,11 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
 
 
 def _refuse_to_overwrite(found: list[Input], results: Results):
-    """Raise ValueError if an output file is also an input, even under another name."""
+    """Raise ValueError if an output file is given twice or is an input, even by another name."""
+    if results.video and results.statistics and \
+            results.video.resolve() == results.statistics.resolve():
+        raise ValueError(f'{results.video} cannot be both the video and the statistics; give two '
+                         'files')
     read = {}
     for item in found:
         source = Path(item.source)

@@ -33,7 +33,7 @@ import numpy as np
 
 from segnet_ros.annotations import find_annotation, read_annotation
 from segnet_ros.bags.reading import decode_message, image_topic, is_bag, read_messages
-from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES
+from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES, is_image_file
 from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
@@ -117,7 +117,7 @@ def image_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(filter(is_image_file, path.iterdir()))
     if not files:
         raise ValueError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES)}) and no rosbag2')
     return files
@@ -147,7 +147,8 @@ def open_labels(source: str | Path, label_set: LabelSet
         return None
     if is_bag(path) or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
         files: list[Path | None] = [
-            p for p in sorted(annotations.iterdir()) if p.suffix.lower() == '.png']
+            p for p in sorted(annotations.iterdir())
+            if is_image_file(p) and p.suffix.lower() == '.png']
     else:
         files = [find_annotation(annotations, image.stem) for image in image_files(path)]
     if not any(files):

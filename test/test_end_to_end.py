@@ -46,7 +46,9 @@ import yaml
 
 from segnet_ros import sources
 from segnet_ros.bags.reading import IMAGE, TYPES
+from segnet_ros.bags.writing import write_bag
 from segnet_ros.drive_report import CELL_WIDTH, SHEET_COLUMNS
+from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.ros import drive as drive_module
 from segnet_ros.ros.conversions import preallocated_image
@@ -282,7 +284,7 @@ def frame_messages(index: int, mask_size=(24, 32), frame_id='camera', late_ns=0,
     return {topic: msg for topic, msg in messages.items() if topic not in without}
 
 
-def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
+def drive_hearing(messages, folder, monkeypatch, source='in') -> tuple[int, dict]:
     """Run a drive whose recorder gets these (topic, message); return exit code and summary."""
     def hear(recorder, node, player):
         for topic, msg in messages:
@@ -297,7 +299,7 @@ def drive_hearing(messages, folder, monkeypatch) -> tuple[int, dict]:
     cv2.imwrite(str(folder / 'in' / '0.png'), np.zeros((24, 32, 3), np.uint8))
     cv2.imwrite(str(folder / 'inannot' / '0.png'), np.zeros((24, 32), np.uint8))
     (folder / 'in' / '1.png').write_bytes(b'no picture')
-    code = main(['drive', str(folder / 'in'), '-o', str(folder / 'out'),
+    code = main(['drive', str(folder / source), '-o', str(folder / 'out'),
                  '--domain', free_domain()])
     return code, json.loads((folder / 'out' / 'summary.json').read_text())
 
@@ -321,6 +323,19 @@ def test_what_is_wrong_with_a_frame_is_told(tmp_path, monkeypatch, capsys, alone
     assert [check for check in drive_module.CHECKS if not summary[check]] == said_false
     assert capsys.readouterr().out.count('NO') == len(said_false)
     assert code == bool(said_false)
+
+
+def test_images_that_share_a_stamp_are_not_scored(tmp_path, monkeypatch, alone):
+    places = (0, 1, 0)  # the recording began anew, its clock too
+    black = np.zeros((24, 32, 3), np.uint8)
+    write_bag([Frame(i, 10**18 + place * 10**9, 'camera', str(i), black, record_ns=10**18 + i)
+               for i, place in enumerate(places)], tmp_path / 'bag')
+    (tmp_path / 'bagannot').mkdir()
+    for i in range(3):  # of the two at place 0, one is all building
+        cv2.imwrite(str(tmp_path / 'bagannot' / f'{i}.png'), np.full((24, 32), i // 2, np.uint8))
+    messages = [pair for place in places for pair in frame_messages(place).items()]
+    code, summary = drive_hearing(messages, tmp_path, monkeypatch, 'bag')
+    assert (code, summary['masks_received'], summary['miou']) == (0, 3, 1)
 
 
 @pytest.mark.parametrize('waits, slowest, seconds', [

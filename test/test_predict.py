@@ -218,7 +218,7 @@ def test_broken_files_are_named_and_left_out(folder, tmp_path, weights, capsys):
     assert run(folder, tmp_path / 'clip.mp4', '-o', tmp_path / 'out', weights=weights) == 3
     assert files(tmp_path / 'out') == [f'mask/{i}.png' for i in (0, 1, 3, 5)]
     said = capsys.readouterr()
-    assert '4 frames segmented, 3 left out' in said.out
+    assert '4 frames segmented\n3 messages say what was left out' in said.out
     for name in ('2.png', '4.png', 'clip.mp4'):
         assert f'left out: {tmp_path}' in said.err and name in said.err
 
@@ -259,6 +259,13 @@ def test_an_input_is_never_overwritten(folder, drive, tmp_path, weights, capsys,
     assert run(name, *arguments, weights=weights) == 1
     assert 'would overwrite the input ' + name in capsys.readouterr().err
     assert {file: Path(file).read_bytes() for file in files(tmp_path)} == before
+
+
+def test_no_file_is_given_for_two_results(folder, tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(folder, '--video', 'a.mp4', '--statistics', './a.mp4', weights=weights) == 1
+    assert 'a.mp4 cannot be both the video and the statistics' in capsys.readouterr().err
+    assert not Path('a.mp4').exists()
 
 
 @pytest.mark.parametrize('arguments,words', [

@@ -55,7 +55,7 @@ def test_images_without_results_do_not_fill_the_memory(recorder, recorded, monke
     monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
     monkeypatch.setattr(module, 'PATIENCE', -1.0)
     for seconds in range(50):
-        give(recorder, seconds, 'image', 'image')  # a camera that sends each stamp twice
+        give(recorder, seconds, 'image')
     assert list(recorder._waiting) == list(range(40 * 10**9, 50 * 10**9, 10**9))
     give(recorder, 45, 'mask', 'color_mask', 'statistics')
     assert [frame.stamp_ns for frame in recorded] == [45 * 10**9]
@@ -87,6 +87,15 @@ def test_the_newest_image_s_results_are_awaited(recorder, recorded, monkeypatch)
     give(recorder, 2, 'statistics')
     assert not recorder.awaits_results(), 'the first was dropped for it'
     assert recorder.slowest == 2.5
+
+
+def test_images_that_share_a_stamp_are_refused(recorder, recorded):
+    give(recorder, 1, 'image', *recorder.RESULTS)
+    give(recorder, 1, 'image', *recorder.RESULTS)  # a bag that loops
+    assert len(recorded) == 2
+    give(recorder, 0, 'image')
+    with pytest.raises(ValueError, match='two images have the stamp 0.000.* predict'):
+        give(recorder, 0, 'image')
 
 
 def test_results_of_no_image_are_counted(recorder, recorded):

@@ -28,8 +28,8 @@ from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.frames import decode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sources import Frames, keep_frames, open_frames, open_labels, sample_seed, \
-    video_frames
+from segnet_ros.sources import (
+    Frames, image_files, keep_frames, open_frames, open_labels, sample_seed, video_frames)
 from segnet_ros.video import VideoWriter
 
 
@@ -292,9 +292,16 @@ def test_labels_of_images_by_stem(folder):
         labels(1)
 
 
+def test_what_macos_leaves_beside_images_are_none(folder, video):
+    names = [path.name for path in image_files(folder)]
+    (folder / '._b.png').write_bytes(b'an icon')
+    assert [path.name for path in image_files(folder)] == names
+
+
 def test_labels_of_a_video_in_order(video):
     annotations = video.with_name('driveannot')
     annotations.mkdir()
+    (annotations / '._x7.png').write_bytes(b'an icon of macOS')
     for place, name in enumerate(('x7', 'x8', 'x9')):
         cv2.imwrite(str(annotations / f'{name}.png'), np.full((38, 50), place, np.uint8))
     labels = open_labels(video, load_label_set('camvid11'))

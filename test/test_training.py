@@ -134,6 +134,13 @@ def test_images_may_be_whatever_can_be_read(scratch):
     assert read_frame(*paths[0], CAMVID)[0].shape == (*SIZE, 3)
 
 
+def test_what_macos_leaves_beside_frames_is_none(scratch, caplog):
+    paths = frame_paths(scratch, 'train')
+    for path in paths[0]:
+        (path.parent / f'._{path.name}').write_bytes(b'an icon')
+    assert frame_paths(scratch, 'train') == paths and not caplog.text
+
+
 def test_masks_of_images_that_are_not_read_are_told(scratch, caplog):
     frame_paths(scratch, 'train')
     assert not caplog.text

@@ -15,8 +15,9 @@
 """
 Read rosbag2 recordings (mcap or sqlite3) without ROS, through rosbags.
 
-Messages come in order of record time, one at a time, so that memory does not grow with a
-recording. Knows the layout of bags and of the two image messages; knows nothing of nodes.
+Messages come one at a time, so that memory does not grow with a recording: file by file, in order
+of record time within each. Knows the layout of bags and of the two image messages; knows nothing
+of nodes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -142,7 +143,7 @@ def bag_period_ns(path: str | Path) -> int:
 
 def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
     """
-    Yield a bag's messages, of all topics or of those named, in order of record time.
+    Yield a bag's messages, of all topics or of those named, file by file in order of record time.
 
     :raises ValueError: if damage cuts the bag short; after the last message, if its metadata
         list more.

@@ -26,7 +26,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segnet_ros.frames import IMAGE_SUFFIXES
+from segnet_ros.frames import IMAGE_SUFFIXES, is_image_file
 from segnet_ros.page.pictures import fit_picture, Picture, read_picture
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
@@ -72,7 +72,7 @@ class FolderStreets:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"--samples: no folder '{folder}'")
-        self.files = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+        self.files = sorted(filter(is_image_file, folder.rglob('*')))
         if not self.files:
             raise ValueError(f'--samples: {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         self._by_country: dict[str, list[Path]] = {ANYWHERE: list(self.files)}

@@ -74,12 +74,13 @@ def drive(source: str, output: Path, weights: str, device: str = 'auto', precisi
             played = f'{scratch}/sample_drive'
             bar = tqdm(frames, 'rendering the sample drive', total=frames.count, unit='frame')
             write_bag(bar, played, camera.name)
-        indices = {}
+        indices: dict[int, int | None] = {}
         if truths is not None:
-            indices = {f.stamp_ns: f.index for f in tqdm(
-                # The player reports what cannot be read.
-                open_frames(played, fps, camera.name, on_error=lambda error: None), 'reading',
-                frames.count, unit='frame', leave=False)}
+            # The player reports what cannot be read.
+            read = open_frames(played, fps, camera.name, on_error=lambda error: None)
+            for f in tqdm(read, 'reading', frames.count, unit='frame', leave=False):
+                # A stamp of several images, as in a looped recording, tells no truth from another.
+                indices[f.stamp_ns] = None if f.stamp_ns in indices else f.index
         with DriveReport(output, frames.rate, label_set, rate) as report:
             def add(frame):
                 index = indices.get(frame.stamp_ns)

@@ -67,6 +67,8 @@ class Recorder(Node):
     """
     Calls on_frame(RecordedFrame) for each frame once all its results are there, in order.
 
+    Two images with one stamp, while the first awaits its results, raise ValueError.
+
     :param image_topic: the camera's; CompressedImage where `compressed`.
     :param namespace: of the node's results.
     :param best_effort: whether the camera offers only that; a reliable one loses no frames.
@@ -112,11 +114,15 @@ class Recorder(Node):
         self.counts[topic] += 1
         stamp = stamp_ns(msg.header)
         frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
+        if topic == 'image' and 'image' in frame.messages:
+            raise ValueError(f'two images have the stamp {stamp / 1e9:.3f}: their results cannot '
+                             'be told apart. Does the driver stamp its images? `segnet predict` '
+                             'and `segnet segment-bag` need no stamps')
         frame.arrivals[topic] = self.last_arrival
         frame.frame_ids[topic] = msg.header.frame_id
-        self._waiting_bytes -= frame.image_bytes()  # a camera may repeat a stamp
         frame.messages[topic] = msg
-        self._waiting_bytes += frame.image_bytes()
+        if topic == 'image':
+            self._waiting_bytes += frame.image_bytes()
         if len(frame.messages) == len(self.counts):
             self._finish(frame)
         if topic != 'image' or not self._last_result:

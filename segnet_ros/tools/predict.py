@@ -26,8 +26,8 @@ from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for, SOM
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 some files or frames could not be '
-                     'read and were left out, each named.')
+    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 something was left out (a file, a '
+                     'frame, or its place in the video), each time with a message.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help="image, folder of images, quoted pattern ('data/**/*.png'), video, "
                              'rosbag2, sample[:SEED], camera:N')
@@ -68,7 +68,9 @@ def main(args: argparse.Namespace) -> int:
         args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True,
         topic=args.topic)
     with keep_stdout_for(args.video, args.statistics):
-        print(f'{outcome.frames} frames segmented, {len(outcome.left_out)} left out')
+        print(f'{outcome.frames} frames segmented')
+        if outcome.left_out:
+            print(f'{len(outcome.left_out)} messages say what was left out')
         if not outcome.frames:
             return 1
         for path in (args.out, args.video, args.statistics):
