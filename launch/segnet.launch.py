@@ -92,6 +92,9 @@ def _start(context):
     if len(cameras) > 1 and '{camera}' not in values['image']:
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')
+    if not cameras and '{camera}' in values['image']:
+        raise ValueError(f"image:={values['image']} needs camera_names to put in place of "
+                         '{camera}')
     parameters = os.path.expanduser(values['parameters'])
     if not os.path.isfile(parameters):  # launch_ros would only warn
         raise ValueError(f'parameters:={parameters} is not a file; without it the node would '

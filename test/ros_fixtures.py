@@ -98,7 +98,7 @@ class Bench:
         if self.node is not None:
             self.node.destroy_node()
         self.peer.destroy_node()
-        rclpy.shutdown(context=self.context)
+        rclpy.try_shutdown(context=self.context)  # a test may have done so
         # rclpy's LifecycleNode forms a reference cycle with its state machine, which keeps the DDS
         # participant alive: without this, the next test would see this one's topics.
         self.node = None

@@ -222,6 +222,8 @@ def test_several_cameras_on_one_topic_are_refused(started):
         started('segnet.launch.py', camera_names='front,rear', image='/a')
     node, = started('segnet.launch.py', camera_names='front', image='/a')
     assert node.remappings[0] == ('front/image', '/a')
+    with pytest.raises(ValueError, match='image:=/{camera}/image_raw needs camera_names'):
+        started('multi_camera.launch.py', camera_names='')
 
 
 def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started):

@@ -343,9 +343,13 @@ def test_what_was_before_it_started_anew_is_no_news(clock):
     monitor.received()
     monitor.count('failed', 'a cable came loose')
     monitor.count('dropped')
+    clock.now += 3
     monitor.started()
-    assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
+    assert verdict(monitor) == (DiagnosticStatus.OK, 'no frames yet')
     assert monitor.counts['failed'] == monitor.counts['dropped'] == 1
+    finish(monitor, clock, 0.1, 2)
+    values = values_of(monitor.status('camera', {}))
+    assert values['input_rate'] == values['output_rate'] == '10.00 Hz'
 
 
 def finish(monitor, clock, period, times, age=0.0):

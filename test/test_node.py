@@ -31,6 +31,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
+import rclpy
 from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -54,7 +55,6 @@ from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.monitor import STAGES
 from segnet_ros.ros.outputs import Outputs, scaled_info
-from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.worker import Worker
 from segnet_ros.runtime import device_name, resident_bytes
 from segnet_ros.segmentation import Segmentation
@@ -309,6 +309,28 @@ def test_the_newest_frame_wins_and_the_others_are_counted(bench):
     assert [m.header.stamp.sec for m in bench.heard['mask']] == [1, 5]
     assert counts(bench)['dropped'] == 3
     assert counts(bench)['processed'] == 2
+
+
+def test_frames_in_work_when_ros_is_shut_down_are_no_errors(bench, capfd):
+    node = bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    segmenter = the_segmenter(bench)
+    run, begun, shut_down = segmenter.segment, threading.Event(), threading.Event()
+
+    def slow(image, outputs):
+        begun.set()
+        assert shut_down.wait(20)
+        return run(image, outputs)
+
+    segmenter.segment = slow
+    camera.publish(image_message())
+    bench.spin_until(begun.is_set)
+    rclpy.shutdown(context=bench.context)  # as rclpy's own signal handler does
+    shut_down.set()
+    node.destroy_node()
+    assert 'frame dropped' not in capfd.readouterr().err
 
 
 def test_lifecycle_can_go_round_and_round(bench):
@@ -949,25 +971,6 @@ def test_other_weights_bring_their_own_colours_and_classes(bench, weights, tmp_p
     assert [tuple(color) for color in node.settings.palette[:11]] == list(expected.values())
     assert not node.has_parameter('palette.tree') and node.has_parameter('palette.lawn')
     assert not node.has_parameter('alert_fractions.tree')
-
-
-def test_a_thread_gets_the_segmenter_that_it_had():
-    segmenters, settings = Segmenters(lambda size: MagicMock(), lambda *_: None), MagicMock()
-    lent, go = threading.Event(), threading.Event()
-
-    def hold():
-        with segmenters.lend((48, 64), settings):
-            lent.set()
-            assert go.wait(10)
-
-    other = threading.Thread(target=hold)
-    with segmenters.lend((48, 64), settings) as mine:
-        other.start()
-        assert lent.wait(10)
-    go.set()
-    other.join()
-    with segmenters.lend((48, 64), settings) as again:  # the other's was released last
-        assert again is mine
 
 
 def test_weights_decide_labels_and_normalisation(bench, weights):

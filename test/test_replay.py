@@ -388,6 +388,17 @@ def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, 
     assert not caplog.text
 
 
+@pytest.mark.parametrize('exists', [True, False], ids=['read-only', 'missing'])
+def test_shared_memory_that_cannot_be_written_is_none(monkeypatch, caplog, tmp_path, exists):
+    monkeypatch.setattr(large_images, 'SHARED_MEMORY_FOLDER', str(tmp_path / 'shm'))
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    monkeypatch.setattr(os, 'environ', {})
+    if exists:
+        (tmp_path / 'shm').mkdir()
+    use_large_image_profile()
+    assert os.environ == {} and f'{tmp_path}/shm has 0 MB free' in caplog.text
+
+
 def test_the_profile_fits_in_the_shared_memory_that_is_asked_for():
     profile = (share_directory() / 'config' / 'fastdds_large_images.xml').read_text()
     segment = int(re.search('<segment_size>([0-9]+)<', profile)[1])

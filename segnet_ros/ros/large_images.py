@@ -22,6 +22,7 @@ of nodes.
 from importlib.metadata import PackageNotFoundError, version
 import logging
 import os
+import sys
 
 from segnet_ros.resources import share_directory
 
@@ -92,6 +93,6 @@ def _profile() -> str:
 def _free_shared_memory() -> float:
     try:
         found = os.statvfs(SHARED_MEMORY_FOLDER)
-    except OSError:  # not Linux: Fast DDS's shared memory is elsewhere
-        return float('inf')
-    return found.f_bavail * found.f_frsize
+    except OSError:  # outside Linux, Fast DDS's shared memory is elsewhere
+        return 0.0 if sys.platform == 'linux' else float('inf')
+    return found.f_bavail * found.f_frsize if os.access(SHARED_MEMORY_FOLDER, os.W_OK) else 0.0

@@ -79,6 +79,8 @@ class StreamMonitor:
         with self._lock:
             self._seen = Counter(self.counts)
             self._last, self._run = '', 0
+            self._arrivals.clear()
+            self._finishes.clear()
             self._started = time.monotonic()
             self._waiting_since = None
             self._forget_results()
@@ -149,8 +151,7 @@ class StreamMonitor:
     def silent_seconds(self) -> float:
         """Return the seconds since the last frame, or since frames began to be expected."""
         with self._lock:
-            return time.monotonic() - max(self._started,
-                                          self._arrivals[-1] if self._arrivals else 0.0)
+            return time.monotonic() - (self._arrivals[-1] if self._arrivals else self._started)
 
     def stuck_seconds(self) -> float:
         """Return the seconds that frames have waited with none finished; 0 if none wait."""

@@ -192,7 +192,8 @@ PALETTE_PREFIX = 'palette'
 def class_specs(class_names: tuple[str, ...], colors: tuple) -> list[ParameterSpec]:
     """Return the parameters that each class has."""
     alerts = [ParameterSpec(f'{ALERT_PREFIX}.{name}', 1.0,
-                            f"Fraction of the image above which {name}'s status is WARN; 1 never.",
+                            'Fraction of the image (of the region, for its own status) above '
+                            f"which {name}'s status is WARN; 1 never.",
                             live=True, bounds=(0.0, 1.0)) for name in class_names]
     palette = [ParameterSpec(f'{PALETTE_PREFIX}.{name}', list(color),
                              f'Colour of {name}: red, green, blue, 0 to 255.', live=True,

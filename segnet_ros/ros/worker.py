@@ -103,6 +103,8 @@ class Worker:
         try:
             yield
         except Exception as error:  # noqa: BLE001
+            if not self._node.context.ok():
+                return  # ROS was shut down meanwhile; no frame is to blame
             for camera in cameras:
                 camera.monitor.count('failed', repr(error))
                 camera.log_error(f'frame dropped: {error!r}', traceback.format_exc())
