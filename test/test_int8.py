@@ -41,6 +41,16 @@ def levels(*shape):
         memory_format=torch.channels_last)
 
 
+def test_the_first_convolution_s_results_are_rounded_once_truncated():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 16, 3, padding=1).requires_grad_(False)
+    steps = torch.rand(16) / 99 + 1e-2
+    x = torch.randn(1, 3, 13, 21).contiguous(memory_format=torch.channels_last)
+    expected = (conv(x) / steps[:, None, None]).clamp(0, 255)
+    found = int8._first(conv, steps, torch.float32)(x).to(torch.uint8)
+    assert (found - expected).abs().max() < 0.51
+
+
 def convolution(whole_weights: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
     conv = nn.Conv2d(*whole_weights.shape[1::-1], 3, padding=1)
     conv.weight.data, conv.bias.data = whole_weights.float(), bias

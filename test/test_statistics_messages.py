@@ -21,6 +21,7 @@ import pytest
 
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.ros.statistics import class_statuses, fractions_message
+from segnet_ros.segmentation import region_window
 
 LABELS = LabelSet('toy', ('road', 'car', 'sky'), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
 MASK = np.array([[0, 0, 1, 1, 1, VOID],
@@ -77,6 +78,14 @@ def test_regions_that_meet_share_no_pixel_and_lose_none(width):
         left, right = (int(statistics_of(mask, (x, 0, w, 1)).pixel_counts[0])
                        for x, w in (first, second))
         assert left + right == width - round(first[0] * width - 1e-6), share
+
+
+@pytest.mark.parametrize('width', [50, 250, 350, 480])
+def test_regions_side_by_side_share_no_pixel_and_leave_none_out(width):
+    for edge in range(10, 100):
+        for left in range(edge - 5):
+            *_, end = region_window((left / 100, 0, (edge - left) / 100, 1), (10, width))
+            assert end == region_window((edge / 100, 0, (100 - edge) / 100, 1), (10, width))[1]
 
 
 def test_a_region_is_never_empty():
