@@ -50,7 +50,12 @@ def _bars(axes: Axes, groups: list[str], sides: dict[str, list[float]], ylabel: 
     axes.set_xticks(places, groups)
     axes.set_ylabel(ylabel)
     if len(sides) > 1:
-        axes.legend(fontsize=8)
+        _legend(axes)
+
+
+def _legend(axes: Axes, reverse: bool = False):
+    """Put the legend beside the bars, not over them."""
+    axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5), reverse=reverse)
 
 
 def _networks(axes: Axes, result: dict):
@@ -72,7 +77,7 @@ def _segments(axes: Axes, result: dict):
         axes.bar(list(result), values, 0.6, bottom=low, label=stage)
         low += values
     axes.set_ylabel('ms')
-    axes.legend(fontsize=8)
+    _legend(axes, reverse=True)
     axes.set_title('segment() without the network')
 
 
