@@ -15,6 +15,7 @@
 """Check the networks against a reference written from the paper alone, in plain PyTorch layers."""
 
 import copy
+import math
 
 import pytest
 from small_network import shake_batch_norms
@@ -182,7 +183,8 @@ def test_first_of_equal_maxima_wins():
 
 
 @pytest.mark.parametrize('architecture, width, word', [
-    ('resnet', 1.0, 'segnet_basic'), ('segnet', 0.0, 'positive'), ('segnet', -1, 'positive')])
+    ('resnet', 1.0, 'segnet_basic'), ('segnet', 0.0, 'positive'), ('segnet', -1, 'positive'),
+    ('segnet', math.inf, 'positive')])
 def test_build_refuses(architecture, width, word):
     with pytest.raises(ValueError, match=word):
         build_network(architecture, CLASSES, width)

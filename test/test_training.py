@@ -14,6 +14,7 @@
 
 """Train a tiny SegNet on the sample drive: data, augmentation, recipe, resuming, two processes."""
 
+from contextlib import suppress
 import csv
 from dataclasses import replace
 import errno
@@ -26,6 +27,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -55,6 +57,7 @@ from segnet_ros.training.module import class_weights, SegmentationModule
 from segnet_ros.training.train import train, TrainingData
 
 torch.set_num_threads(1)
+ROOT = str(Path(__file__).resolve().parents[1])
 SIZE = (64, 96)
 CAMVID = load_label_set('camvid11')
 
@@ -741,55 +744,30 @@ def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_pat
     assert rates == pytest.approx([0.5 + 0.5 * math.cos(math.pi * d) for d in done])
 
 
-@pytest.fixture
-def sigterm():
-    """Reset SIGTERM to its default: ray, in other tests, leaves a handler that exits at once."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield signal.SIGTERM
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_sigterm_ends_a_run_with_an_error_and_it_goes_on(data, tmp_path, monkeypatch, caplog,
-                                                         sigterm):
-    config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
-
-    def terminate(module, *_):
-        if module.current_epoch == 1:
-            signal.raise_signal(sigterm)
-    with monkeypatch.context() as patch:
-        patch.setattr(SegmentationModule, 'on_train_batch_end', terminate, raising=False)
-        with pytest.raises(SystemExit) as stop:
-            train(config, tmp_path, 'cpu')
-    assert stop.value.code == 143 and 'SIGTERM; run the same command to resume' in caplog.text
-    train(config, tmp_path, 'cpu')
-    assert list(losses(tmp_path)) == [0, 1, 2]
-
-
-def test_ctrl_c_ends_a_run_with_its_own_code_and_says_how_to_go_on(data, tmp_path, monkeypatch,
-                                                                   caplog):
-    config = recipe(data, phases=(Phase(3, (32, 64), (0.8, 1.2)),))
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt(module, *_):
-        if module.current_epoch == 1:
-            raise KeyboardInterrupt
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('devices, to_all', [(1, False), (1, True), (2, False)])
+def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devices, to_all):
+    arguments = ['train', '--data', str(data), '--output', str(tmp_path), '--accelerator', 'cpu',
+                 '--epochs', '9', '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}',
+                 '--set', 'batch_size=2']
+    run = subprocess.Popen(
+        [sys.executable, '-m', 'segnet_ros.tools.cli', *arguments, '--devices', str(devices)],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ROOT})
     try:
-        with monkeypatch.context() as patch:
-            patch.setattr(SegmentationModule, 'on_train_batch_end', interrupt, raising=False)
-            with pytest.raises(SystemExit) as stop:
-                train(config, tmp_path, 'cpu')
+        while not (tmp_path / 'last.ckpt').is_file() and run.poll() is None:
+            time.sleep(0.01)
+        (os.killpg if to_all else os.kill)(run.pid, number)
+        _, told = run.communicate(timeout=20)  # until no process is left that writes to it
     finally:
-        signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
-    assert stop.value.code == 130 and 'SIGINT; run the same command to resume' in caplog.text
-    train(config, tmp_path, 'cpu')
-    assert list(losses(tmp_path)) == [0, 1, 2]
-
-
-def test_another_exit_is_let_through(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(SegmentationModule, 'on_fit_start', lambda _: sys.exit(7), raising=False)
-    with pytest.raises(SystemExit) as stop:
-        train(recipe(data), tmp_path, 'cpu')
-    assert stop.value.code == 7
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 128 + number, told
+    assert told.count(f'stopped by {number.name}; run the same command to resume') == 1
+    assert 'Traceback' not in told
+    if devices == 1:
+        assert main(arguments) == 0
+        assert list(losses(tmp_path)) == list(range(9))
 
 
 def test_two_runs_do_not_meet(data, tmp_path):
@@ -1119,17 +1097,17 @@ def test_two_processes_train_together(data, tmp_path):
         '    return scores(matrix)',
         'callbacks.scores = counted',
         'sys.exit(main())']))
-    root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
          str(script), 'train', '--data', str(data), '--output', str(tmp_path / 'run'),
          '--accelerator', 'cpu', '--epochs', '2', '--set', 'width=0.0625',
          '--set', 'batch_size=2', '--set', f'input_size={list(SIZE)}',
          '--set', 'val_split=val:0003_0+val:0003_1+val:0003_2'],
-        cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': root},
+        cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ROOT},
         capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'arning' not in done.stderr and 'recommended' not in done.stderr
+    assert done.stdout.count('weights: ') == 1
     # Four frames a process, two at a time: two steps an epoch. One process would take four.
     assert [(r['epoch'], r['step']) for r in rows(tmp_path / 'run') if r['loss']] == [
         ('0', '1'), ('1', '3')]

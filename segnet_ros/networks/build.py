@@ -14,6 +14,8 @@
 
 """Build a network by its architecture's name, as checkpoints and the command line give it."""
 
+import math
+
 from segnet_ros.networks.pspnet import PSPNet
 from segnet_ros.networks.segnet import EncoderDecoder, SegNet, SegNetBasic
 
@@ -31,6 +33,6 @@ def build_network(architecture: str, num_classes: int, width: float = 1.0) -> Ne
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture '{architecture}'; choose from "
                          f"{', '.join(sorted(ARCHITECTURES))}")
-    if not width > 0:
-        raise ValueError(f'width must be positive, not {width}')
+    if not 0 < width < math.inf:
+        raise ValueError(f'width must be a positive number, not {width}')
     return ARCHITECTURES[architecture](num_classes, width)

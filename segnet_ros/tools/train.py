@@ -60,8 +60,12 @@ def main(args: argparse.Namespace):
     if not config.data:
         raise ValueError('--data is needed: a folder with train/, trainannot/, val/, valannot/')
 
+    from lightning.pytorch.utilities import rank_zero_only
+
     from segnet_ros.training.train import train
     weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
+    if getattr(rank_zero_only, 'rank', 0):
+        return  # one of several processes tells
     for what, path in (('weights', weights), ('metrics', args.output / 'metrics.csv'),
                        ('curves', args.output / 'curves.png')):
         if path.is_file():

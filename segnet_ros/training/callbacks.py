@@ -17,7 +17,9 @@
 import csv
 from dataclasses import replace
 import logging
+import os
 from pathlib import Path
+import signal
 
 import lightning
 from lightning.pytorch.callbacks import WeightAveraging
@@ -29,6 +31,7 @@ import torch
 from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet
 from segnet_ros.metrics import scores, without_nan
+from segnet_ros.processes import ending_signals
 from segnet_ros.training.curves import save_curves
 from segnet_ros.whole_file import errors_named, whole_file
 
@@ -123,6 +126,29 @@ class DrawCurves(lightning.Callback):
             save_curves(self._metrics, self._label_set)
         except Exception as error:  # noqa: BLE001 a failed picture must not end a run
             logging.warning('could not draw the curves: %s', error)
+
+
+class EndOnSignal(lightning.Callback):
+    """
+    Ends all processes of a run at once on SIGTERM, Ctrl-C or SIGHUP.
+
+    Nothing is lost: a run always resumes from its last complete epoch. lightning's handler of
+    SIGTERM starts a collective operation, which never ends if the signal interrupted another one.
+    It also goes on to the end of the step, where it fails if data workers got the signal too.
+    """
+
+    def on_train_start(self, trainer, module):
+        """Replace lightning's handlers, which are there by now."""
+        def end(number, _):
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(number)  # processes that lightning started
+            if trainer.is_global_zero:  # print() may be what the signal interrupted
+                os.write(2, f'\nstopped by {signal.Signals(number).name}; run the same command to '
+                            'resume from the last complete epoch\n'.encode())
+            os._exit(128 + number)
+
+        for number in ending_signals():
+            signal.signal(number, end)
 
 
 class FirstEpoch(lightning.Callback):

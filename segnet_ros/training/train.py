@@ -26,14 +26,13 @@ import fcntl
 import logging
 import os
 from pathlib import Path
-import signal
 from typing import Literal
 import warnings
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -43,7 +42,7 @@ from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
 from segnet_ros.training.callbacks import (
-    average_weights, DrawCurves, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
+    average_weights, DrawCurves, EndOnSignal, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
@@ -166,17 +165,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
             _set_aside(output / 'metrics.csv')
             if config.init:
                 _start_from(config, module.network, info)
-        try:
-            trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
-                        weights_only=True)
-        except SystemExit as stop:  # lightning's has no message, and is 0 after SIGTERM
-            interrupted = isinstance(stop.__context__, KeyboardInterrupt)
-            if not (interrupted or isinstance(stop, SIGTERMException)):
-                raise
-            number = signal.SIGINT if interrupted else signal.SIGTERM
-            logging.warning('stopped by %s; run the same command to resume from the last complete '
-                            'epoch', number.name)
-            raise SystemExit(128 + number) from stop
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     return weights
 
 
@@ -218,7 +207,8 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
             **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
             logger=MetricsFile(metrics, info.label_set.class_names),
             callbacks=[
-                FirstEpoch(), ExportWeights(info, weights), average_weights(config.ema_decay),
+                EndOnSignal(), FirstEpoch(), ExportWeights(info, weights),
+                average_weights(config.ema_decay),
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
                 DrawCurves(metrics, info.label_set), TQDMProgressBar()])
