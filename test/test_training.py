@@ -744,8 +744,8 @@ def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_pat
     assert rates == pytest.approx([0.5 + 0.5 * math.cos(math.pi * d) for d in done])
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize('devices, to_all', [(1, False), (1, True), (2, False)])
+@pytest.mark.parametrize('number, devices, to_all', [
+    (signal.SIGINT, 1, False), (signal.SIGTERM, 1, True), (signal.SIGTERM, 2, False)])
 def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devices, to_all):
     arguments = ['train', '--data', str(data), '--output', str(tmp_path), '--accelerator', 'cpu',
                  '--epochs', '9', '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}',

@@ -137,6 +137,9 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     """
     Train by the recipe and return the path of the weights.
 
+    While it trains, SIGTERM, SIGINT and SIGHUP end the process at once; a new call with the same
+    folder resumes.
+
     :param output: folder for metrics.csv, curves.png, last.ckpt (lightning's, to resume) and
         weights.safetensors (the averaged weights, as of the last validation).
     :param accelerator: 'cpu', 'gpu' or 'auto'.
