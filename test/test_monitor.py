@@ -340,12 +340,14 @@ def test_the_cause_told_is_that_of_most_of_the_frames_too_old(clock):
 
 def test_what_was_before_it_started_anew_is_no_news(clock):
     monitor = StreamMonitor()
-    monitor.received()
+    finish(monitor, clock, 0.1, 2)
     monitor.count('failed', 'a cable came loose')
     monitor.count('dropped')
     clock.now += 3
     monitor.started()
-    assert verdict(monitor) == (DiagnosticStatus.OK, 'no frames yet')
+    status = monitor.status('camera', {})
+    assert (status.level, status.message) == (DiagnosticStatus.OK, 'no frames yet')
+    assert not [key for key in values_of(status) if 'latency' in key or 'age' in key]
     assert monitor.counts['failed'] == monitor.counts['dropped'] == 1
     finish(monitor, clock, 0.1, 2)
     values = values_of(monitor.status('camera', {}))

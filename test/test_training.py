@@ -770,6 +770,18 @@ def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devi
         assert list(losses(tmp_path)) == list(range(9))
 
 
+def test_ctrl_c_before_the_first_step_is_one(data, tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(TrainingData, 'train_dataloader', interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(data), tmp_path, 'cpu')
+    finally:
+        signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
+
+
 def test_two_runs_do_not_meet(data, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, '-c', 'import fcntl, sys\nfile = open(sys.argv[1], "w")\n'

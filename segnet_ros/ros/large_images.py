@@ -68,9 +68,9 @@ def use_large_image_profile():
     fast_dds = 'fastrtps' in os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
     if ours and fast_dds and (free := _free_shared_memory()) < SHARED_MEMORY:
         logging.getLogger(__name__).warning(  # prints without any set-up
-            '%s has %d MB free, but large images need %d MB per process: many will be lost. Start '
-            'the container with --shm-size=1g or --ipc=host; to free what killed processes left '
-            'behind, run `fastdds shm clean`.',
+            '%s has %d MB free (0 if it cannot be written), but large images need %d MB per '
+            'process: many will be lost. Start the container with --shm-size=1g or --ipc=host; to '
+            'free what killed processes left behind, run `fastdds shm clean`.',
             SHARED_MEMORY_FOLDER, free / 1e6, SHARED_MEMORY / 1e6)
         for name in ours:
             del os.environ[name]

@@ -79,8 +79,9 @@ class StreamMonitor:
         with self._lock:
             self._seen = Counter(self.counts)
             self._last, self._run = '', 0
-            self._arrivals.clear()
-            self._finishes.clear()
+            for before in (self._arrivals, self._finishes, self._ages, self._resizes,
+                           *self._latencies.values()):
+                before.clear()
             self._started = time.monotonic()
             self._waiting_since = None
             self._forget_results()

@@ -67,7 +67,8 @@ class Recorder(Node):
     """
     Calls on_frame(RecordedFrame) for each frame once all its results are there, in order.
 
-    Two images with one stamp, while the first awaits its results, raise ValueError.
+    Two images with one stamp, while the first awaits its results, raise ValueError: whose results
+    come then cannot be told.
 
     :param image_topic: the camera's; CompressedImage where `compressed`.
     :param namespace: of the node's results.

@@ -132,6 +132,8 @@ class EndOnSignal(lightning.Callback):
     """
     Ends all processes of a run at once on SIGTERM, Ctrl-C or SIGHUP.
 
+    If a process waits for one that has stopped responding, it ends when that wait does.
+
     Nothing is lost: a run always resumes from its last complete epoch. lightning's handler of
     SIGTERM starts a collective operation, which never ends if the signal interrupted another one.
     It also goes on to the end of the step, where it fails if data workers got the signal too.

@@ -168,7 +168,13 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
             _set_aside(output / 'metrics.csv')
             if config.init:
                 _start_from(config, module.network, info)
-        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=last if last.is_file() else None,
+                        weights_only=True)
+        except SystemExit as stop:  # lightning's, if Ctrl-C came before the first step
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     return weights
 
 
