@@ -19,7 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segnet_ros.frames import is_image_file
 from segnet_ros.labels import LabelSet
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """Return the PNGs in a folder, by name."""
+    return sorted(path for path in folder.glob('*')
+                  if is_image_file(path) and path.suffix.lower() == '.png')
 
 
 def find_annotation(folder: Path, stem: str) -> Path | None:

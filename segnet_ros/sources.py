@@ -31,7 +31,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from segnet_ros.annotations import find_annotation, read_annotation
+from segnet_ros.annotations import annotation_files, find_annotation, read_annotation
 from segnet_ros.bags.reading import decode_message, image_topic, is_bag, read_messages
 from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES, is_image_file
 from segnet_ros.labels import LabelSet, load_label_set
@@ -146,9 +146,7 @@ def open_labels(source: str | Path, label_set: LabelSet
     if not annotations.is_dir():
         return None
     if is_bag(path) or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
-        files: list[Path | None] = [
-            p for p in sorted(annotations.iterdir())
-            if is_image_file(p) and p.suffix.lower() == '.png']
+        files: list[Path | None] = [*annotation_files(annotations)]
     else:
         files = [find_annotation(annotations, image.stem) for image in image_files(path)]
     if not any(files):

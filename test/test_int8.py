@@ -41,6 +41,7 @@ def levels(*shape):
         memory_format=torch.channels_last)
 
 
+@needs_int8
 def test_the_first_convolution_s_results_are_rounded_once_truncated():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 16, 3, padding=1).requires_grad_(False)

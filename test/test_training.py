@@ -782,6 +782,13 @@ def test_ctrl_c_before_the_first_step_is_one(data, tmp_path, monkeypatch):
         signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
 
 
+def test_another_exit_is_let_through(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(SegmentationModule, 'on_fit_start', lambda _: sys.exit(7), raising=False)
+    with pytest.raises(SystemExit) as stop:
+        train(recipe(data), tmp_path, 'cpu')
+    assert stop.value.code == 7
+
+
 def test_two_runs_do_not_meet(data, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, '-c', 'import fcntl, sys\nfile = open(sys.argv[1], "w")\n'

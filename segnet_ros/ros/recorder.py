@@ -115,15 +115,16 @@ class Recorder(Node):
         self.counts[topic] += 1
         stamp = stamp_ns(msg.header)
         frame = self._waiting.setdefault(stamp, RecordedFrame(stamp))
-        if topic == 'image' and 'image' in frame.messages:
-            raise ValueError(f'two images have the stamp {stamp / 1e9:.3f}: their results cannot '
-                             'be told apart. Does the driver stamp its images? `segnet predict` '
-                             'and `segnet segment-bag` need no stamps')
+        if topic == 'image':
+            if topic in frame.messages:
+                raise ValueError(
+                    f'two images have the stamp {stamp / 1e9:.3f}: their results cannot be told '
+                    'apart. Does the driver stamp its images? `segnet predict` and `segnet '
+                    'segment-bag` need no stamps')
+            self._waiting_bytes += len(msg.data)
         frame.arrivals[topic] = self.last_arrival
         frame.frame_ids[topic] = msg.header.frame_id
         frame.messages[topic] = msg
-        if topic == 'image':
-            self._waiting_bytes += frame.image_bytes()
         if len(frame.messages) == len(self.counts):
             self._finish(frame)
         if topic != 'image' or not self._last_result:

@@ -64,9 +64,11 @@ def main(args: argparse.Namespace):
 
     from segnet_ros.training.train import train
     weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
-    if getattr(rank_zero_only, 'rank', 0):
-        return  # one of several processes tells
-    for what, path in (('weights', weights), ('metrics', args.output / 'metrics.csv'),
-                       ('curves', args.output / 'curves.png')):
+    rank_zero_only(_tell)(weights, args.output)  # if there are several processes, one
+
+
+def _tell(weights: Path, output: Path):
+    for what, path in (('weights', weights), ('metrics', output / 'metrics.csv'),
+                       ('curves', output / 'curves.png')):
         if path.is_file():
             print(f'{what}: {path}')

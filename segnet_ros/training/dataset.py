@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import Dataset, DistributedSampler
 from tqdm import tqdm
 
-from segnet_ros.annotations import find_annotation, read_annotation
+from segnet_ros.annotations import annotation_files, find_annotation, read_annotation
 from segnet_ros.frames import decode_image, IMAGE_SUFFIXES, is_image_file
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
@@ -69,8 +69,7 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
 
 def _warn_of_unused(folder: Path, images: list[Path]):
     stems = {path.stem for path in images}
-    unused = [p.name for p in sorted(folder.glob('*')) if is_image_file(p)
-              and p.suffix.lower() == '.png' and p.stem not in stems]
+    unused = [path.name for path in annotation_files(folder) if path.stem not in stems]
     if unused:
         logging.warning('masks without an image (%s) in %s, e.g. %s: they are left out; their '
                         'number: %d', ', '.join(IMAGE_SUFFIXES), folder, unused[0], len(unused))
