@@ -24,6 +24,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
 from segnet_ros.ros.launch_arguments import is_true
+from segnet_ros.ros.parameters import parse_camera_names
 
 SHARE = FindPackageShare('segnet_ros')
 
@@ -89,6 +90,8 @@ def _start(context):
         is_true(name, values[name])
         for name in ('use_sim_time', 'rviz', 'large_images', 'respawn'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
+    if cameras:  # rcl would refuse the rules that remap their topics, but not say why
+        parse_camera_names(cameras)
     if len(cameras) > 1 and '{camera}' not in values['image']:
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')

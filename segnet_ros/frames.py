@@ -39,7 +39,7 @@ class Frame:
     :param index: its place in the recording, from 0; unreadable frames are counted too.
     :param stamp_ns: when it was taken, in nanoseconds; from 0 if no clock was recorded.
     :param frame_id: the camera's coordinate frame.
-    :param name: short and unique in its recording: an image file's stem, else the index.
+    :param name: short: an image file's stem, else the index.
     :param image: (H, W, 3) uint8 RGB.
     :param record_ns: when a bag recorded it; None if it is not from a bag.
     """
@@ -57,19 +57,16 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
 
 
-def decode_image(data: bytes | np.ndarray, upright: bool = False,
-                 keep_grey: bool = False) -> np.ndarray:
+def decode_image(data: bytes, upright: bool = False, keep_grey: bool = False) -> np.ndarray:
     """
     Return an encoded image (JPEG, PNG, BMP, WebP) as RGB, (H, W, 3) uint8.
 
-    :param data: the encoded bytes, or a uint8 array of them.
     :param upright: rotate the image by its EXIF orientation, which OpenCV finds in all but WebP.
         Right for photographs; wrong for camera messages, whose calibration is for the image as it
         is.
     :param keep_grey: return a grey image as it is stored, (H, W) uint8.
     :raises ValueError: if the data are not a whole image.
     """
-    data = bytes(data)
     flags = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     if not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION

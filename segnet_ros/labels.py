@@ -49,6 +49,10 @@ class LabelSet:
                              f'has {len(self.class_names)}')
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': duplicate class name")
+        for name in self.class_names:  # class_fractions spells them out between commas
+            if not name.strip() or ',' in name:
+                raise ValueError(f"label set '{self.name}': '{name}' cannot be a class name; it "
+                                 'needs text without a comma')
         if len(self.colors) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': {len(self.class_names)} classes but "
                              f'{len(self.colors)} colours')

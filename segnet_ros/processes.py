@@ -20,6 +20,7 @@ import signal
 import subprocess
 
 END_TIMEOUT = 10.0  # seconds
+SOME_LEFT_OUT = 3  # exit code of verbs; 2 is argparse's
 
 
 def take_signals_as_interrupts():

@@ -18,9 +18,6 @@ Make a trained network ready to run: device, precision, folded batch normalisati
 Knows torch and the networks, nothing of images, labels or ROS.
 """
 
-import ctypes
-import resource
-
 import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
@@ -61,29 +58,6 @@ def device_name(device: torch.device) -> str:
     if device.type == 'cuda':
         return f'{device} ({torch.cuda.get_device_name(device)})'
     return f'cpu ({torch.get_num_threads()} threads)'
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process, in bytes."""
-    with open('/proc/self/statm') as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def keep_freed_memory():
-    """
-    Tell the C library to keep freed memory for the next allocations of this process.
-
-    By default glibc returns large blocks to the kernel, and each new one comes as untouched
-    pages: page faults took a third of a training step, and a tenth of a node's frame with two
-    frames processed at a time. Does nothing if the C library has no mallopt (musl, macOS).
-    """
-    # From glibc's malloc.h; mallopt(3).
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt:
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
-        mallopt(m_top_pad, 64 * 2**20)
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

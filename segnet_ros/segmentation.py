@@ -16,6 +16,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class ClassStatistics:
     bounding_boxes: np.ndarray
     centroids: np.ndarray
 
-    @property
+    @cached_property
     def fractions(self) -> np.ndarray:
         """Return each class's share of all pixels, void included, (C,) float64."""
         return self.pixel_counts / (self.pixel_counts.sum() + self.void_count)

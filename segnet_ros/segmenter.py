@@ -90,7 +90,7 @@ class Segmenter:
     def _on_cuda(self) -> bool:
         return self.device.type == 'cuda'
 
-    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def _buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def _allocate_input(self):
@@ -100,11 +100,11 @@ class Segmenter:
         self._image = self._host_image.to(self.device) if self._on_cuda else self._host_image
         # CUDA's antialiased resize does not take uint8; half precision holds 0 to 255 exactly.
         resize_dtype = torch.float16 if self._on_cuda else torch.uint8
-        self._source = self._image if not self._on_cuda else self._empty(
+        self._source = self._image if not self._on_cuda else self._buffer(
             (*self.camera_size, 3), resize_dtype)
-        self._small = self._empty((height, width, 3), resize_dtype)
-        self._normalised = self._empty((height, width, 3), torch.float32)
-        self._input = self._empty((height, width, 3), self.dtype)
+        self._small = self._buffer((height, width, 3), resize_dtype)
+        self._normalised = self._buffer((height, width, 3), torch.float32)
+        self._input = self._buffer((height, width, 3), self.dtype)
         mean, std = (torch.tensor(v, device=self.device) for v in (self._info.mean,
                                                                    self._info.std))
         # Repeated to whole rows: three channels at a time would be five times slower on a CPU.
@@ -112,17 +112,17 @@ class Segmenter:
 
     def _allocate_results(self):
         height, width = self.network_size
-        self._logits = self._empty((self._num_classes, height, width), torch.float32)
-        self._best = self._empty((height, width), torch.float32)
-        self._is_best = self._empty((self._num_classes, height, width), torch.uint8)
+        self._logits = self._buffer((self._num_classes, height, width), torch.float32)
+        self._best = self._buffer((height, width), torch.float32)
+        self._is_best = self._buffer((self._num_classes, height, width), torch.uint8)
         self._codes = (VOID - torch.arange(self._num_classes, device=self.device)
                        ).to(torch.uint8)[:, None, None]
-        self._label = self._empty((height, width), torch.uint8)
-        self._sum = self._empty((height, width), torch.float32)
-        self._unsure = self._empty((height, width), torch.bool)
-        self._void = self._empty((height, width), torch.uint8)
-        self._probability = self._empty((height, width), torch.uint8)
-        self._threshold = self._empty((1,), torch.float32)
+        self._label = self._buffer((height, width), torch.uint8)
+        self._sum = self._buffer((height, width), torch.float32)
+        self._unsure = self._buffer((height, width), torch.bool)
+        self._void = self._buffer((height, width), torch.uint8)
+        self._probability = self._buffer((height, width), torch.uint8)
+        self._threshold = self._buffer((1,), torch.float32)
         rows, columns = (_nearest(n, o) for n, o in zip(self.network_size, self.output_size,
                                                         strict=True))
         self._rows = torch.from_numpy(rows).to(self.device)
@@ -135,28 +135,28 @@ class Segmenter:
         height, width = self.network_size
         out_height, out_width = self.output_size
         self._outputs = {
-            'label_map': self._empty((out_height, out_width), torch.uint8),
-            'confidence': self._empty((out_height, out_width), torch.uint8),
-            'color_mask': self._empty((out_height, out_width, 3), torch.uint8),
-            'overlay': self._empty((out_height, out_width, 3), torch.uint8),
+            'label_map': self._buffer((out_height, out_width), torch.uint8),
+            'confidence': self._buffer((out_height, out_width), torch.uint8),
+            'color_mask': self._buffer((out_height, out_width, 3), torch.uint8),
+            'overlay': self._buffer((out_height, out_width, 3), torch.uint8),
             **{name: counter.counts for name, counter in self._counters.items()}}
         self._hosts = {
             name: host_buffer(tuple(t.shape), t.dtype, self.device) if self._on_cuda else t
             for name, t in self._outputs.items()}
         self._arrays = {name: t.numpy() for name, t in self._hosts.items()}
-        self._wide_label = self._empty((height, out_width), torch.uint8)
-        self._wide_index = self._empty((height, out_width), torch.int32)
-        self._wide_color = self._empty((height * out_width, 3), torch.uint8)
+        self._wide_label = self._buffer((height, out_width), torch.uint8)
+        self._wide_index = self._buffer((height, out_width), torch.int32)
+        self._wide_color = self._buffer((height * out_width, 3), torch.uint8)
         self._column_indices = self._columns.expand(height, out_width)
-        self._palette = self._empty((256, 3), torch.uint8)
-        self._alphas = self._empty((2,), torch.int16)
-        self._blend = self._empty((out_height, out_width, 3), torch.int16)
-        self._blend_mask = self._empty((out_height, out_width, 3), torch.int16)
+        self._palette = self._buffer((256, 3), torch.uint8)
+        self._alphas = self._buffer((2,), torch.int16)
+        self._blend = self._buffer((out_height, out_width, 3), torch.int16)
+        self._blend_mask = self._buffer((out_height, out_width, 3), torch.int16)
         same = {self.camera_size: self._source, self.network_size: self._small}
         self._under = same.get(self.output_size)
         self._under_own = self._under is None
         if self._under_own:
-            self._under = self._empty((out_height, out_width, 3), self._source.dtype)
+            self._under = self._buffer((out_height, out_width, 3), self._source.dtype)
 
     @torch.inference_mode()
     def set_overlay_alpha(self, alpha: float):

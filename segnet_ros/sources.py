@@ -16,7 +16,7 @@
 Where frames come from: a folder of images, a video, a rosbag2 or the rendered sample drive.
 
 All give the same thing: frames in order with their times, one at a time, so that memory does not
-grow with a recording. Knows nothing of ROS nodes; bags.py knows about bags.
+grow with a recording. Knows nothing of ROS nodes; bags/ knows about bags.
 """
 
 from collections.abc import Callable, Iterator

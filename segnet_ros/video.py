@@ -187,7 +187,7 @@ class VideoWriter:
 
     def close(self):
         """Flush the encoder and write the index; safe to call more than once."""
-        if self._container is None or self._stream is None:
+        if self._stream is None:
             return
         stream, self._stream = self._stream, None
         with self._file:

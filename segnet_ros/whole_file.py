@@ -25,32 +25,35 @@ STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *others: type[Exception]) -> Iterator[Path]:
     """
     Yield a file next to `path` to write; at the end of the block it replaces the one at `path`.
 
     Until then, and after an error or a kill, readers of `path` find the older file or none.
     Missing folders are created. A pipe or a device, such as /dev/stdout, is yielded itself.
+    Errors in the block name `path`; `others` are as of errors_named.
     """
     path = Path(path)
     # /dev/stdout may be a regular file, but one that the shell has open.
     if str(path.parent) in STREAMS or path.exists() and not (path.is_file() or path.is_dir()):
-        yield path
+        with errors_named(path, *others):
+            yield path
         return
     if path.is_symlink():  # keep the link
         path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     try:
-        yield part
-        part.replace(path)
+        with errors_named(path, *others):
+            yield part
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, content: bytes):
     """Write a file whole or not at all; an OSError names it."""
-    with whole_file(path) as part, errors_named(path):
+    with whole_file(path) as part:
         part.write_bytes(content)
 
 

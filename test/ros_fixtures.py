@@ -67,8 +67,7 @@ class Bench:
 
     def publisher(self, message_type, topic='image', qos=1):
         """Return a publisher to an input of the node; connected() waits for its subscriber."""
-        publisher = self.peer.create_publisher(message_type, '/segmentation/' + topic, qos)
-        return publisher
+        return self.peer.create_publisher(message_type, '/segmentation/' + topic, qos)
 
     def spin_until(self, condition, timeout=20.0, what=''):
         """Run both nodes until the condition holds; fail if it does not in time."""

@@ -89,6 +89,14 @@ def test_no_function_of_the_core_imports_ros_either(name):
     assert not [module for module in imported(source) if needs_ros(module)]
 
 
+def test_nothing_imports_the_command_line_but_itself():
+    sources = [path for path in Path(segnet_ros.__path__[0]).rglob('*.py')
+               if path.parent.name != 'tools']
+    assert len(sources) > 50
+    assert not [path for path in sources if any(
+        f'{module}.'.startswith('segnet_ros.tools.') for module in imported(path.read_text()))]
+
+
 @pytest.mark.parametrize('code', [
     'import rclpy', 'import os, sensor_msgs.msg', 'from rclpy.node import Node',
     'from segnet_ros import ros', 'from segnet_ros.ros.worker import Worker',

@@ -53,8 +53,7 @@ from segnet_ros.labels import load_label_set
 from segnet_ros.ros import drive as drive_module
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
-from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sources import SAMPLE_FRAMES
+from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
 

@@ -137,3 +137,9 @@ def test_colours_must_be_as_many_as_classes():
 def test_missing_file_tells_the_known_names():
     with pytest.raises(FileNotFoundError, match=r'cityscapes19.*camvid11'):
         load_label_set('cityscapes19')
+
+
+@pytest.mark.parametrize('name', ['', ' ', 'building, edifice'])
+def test_names_that_a_list_of_names_cannot_hold_are_refused(name):
+    with pytest.raises(ValueError, match='class name'):
+        LabelSet('own', ('road', name), ((1, 2, 3), (4, 5, 6)))

@@ -226,6 +226,14 @@ def test_several_cameras_on_one_topic_are_refused(started):
         started('multi_camera.launch.py', camera_names='')
 
 
+@pytest.mark.parametrize('names, why', [
+    ('front-left,rear', "'front-left' cannot be part of a topic"),
+    ('front,front', 'none of them twice')])
+def test_names_that_no_topic_can_have_are_refused_before_the_remapping_rules(started, names, why):
+    with pytest.raises(ValueError, match=why):
+        started('multi_camera.launch.py', camera_names=names)
+
+
 def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started):
     said = {'weights': 'mine', 'device': 'cpu', 'precision': 'int8',
             'input_transport': 'compressed'}

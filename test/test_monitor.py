@@ -301,6 +301,16 @@ def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, le
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
 
 
+def test_silence_keeps_the_cause(clock):
+    monitor = StreamMonitor()
+    monitor.received()
+    monitor.count('failed', 'a cable came loose')
+    verdict(monitor)
+    clock.now += 6
+    assert verdict(monitor) == (DiagnosticStatus.WARN,
+                                'no frames; the last one failed: a cable came loose')
+
+
 def test_a_few_stale_frames_are_a_warning_that_stands_too():
     monitor = StreamMonitor()
     for _ in range(2):

@@ -49,6 +49,7 @@ import yaml
 from segnet_ros.checkpoint import load_checkpoint, ModelInfo, save_checkpoint
 from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.legend import draw_legend
+from segnet_ros.memory import resident_bytes
 from segnet_ros.ros import camera as camera_module, node as node_module
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
@@ -56,7 +57,7 @@ from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.monitor import STAGES
 from segnet_ros.ros.outputs import Outputs, scaled_info
 from segnet_ros.ros.worker import Worker
-from segnet_ros.runtime import device_name, resident_bytes
+from segnet_ros.runtime import device_name
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter_batch import SegmenterBatch
 
@@ -156,6 +157,22 @@ def the_segmenter(bench):
     segmenters = bench.node._cameras[0]._segmenters
     with segmenters.lend((48, 64), bench.node.settings) as segmenter:
         return segmenter
+
+
+def publish_and_hold(bench, camera):
+    """Publish a frame and stop the node while it segments it; what is returned lets it go on."""
+    segmenter = the_segmenter(bench)
+    run, begun, go_on = segmenter.segment, threading.Event(), threading.Event()
+
+    def slow(image, outputs):
+        begun.set()
+        assert go_on.wait(20)
+        return run(image, outputs)
+
+    segmenter.segment = slow
+    camera.publish(image_message())
+    bench.spin_until(begun.is_set)
+    return go_on.set
 
 
 def test_nothing_is_computed_that_nobody_subscribes_to(bench):
@@ -316,19 +333,9 @@ def test_frames_in_work_when_ros_is_shut_down_are_no_errors(bench, capfd):
     bench.listen('mask', Image)
     camera = bench.publisher(Image)
     bench.connected(camera)
-    segmenter = the_segmenter(bench)
-    run, begun, shut_down = segmenter.segment, threading.Event(), threading.Event()
-
-    def slow(image, outputs):
-        begun.set()
-        assert shut_down.wait(20)
-        return run(image, outputs)
-
-    segmenter.segment = slow
-    camera.publish(image_message())
-    bench.spin_until(begun.is_set)
+    go_on = publish_and_hold(bench, camera)
     rclpy.shutdown(context=bench.context)  # as rclpy's own signal handler does
-    shut_down.set()
+    go_on()
     node.destroy_node()
     assert 'frame dropped' not in capfd.readouterr().err
 
@@ -746,6 +753,19 @@ def test_enable_pauses_at_once(bench):
             assert not bench.heard['mask']
 
 
+def test_a_pause_holds_for_the_frame_in_work(bench):
+    node = bench.start_node()
+    bench.listen('mask', Image)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    go_on = publish_and_hold(bench, camera)
+    node._on_enable(SetBool.Request(data=False), SetBool.Response())
+    go_on()
+    bench.spin_until(lambda: counts(bench)['paused'] + counts(bench)['processed'])
+    bench.spin_for(0.2)
+    assert not bench.heard['mask']
+
+
 def test_several_cameras_share_the_network_and_differ_in_size(bench):
     bench.start_node(camera_names=['front', 'rear'])
     sizes = {'front': (48, 64), 'rear': (60, 100)}
@@ -952,6 +972,21 @@ def test_who_asks_for_camera_info_during_a_frame_waits_for_the_next(bench):
     outputs.publish(Header(), Segmentation(), bench.node.settings, CameraInfo())
     bench.spin_for(0.2)
     assert not bench.heard['mask/camera_info']
+
+
+def test_who_asks_for_statistics_during_a_frame_gets_none_without_the_region(bench):
+    bench.start_node(statistics_roi=[0.25, 0.25, 0.5, 0.5])
+    bench.listen('class_fractions', Float32MultiArray)
+    camera = bench.publisher(Image)
+    bench.connected(camera)
+    go_on = publish_and_hold(bench, camera)
+    bench.listen('statistics', DiagnosticArray)
+    bench.spin_until(lambda: bench.node._cameras[0].outputs.subscribed('statistics'))
+    go_on()
+    bench.spin_until(lambda: bench.heard['class_fractions'])
+    camera.publish(image_message())
+    bench.spin_until(lambda: bench.heard['statistics'])
+    assert len(bench.heard['statistics'][0].status) == 22
 
 
 def test_other_weights_bring_their_own_colours_and_classes(bench, weights, tmp_path):

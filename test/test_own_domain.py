@@ -52,6 +52,9 @@ def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain)
         assert asked == domain
         raise EnteredError
     monkeypatch.setattr(verb, 'enter_domain', enter)
-    monkeypatch.setattr(drive, 'take_signals_as_interrupts', lambda: None)
+    # Or a SIGTERM would leave the nodes running.
+    taken = []
+    monkeypatch.setattr(verb, 'take_signals_as_interrupts', lambda: taken.append('SIGTERM'))
     with pytest.raises(EnteredError):
         main([verb.__name__.rpartition('.')[2], *arguments])
+    assert taken

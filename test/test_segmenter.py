@@ -350,7 +350,7 @@ def test_freed_memory_is_kept():
     program = """
 import resource, sys
 import torch
-from segnet_ros.runtime import keep_freed_memory
+from segnet_ros.memory import keep_freed_memory
 if sys.argv[1] == 'keep':
     keep_freed_memory()
 faults = []

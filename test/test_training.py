@@ -105,6 +105,11 @@ def test_split_is_read_in_order_with_annotations(data):
         assert annotation == data / 'trainannot' / image.name
 
 
+def test_a_split_may_be_in_a_subfolder(data, tmp_path):
+    (tmp_path / 'town').symlink_to(data)
+    assert frame_paths(tmp_path, 'town/train') == frame_paths(tmp_path / 'town', 'train')
+
+
 def test_splits_are_joined_by_plus(data):
     both = frame_paths(data, 'train+val')
     assert both == frame_paths(data, 'train') + frame_paths(data, 'val')

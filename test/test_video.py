@@ -190,6 +190,15 @@ def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_told_with_the_file(tmp_path, full_disk):
+    with (full_disk(), pytest.raises(OSError) as failed,
+          VideoWriter(tmp_path / 'v.mp4', 10) as writer):
+        for index in range(150):
+            writer.write(np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8))
+    assert failed.value.filename == str(tmp_path / 'v.mp4')
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_begun_leaves_no_file_and_tells_its_own_error(tmp_path, monkeypatch):
     monkeypatch.setattr('segnet_ros.video.QUALITY', {'crf': 'best'})
     monkeypatch.setattr('segnet_ros.video.TICKS', 'many')

@@ -40,6 +40,13 @@ def test_an_error_leaves_the_older_file(tmp_path):
     assert path.read_text() == 'older'
 
 
+def test_an_error_names_the_file_and_not_its_part(tmp_path, full_disk):
+    for path, content in ((tmp_path / 'a.txt', b'too long' * 2**20), (tmp_path, b'')):
+        with full_disk(), pytest.raises(OSError) as failed:
+            write_whole(path, content)
+        assert failed.value.filename == str(path)
+
+
 def test_a_pipe_is_written_itself_and_a_link_stays_one(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     reader = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)

@@ -43,7 +43,7 @@ DECODERS = 4  # threads; decoding a large image takes longer than segmenting it 
 DECODED_AHEAD = 8  # images, while the network runs
 BYTES_AHEAD = 256 * 2**20  # of all messages held in memory meanwhile
 
-Decoded = tuple[int, str, np.ndarray]  # what bags.decode_message returns
+Decoded = tuple[int, str, np.ndarray]  # what reading.decode_message returns
 
 
 @dataclass(frozen=True)

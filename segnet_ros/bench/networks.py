@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segnet_ros.bench.openvino_network import openvino_is_installed, openvino_runner
 from segnet_ros.bench.plan import Plan, Size, size_name
-from segnet_ros.bench.timing import milliseconds, ratio, time_in_turns
+from segnet_ros.bench.timing import milliseconds, Progress, ratio, time_in_turns
 from segnet_ros.cuda_graph import CudaGraph
 from segnet_ros.labels import load_label_set
 from segnet_ros.networks.build import Network
@@ -48,7 +48,7 @@ class StraightforwardSegNet(SegNet):
         return functional.max_unpool2d(x, indices, (2, 2), output_size=size)
 
 
-def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
+def measure_networks(plan: Plan, progress: Progress = lambda: None) -> dict:
     """
     Time the network at each width: straightforward, ours and, if available, int8 and OpenVINO.
 
@@ -60,7 +60,7 @@ def measure_networks(plan: Plan, progress: Callable[[], object] = lambda: None) 
                        for width in plan.widths}}
 
 
-def _measure_width(plan: Plan, width: float, progress: Callable[[], object]) -> dict:
+def _measure_width(plan: Plan, width: float, progress: Progress) -> dict:
     torch.manual_seed(0)
     classes = len(load_label_set('camvid11'))
     plain = StraightforwardSegNet(classes, width).eval().requires_grad_(False).to(plan.device)

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from segnet_ros.whole_file import errors_named, whole_file
+from segnet_ros.whole_file import whole_file
 
 COLUMNS = 3
 
@@ -37,7 +37,7 @@ def save_plot(results: dict, path: str | Path):
     title = f"{facts['device']} ({facts['cpu']}, {facts['cores']} cores), {facts['precision']}, " \
             f"torch {facts['torch']}"
     figure.suptitle(title + (' - MACHINE BUSY' if facts['busy'] else ''), fontsize=10)
-    with whole_file(path) as part, errors_named(path):
+    with whole_file(path) as part:
         figure.savefig(part, dpi=110, format=Path(path).suffix.removeprefix('.') or 'png')
 
 

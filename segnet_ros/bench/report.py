@@ -59,8 +59,6 @@ def report(results: dict) -> str:
     for name, describe in _SECTIONS.items():
         if name in results:
             parts.append(describe(results[name]))
-    if 'soak' in results:
-        parts.append(_soak(results['soak']))
     rows = [[name, '-' if value is None else f'{value:.3f}']
             for name, value in results['headline'].items()]
     parts.append(table('Headline', ['', 'measured'], rows))
@@ -162,4 +160,4 @@ def _soak(result: dict) -> str:
 
 
 _SECTIONS = {'network': _networks, 'segment': _segments, 'node': _node, 'cameras': _cameras,
-             'input': _input, 'latency': _latency, 'dds': _dds, 'start': _start}
+             'input': _input, 'latency': _latency, 'dds': _dds, 'start': _start, 'soak': _soak}

@@ -26,8 +26,8 @@ import torch
 
 from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, size_name, street
-from segnet_ros.bench.timing import milliseconds, time_in_turns
-from segnet_ros.runtime import resident_bytes
+from segnet_ros.bench.timing import milliseconds, Progress, time_in_turns
+from segnet_ros.memory import resident_bytes
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
 # Each stage and the segmenter's attribute that runs it.
@@ -36,7 +36,7 @@ STAGES = {'preprocess': 'preprocess', 'network': 'network'} | {stage: '_' + stag
 SOAK_MARGIN = 16 * 2**20  # bytes; allocators fluctuate
 
 
-def measure_segmenters(plan: Plan, progress: Callable[[], object] = lambda: None) -> dict:
+def measure_segmenters(plan: Plan, progress: Progress = lambda: None) -> dict:
     """For each camera size, time the bare network and segment() in turns, then the stages."""
     results = {}
     for size in plan.camera_sizes:
@@ -107,14 +107,14 @@ def _timed_frame(segmenter: Segmenter, image: np.ndarray) -> dict[str, float]:
     return spent
 
 
-def soak_segmenter(plan: Plan, frames: int, progress: Callable[[], object] = lambda: None) -> dict:
+def soak_segmenter(plan: Plan, frames: int, progress: Progress = lambda: None) -> dict:
     """Segment this many frames of the main size; see soak()."""
     segmenter, image = plan.segmenter(plan.main_size), street(plan.main_size)
     return soak(lambda: segmenter.segment(image), frames, progress)
 
 
 def soak(step: Callable[[], object], frames: int,
-         progress: Callable[[], object] = lambda: None) -> dict:
+         progress: Progress = lambda: None) -> dict:
     """
     Run a step `frames` times; report whether its memory grew by at most SOAK_MARGIN bytes.
 

@@ -25,15 +25,16 @@ import time
 import numpy as np
 
 Times = dict[str, list[float]]
+Progress = Callable[[], object]  # called after each step
 
 
 def time_in_turns(sides: Mapping[str, Callable[[], object]], rounds: int,
-                  on_round: Callable[[], object] = lambda: None) -> Times:
+                  progress: Progress = lambda: None) -> Times:
     """
     Return the seconds that each side took in each round; a round runs every side once.
 
     :param sides: by name, what to run; it must return only when its work is done.
-    :param on_round: called after each round, for progress.
+    :param progress: called after each round.
     """
     for side in sides.values():
         side()  # the first run allocates and chooses algorithms
@@ -43,7 +44,7 @@ def time_in_turns(sides: Mapping[str, Callable[[], object]], rounds: int,
             start = time.perf_counter()
             side()
             times[name].append(time.perf_counter() - start)
-        on_round()
+        progress()
     return times
 
 

@@ -19,7 +19,7 @@ The node runs in its own process, as on a robot. What it is compared with runs i
 turns with the node.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from statistics import median
@@ -32,7 +32,7 @@ import rclpy
 
 from segnet_ros.bench.networks import network_runner
 from segnet_ros.bench.plan import Plan, Size, size_name, street
-from segnet_ros.bench.timing import latency_summary, time_in_turns
+from segnet_ros.bench.timing import latency_summary, Progress, time_in_turns
 from segnet_ros.processes import check_alive, running
 from segnet_ros.ros.bench_delivery import deliver, RATE
 from segnet_ros.ros.bench_peer import Peer
@@ -40,12 +40,6 @@ from segnet_ros.ros.large_images import use_large_image_profile
 from segnet_ros.ros.parameters import quoted
 
 CAMERAS = ('front', 'rear', 'left', 'right')
-
-Progress = Callable[[], object]
-
-
-def _nothing():
-    pass
 
 
 @contextmanager
@@ -78,7 +72,7 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
         rclpy.try_shutdown(context=context)
 
 
-def measure_node(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_node(plan: Plan, progress: Progress = lambda: None) -> dict:
     """
     Measure frames a second of the bare network, segment() and two nodes, for each camera size.
 
@@ -114,7 +108,7 @@ def _nodes_at(plan: Plan, peers: dict[str, Peer], size: Size, progress: Progress
             **{f'{name}_per_network': fps[name] / fps['network'] for name in peers}}
 
 
-def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_cameras(plan: Plan, progress: Progress = lambda: None) -> dict:
     """Measure one node's frames a second, all cameras together, with one to four sending."""
     rates: dict[int, list[float]] = {n: [] for n in range(1, len(CAMERAS) + 1)}
     with node_and_peer(plan, 'cameras', CAMERAS) as peer:
@@ -128,7 +122,7 @@ def measure_cameras(plan: Plan, progress: Progress = _nothing) -> dict:
             for count, fps in total.items()}
 
 
-def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_input(plan: Plan, progress: Progress = lambda: None) -> dict:
     """Measure frames a second with raw and with jpeg images, on two nodes in turns."""
     rates: dict[str, list[float]] = {'raw': [], 'compressed': []}
     image = street(plan.main_size)
@@ -145,7 +139,7 @@ def measure_input(plan: Plan, progress: Progress = _nothing) -> dict:
     return {'raw_fps': fps['raw'], 'compressed_fps': fps['compressed']}
 
 
-def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_latency(plan: Plan, progress: Progress = lambda: None) -> dict:
     """
     Measure milliseconds from sending an image to receiving its mask, at half the peak rate.
 
@@ -161,7 +155,7 @@ def measure_latency(plan: Plan, progress: Progress = _nothing) -> dict:
             **latency_summary(stream.mask_latencies)}
 
 
-def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_start(plan: Plan, progress: Progress = lambda: None) -> dict:
     """
     Measure median start-up times in seconds.
 
@@ -185,7 +179,7 @@ def measure_start(plan: Plan, progress: Progress = _nothing) -> dict:
     return {f'{name}_s': median(values) for name, values in seconds.items()}
 
 
-def measure_dds(plan: Plan, progress: Progress = _nothing) -> dict:
+def measure_dds(plan: Plan, progress: Progress = lambda: None) -> dict:
     """
     Measure the share of raw frames that arrive and their median age, by settings and reliability.
 

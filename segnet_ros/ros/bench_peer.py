@@ -128,9 +128,8 @@ class Peer:
     :param alive: raises if the node's process has ended.
     """
 
-    def __init__(self, context: rclpy.Context, namespace: str, cameras: tuple[str, ...] = ('',),
-                 compressed: bool = False, parallel_frames: int = 1,
-                 alive: Callable[[], object] = lambda: None):
+    def __init__(self, context: rclpy.Context, namespace: str, cameras: tuple[str, ...],
+                 compressed: bool, parallel_frames: int, alive: Callable[[], object]):
         self._alive, self._parallel_frames = alive, parallel_frames
         self.node = rclpy.create_node('bench_peer', context=context, namespace=namespace)
         self._executor = SingleThreadedExecutor(context=context)

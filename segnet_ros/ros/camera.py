@@ -213,6 +213,8 @@ class Camera:
 
         :param segmented: when it was segmented, in seconds of the monotonic clock.
         """
+        if not self._node.enabled:
+            return self.monitor.count('paused')
         received = frame.times[0]
         # The first frame waits while its segmenter is built.
         if self._is_stale(frame.header, settings):

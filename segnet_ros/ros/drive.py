@@ -30,11 +30,10 @@ from segnet_ros.bags.reading import BagTopic, IMAGE, image_topic, is_bag
 from segnet_ros.bags.writing import write_bag
 from segnet_ros.checkpoint import find_weights, read_info
 from segnet_ros.drive_report import DriveReport, FILES
-from segnet_ros.processes import check_alive, running
+from segnet_ros.processes import check_alive, running, SOME_LEFT_OUT
 from segnet_ros.ros.parameters import quoted
 from segnet_ros.ros.recorder import Recorder
 from segnet_ros.sources import open_frames, open_labels, sample_seed
-from segnet_ros.tools.arguments import SOME_LEFT_OUT
 
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
@@ -95,7 +94,7 @@ def drive(source: str, output: Path, weights: str, device: str = 'auto', precisi
             return report.finish({'source': source, **measured})
 
 
-def run_processes(node_command: list[str], player_command: list[str], camera: BagTopic,
+def run_processes(run_node: list[str], run_player: list[str], camera: BagTopic,
                   count: int | None, on_frame) -> dict:
     """
     Start node and player, record until nothing more comes; return what was measured.
@@ -104,6 +103,8 @@ def run_processes(node_command: list[str], player_command: list[str], camera: Ba
     masks whose image did not arrive are ignored. sizes_equal: every mask has its image's size.
     counts_sum_to_pixels: the statistics' pixel counts add up to the mask's pixels.
 
+    :param run_node: the node's command.
+    :param run_player: the player's command.
     :param camera: the topic of the images in their source.
     :param count: number of images in the source, None if unknown.
     """
@@ -124,9 +125,9 @@ def run_processes(node_command: list[str], player_command: list[str], camera: Ba
     recorder = Recorder(camera.moved_to(IMAGE_TOPIC), NAMESPACE, record, camera.is_compressed,
                         camera.is_best_effort)
     try:
-        with running(node_command) as node:
+        with running(run_node) as node:
             _wait_for_results(recorder, node)
-            with running(player_command, stdout=subprocess.PIPE) as player:
+            with running(run_player, stdout=subprocess.PIPE) as player:
                 _spin(recorder, node, player)
                 assert player.stdout is not None
                 printed = player.stdout.read()

@@ -26,11 +26,11 @@ try:
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.signals import SignalHandlerOptions
 
+    from segnet_ros.memory import keep_freed_memory
     from segnet_ros.processes import Ending, ending_signals
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
-    from segnet_ros.runtime import keep_freed_memory
 except KeyboardInterrupt:  # Ctrl-C in the seconds that PyTorch takes to import
     sys.exit()
 

@@ -169,7 +169,7 @@ class StreamMonitor:
         size or did not come for too long, or if results came too rarely, too late, or before
         their stamps while a limit counts from these. It is ERROR if any frame failed, all (at
         least three) were stale or the workers are stuck. The message says which. Failed and stale
-        frames are told until one of another outcome comes, however rare frames are.
+        frames are told until one of another outcome comes, or none for `silence` seconds.
 
         :param silence: warn after this many seconds without a frame; 0 never warns.
         :param least_rate: warn below this many results a second; 0 never warns.
@@ -283,7 +283,8 @@ def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent:
     if stuck > STUCK_SECONDS:
         return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
     if silent:
-        return DiagnosticStatus.WARN, '; '.join(filter(None, ('no frames', _losses(news))))
+        cause = f'the last one failed: {last_error}' if last == 'failed' else ''
+        return DiagnosticStatus.WARN, '; '.join(filter(None, ('no frames', cause, _losses(news))))
     if paused:
         return DiagnosticStatus.OK, 'paused through ~/enable'
     if last == 'failed':

@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool
 import torch
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint
+from segnet_ros.memory import resident_bytes
 from segnet_ros.processes import Ending
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.frame_slots import NewestFrames
@@ -38,8 +39,7 @@ from segnet_ros.ros.parameters import (
     parse_camera_names, parse_size, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.worker import cpu_threads, Worker
-from segnet_ros.runtime import (
-    choose_device, choose_precision, device_name, prepare, resident_bytes)
+from segnet_ros.runtime import choose_device, choose_precision, device_name, prepare
 from segnet_ros.segmenter import fit_input_size, Segmenter
 
 WATCH_PERIOD = 0.5  # seconds between checks of who publishes images

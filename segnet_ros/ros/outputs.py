@@ -162,7 +162,9 @@ class Outputs:
         self._publishers[name].publish(msg)
 
     def _publish_numbers(self, header: Header, segmentation: Segmentation, settings: Settings):
-        if self.subscribed('statistics'):
+        # Nor does who subscribed meanwhile get numbers without the region's.
+        if self.subscribed('statistics') and (
+                settings.roi is None or segmentation.region_statistics is not None):
             statuses = []
             for statistics, title in ((segmentation.statistics, self._title),
                                       (segmentation.region_statistics, self._title + '/roi')):

@@ -171,10 +171,10 @@ PARAMETERS = (
     ParameterSpec('no_image_warning_period', 5.0, 'Warn once after this many seconds without a '
                                                   'frame; 0 never warns.',
                   live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('output_rate_warning', 0.0, 'Warn on /diagnostics if a camera has fewer results '
-                                              'a second than this, while somebody subscribes; '
-                                              "set it below the camera's rate and max_rate; 0 "
-                                              'never warns.',
+    ParameterSpec('output_rate_warning', 0.0, 'Warn on /diagnostics if a camera that has had '
+                                              'results has fewer a second than this, while '
+                                              "somebody subscribes; set it below the camera's "
+                                              'rate and max_rate; 0 never warns.',
                   live=True, bounds=(0.0, 1000.0)),
     ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics if results come more than this '
                                           "many seconds after their frame's stamp; 0 never "

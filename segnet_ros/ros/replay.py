@@ -16,7 +16,7 @@
 Publish a recording over ROS as it was recorded: same messages, same order, same rate.
 
 A Programme says what is published when; a Player publishes it on time. Knows publishers and
-clocks; sources.py and bags.py know what is in a video or a bag.
+clocks; sources.py and bags/ know what is in a video or a bag.
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -22,19 +22,19 @@ from segnet_ros.segmentation import ClassStatistics
 
 
 def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dict[str, float],
-                   prefix: str) -> list[DiagnosticStatus]:
+                   title: str) -> list[DiagnosticStatus]:
     """
     Return one status per class, in id order, with the values of ClassStatistics.values.
 
     :param alerts: by class name, the fraction above which a status is WARN.
-    :param prefix: stands before the class in the status's name, e.g. 'segmentation/front'.
+    :param title: stands before the class in the status's name, e.g. 'segmentation/front'.
     """
     return [DiagnosticStatus(
                 level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK, name=name,
-                message=message, hardware_id=prefix,
+                message=message, hardware_id=title,
                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
             for alert, name, message, values in statistics.statuses(
-                label_set.class_names, prefix, alerts)]
+                label_set.class_names, title, alerts)]
 
 
 def fractions_message(statistics: ClassStatistics, label_set: LabelSet) -> Float32MultiArray:

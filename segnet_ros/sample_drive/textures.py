@@ -15,7 +15,7 @@
 """
 Draw the surfaces of the street: house fronts, foliage, fences, the ground and the sky.
 
-Each function takes a numpy Generator and returns uint8 arrays; none knows the camera.
+What is random comes from a numpy Generator; pictures are uint8. None of them knows the camera.
 """
 
 import cv2
@@ -187,7 +187,7 @@ def ground(rng, shady_side):
     asphalt = np.array((1.0, 1.0, 1.02)) * rng.uniform(78, 118)
     slabs = np.array((1.0, 0.97, 0.93)) * rng.uniform(105, 150)
     grain = noise(rng, shape, 2) * 0.07 + noise(rng, shape, 20) * 0.05
-    grain += noise(rng, (shape[0], shape[1]), 150) * 0.06
+    grain += noise(rng, shape, 150) * 0.06
     tile = np.where(on_road[..., None], asphalt, slabs) * (1 + grain[..., None])
     tile[:, (np.abs(x) > KERB) & (np.abs(x) < KERB + 0.16)] = (168, 165, 158)
     tile[:, (np.abs(x) > KERB - 0.12) & (np.abs(x) < KERB)] *= 0.72

@@ -12,15 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What several verbs of `segnet` have in common: arguments, an exit code, where they print."""
+"""What several verbs of `segnet` have in common: arguments, and where they print."""
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 import os
 from pathlib import Path
 import sys
-
-SOME_LEFT_OUT = 3  # exit code; 2 is argparse's
 
 
 def keep_stdout_for(*outputs: Path | None) -> AbstractContextManager:

@@ -19,9 +19,9 @@ import argparse
 from pathlib import Path
 import sys
 
-from segnet_ros.processes import take_signals_as_interrupts
+from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
-from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for, SOME_LEFT_OUT
+from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for
 
 
 def add_arguments(parser: argparse.ArgumentParser):

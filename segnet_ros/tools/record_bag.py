@@ -19,8 +19,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 import sys
 
-from segnet_ros.processes import take_signals_as_interrupts
-from segnet_ros.tools.arguments import SOME_LEFT_OUT
+from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -50,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
 
     from segnet_ros.bags.reading import compressed_topic, image_topic, is_bag
     from segnet_ros.bags.writing import write_bag
-    from segnet_ros.sources import Frame, open_frames
+    from segnet_ros.frames import Frame
+    from segnet_ros.sources import open_frames
     if is_bag(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
     left_out: list[ValueError] = []

@@ -17,8 +17,7 @@
 import argparse
 import sys
 
-from segnet_ros.processes import take_signals_as_interrupts
-from segnet_ros.tools.arguments import SOME_LEFT_OUT
+from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser):

@@ -19,8 +19,9 @@ import argparse
 from pathlib import Path
 import sys
 
+from segnet_ros.processes import SOME_LEFT_OUT
 from segnet_ros.resources import DEFAULT_WEIGHTS
-from segnet_ros.tools.arguments import add_model_arguments, SOME_LEFT_OUT
+from segnet_ros.tools.arguments import add_model_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser):

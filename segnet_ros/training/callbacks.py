@@ -178,7 +178,7 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         """Write a file; if killed meanwhile, the previous one stays intact."""
-        with whole_file(path) as part, errors_named(path):
+        with whole_file(path) as part:
             try:
                 with open(part, 'wb') as file:
                     torch.save(checkpoint, file)
@@ -226,7 +226,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict, step: int | None = None):
         """Append one row."""
         started = self._path.is_file()
-        with self._path.open('a', newline='') as file:
+        with errors_named(self._path), self._path.open('a', newline='') as file:
             writer = csv.DictWriter(file, self._columns, extrasaction='ignore')
             if not started:
                 writer.writeheader()

@@ -15,7 +15,7 @@
 """The recipe of one training run: every number that training uses, read from YAML."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 import math
 from pathlib import Path
 
@@ -172,13 +172,13 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
     if not isinstance(data, dict):
         raise ValueError(f'{path}: needs a mapping of training settings')
     data |= overrides
-    known = {f.name: getattr(TrainConfig(), f.name) for f in fields(TrainConfig)}
+    known = vars(TrainConfig())
     for name, value in data.items():
         if name not in known:
             raise ValueError(f"unknown training setting '{name}'; choose from {', '.join(known)}")
         try:
             data[name] = _convert(name, value, known[name])
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"training setting '{name}' cannot be {value!r}: {error}") from error
     config = TrainConfig(**data)
     return config if config.phases else config.whole_frames(20)

@@ -51,19 +51,18 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
     pairs: list[tuple[Path, Path]] = []
     for part in split.split('+'):
         name, _, prefix = part.partition(':')
-        folder = Path(data) / name
+        folder, annotations = Path(data) / name, Path(data) / (name + 'annot')
         images = sorted(filter(is_image_file, folder.glob('*')))
         if not images:
             raise FileNotFoundError(
                 f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}; --data needs a folder with '
                 f'{name}/ (images) and {name}annot/ (class ids)')
-        _warn_of_unused(folder.with_name(name + 'annot'), images)
+        _warn_of_unused(annotations, images)
         images = [path for path in images if path.name.startswith(prefix)]
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
                              f"'{prefix}'")
-        folder = Path(data) / (name + 'annot')
-        pairs += [(path, _annotation_path(folder, path.stem)) for path in images]
+        pairs += [(path, _annotation_path(annotations, path.stem)) for path in images]
     return pairs
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from segnet_ros.labels import VOID
 from segnet_ros.training.dataset import read_frame
 from segnet_ros.training.evaluate import Evaluation
-from segnet_ros.whole_file import errors_named, whole_file
+from segnet_ros.whole_file import whole_file
 
 SHOWN = 3  # of the best frames, and of the worst
 LEGEND_COLUMNS = 6
@@ -37,7 +37,7 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     paths = [folder / 'confusion_matrix.png', folder / 'frames.png']
     for path, figure in zip(paths, (confusion_figure(evaluation.result),
                                     frames_figure(evaluation)), strict=True):
-        with whole_file(path) as part, errors_named(path):
+        with whole_file(path) as part:
             figure.savefig(part, dpi=110, bbox_inches='tight', format='png')
     return paths
 

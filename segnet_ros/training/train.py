@@ -39,8 +39,9 @@ from torch.utils.data import DataLoader
 
 from segnet_ros.checkpoint import find_weights, load_checkpoint, ModelInfo
 from segnet_ros.labels import LabelSet, load_label_set
+from segnet_ros.memory import keep_freed_memory
 from segnet_ros.networks.build import Network
-from segnet_ros.runtime import choose_device, computes_in_bfloat16, keep_freed_memory
+from segnet_ros.runtime import choose_device, computes_in_bfloat16
 from segnet_ros.training.callbacks import (
     average_weights, DrawCurves, EndOnSignal, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
 from segnet_ros.training.config import TrainConfig
@@ -213,7 +214,10 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
     try:
         return lightning.Trainer(
             accelerator=accelerator, precision=_precision(accelerator), **machines,
-            **_schedule(config), default_root_dir=output, plugins=[WholeFiles()],
+            max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
+            check_val_every_n_epoch=min(config.val_every, config.epochs), num_sanity_val_steps=0,
+            enable_model_summary=False, log_every_n_steps=1,
+            default_root_dir=output, plugins=[WholeFiles()],
             logger=MetricsFile(metrics, info.label_set.class_names),
             callbacks=[
                 EndOnSignal(), FirstEpoch(), ExportWeights(info, weights),
@@ -240,12 +244,6 @@ def _start_from(config: TrainConfig, network: Network, info: ModelInfo):
     same_classes = given_info.label_set.class_names == info.label_set.class_names
     network.load_state_dict({name: tensor for name, tensor in given.state_dict().items()
                              if same_classes or not name.startswith('classifier.')}, strict=False)
-
-
-def _schedule(config: TrainConfig) -> dict:
-    return {'max_epochs': config.epochs, 'gradient_clip_val': config.gradient_clip,
-            'check_val_every_n_epoch': min(config.val_every, config.epochs),
-            'num_sanity_val_steps': 0, 'enable_model_summary': False, 'log_every_n_steps': 1}
 
 
 def _machines(devices: int | None, nodes: int | None) -> dict:
