@@ -115,7 +115,7 @@ setup(
     python_requires='>=3.11',
     # Needed everywhere; colcon does not get these from PyPI, package.xml names them.
     install_requires=[
-        'numpy', 'pyyaml', 'rosbags>=0.11.6', 'safetensors', 'torch>=2.7', 'tqdm'],
+        'numpy', 'pyyaml', 'rosbags>=0.11.7', 'safetensors', 'torch>=2.7', 'tqdm'],
     extras_require={
         'ros': ROS, 'video': VIDEO, 'demo': DEMO, 'ray': RAY, 'train': TRAIN,
         'test': TEST, 'ros-test': ROS_TEST},

@@ -53,6 +53,9 @@ def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
     if annotation.dtype != np.uint8:
         raise ValueError(f'{path} is {annotation.dtype}; it must hold class ids in one channel '
                          'of uint8')
+    depth = content[24] if content[:4].tobytes() == b'\x89PNG' else 8  # PNG specification, 11.2.2
+    if depth < 8:  # OpenCV stretches 1, 2 and 4 bits to 0 to 255
+        annotation //= 255 // (2**depth - 1)
     try:
         return label_set.from_file_ids(annotation)
     except ValueError as error:

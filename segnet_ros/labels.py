@@ -56,10 +56,11 @@ class LabelSet:
         if len(self.colors) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': {len(self.class_names)} classes but "
                              f'{len(self.colors)} colours')
-        if not len(self.class_names) <= self.void_file_id <= VOID:
-            raise ValueError(f"label set '{self.name}': void's file_id is {self.void_file_id}; "
-                             f'it must be from {len(self.class_names)} to 255, outside the class '
-                             'ids')
+        if not (isinstance(self.void_file_id, int)
+                and len(self.class_names) <= self.void_file_id <= VOID):
+            raise ValueError(f"label set '{self.name}': void's file_id is {self.void_file_id!r}; "
+                             f'it must be a whole number from {len(self.class_names)} to 255, '
+                             'outside the class ids')
         for color in (*self.colors, self.void_color):
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
                 raise ValueError(f"label set '{self.name}': {color} is not a colour; "
@@ -115,11 +116,11 @@ class LabelSet:
                 class_names=tuple(c['name'] for c in data['classes']),
                 colors=tuple(tuple(c['color']) for c in data['classes']),
                 void_color=tuple(void.get('color', (0, 0, 0))),
-                void_file_id=int(void.get('file_id', VOID)))
+                void_file_id=void.get('file_id', VOID))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                "a label set needs 'name' and 'classes', a list of {name, color: [r, g, b]}; "
-                f'wrong or missing: {error}') from error
+                "a label set needs 'name' and 'classes', a list of {name, color: [r, g, b]}, and "
+                f"may have 'void', {{file_id, color}}; wrong or missing: {error}") from error
 
 
 def _refuse_unknown(what: str, found: dict, *known: str):

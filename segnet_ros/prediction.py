@@ -39,7 +39,7 @@ from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import PICTURES, Segmentation
 from segnet_ros.sources import OnError
 from segnet_ros.video import Timeline, VideoWriter
-from segnet_ros.whole_file import errors_named, write_whole
+from segnet_ros.whole_file import errors_named, stream_mode, whole_file, write_whole
 
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
            'mean_confidence')
@@ -188,17 +188,17 @@ class _Writer:
                 on_error(ValueError(f'cannot write the {kind} of {frame.name}: {error}'))
 
     def _write_rows(self, frame: Frame, segmentation: Segmentation):
-        statistics = segmentation.statistics
-        assert statistics is not None
+        statistics, path = segmentation.statistics, self._results.statistics
+        assert statistics is not None and path is not None
         if self._rows is None:
-            assert self._results.statistics is not None
-            self._results.statistics.parent.mkdir(parents=True, exist_ok=True)
-            self._rows = self._files.enter_context(_table(self._results.statistics))
+            self._rows = self._files.enter_context(_table(path))
             self._rows.writeheader()
-        seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
-        for class_id, name in enumerate(self._label_set.class_names):
-            self._rows.writerow({'frame': frame.name, 'stamp': f'{seconds}.{nanoseconds:09d}',
-                                 'class_name': name, **statistics.values(class_id)})
+        seconds, nanoseconds = divmod(abs(frame.stamp_ns), 10**9)
+        stamp = '-' * (frame.stamp_ns < 0) + f'{seconds}.{nanoseconds:09d}'
+        with errors_named(path):
+            self._rows.writerows({'frame': frame.name, 'stamp': stamp, 'class_name': name,
+                                  **statistics.values(class_id)}
+                                 for class_id, name in enumerate(self._label_set.class_names))
 
     def _write_video(self, item: Input, frame: Frame, segmentation: Segmentation, rate: float,
                      on_error: OnError):
@@ -224,6 +224,6 @@ def _suffix(kind: str) -> str:
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
     # File names may hold bytes that are not valid text.
-    with errors_named(path), path.open('w', newline='', encoding='utf-8',
-                                       errors='surrogateescape') as file:
+    with whole_file(path) as part, part.open(stream_mode(path, part), newline='', encoding='utf-8',
+                                             errors='surrogateescape') as file:
         yield csv.DictWriter(file, COLUMNS, extrasaction='ignore')

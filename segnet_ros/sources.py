@@ -169,6 +169,11 @@ def sample_seed(source: str | Path) -> int | None:
     return int(seed or 0)
 
 
+def is_bag_source(source: str | Path) -> bool:
+    """Tell whether a source is a rosbag2; 'sample' is the drive, even if a bag has that name."""
+    return sample_seed(source) is None and is_bag(os.path.expanduser(source))
+
+
 def _raise(error: ValueError):
     raise error
 
@@ -213,9 +218,9 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
 
     def read() -> Iterator[Frame]:
         done, end_ns = 0, 0
-        for frame in _timed(video, rate):
+        for start_ns, frame in _timed(video, rate):
             yield frame
-            done, end_ns = frame.index + 1, frame.stamp_ns + _stamp(1, rate)
+            done, end_ns = frame.index + 1, start_ns + frame.stamp_ns + _stamp(1, rate)
         if not done:
             raise ValueError(f'{path}: no frame of this video can be decoded')
         # Some containers guess the count from length and rate: too few frames alone prove nothing.
@@ -225,7 +230,8 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
     return Frames(rate, count if count > 0 else None, read)
 
 
-def _timed(video: Video, rate: float) -> Iterator[Frame]:
+def _timed(video: Video, rate: float) -> Iterator[tuple[int, Frame]]:
+    """Yield the video's own time of the first frame, and each frame with the time since then."""
     start_ns = stamp_ns = 0
     step_ns = _stamp(1, rate)
     for index, (clock_ns, image) in enumerate(video.read()):
@@ -237,7 +243,7 @@ def _timed(video: Video, rate: float) -> Iterator[Frame]:
             if clock_ns - start_ns > stamp_ns:
                 step_ns = clock_ns - start_ns - stamp_ns
             stamp_ns += step_ns
-        yield Frame(index, stamp_ns, FRAME_ID, _name(index), image)
+        yield start_ns, Frame(index, stamp_ns, FRAME_ID, _name(index), image)
 
 
 class _OpenCVVideo:
@@ -263,12 +269,21 @@ class _OpenCVVideo:
         capture = cv2.VideoCapture(self._path)
         # Rotate phone videos upright; some versions of OpenCV do so by default.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        start_ns = None
         try:
             while (read := capture.read())[0]:
                 clock_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-                yield clock_ns, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+                if start_ns is None:
+                    start_ns = self._start_ns(capture, clock_ns)
+                yield start_ns + clock_ns, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
+
+    def _start_ns(self, capture: cv2.VideoCapture, clock_ns: int) -> int:
+        """Return the time that OpenCV takes off those of a Matroska file, whose length has it."""
+        if self.rate <= 0 or not hasattr(cv2, 'CAP_PROP_PTS'):  # new in OpenCV 4.11
+            return 0
+        return max(0, round(capture.get(cv2.CAP_PROP_PTS) * 1e9 / self.rate) - clock_ns)
 
 
 def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> Frames:

@@ -182,7 +182,12 @@ class VideoWriter:
         ticks = round(TICKS * (self.count if place is None else place))
         self._ticks = max(ticks, self._ticks + 1)
         frame.pts, frame.time_base = self._ticks, 1 / (self._rate * TICKS)
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except OSError:
+            self._stream = None  # flushing it after a header that was not written crashes FFmpeg
+            with self._file:
+                raise
         self.count += 1
 
     def close(self):

@@ -53,8 +53,13 @@ def whole_file(path: str | Path, *others: type[Exception]) -> Iterator[Path]:
 
 def write_whole(path: str | Path, content: bytes):
     """Write a file whole or not at all; an OSError names it."""
-    with whole_file(path) as part:
-        part.write_bytes(content)
+    with whole_file(path) as part, part.open(stream_mode(path, part) + 'b') as file:
+        file.write(content)
+
+
+def stream_mode(path: str | Path, part: Path) -> str:
+    """Return the mode to open whole_file's part with: 'a' for a stream, which >> may append to."""
+    return 'a' if part == Path(path) else 'w'
 
 
 @contextmanager

@@ -55,6 +55,16 @@ with keep_stdout_for(Path('/dev/stdout')):
     assert json.loads(done.stdout) == {'miou': 1} and done.stderr == 'summary\n', done
 
 
+def test_what_a_shell_appends_to_keeps_what_it_had(tmp_path):
+    file = tmp_path / 'all.json'
+    file.write_text('earlier')
+    program = 'from segnet_ros.whole_file import write_whole; write_whole("/dev/stdout", b"new")'
+    with file.open('a') as end:
+        subprocess.run([sys.executable, '-c', program], stdout=end, check=True,
+                       cwd=Path(__file__).parents[1])
+    assert file.read_text() == 'earliernew'
+
+
 def test_a_file_name_that_is_no_text_does_not_make_done_work_fail(monkeypatch):
     """In most locales, printing one raises UnicodeEncodeError, which is a ValueError."""
     written = io.BytesIO()

@@ -17,6 +17,7 @@
 from dataclasses import replace
 import errno
 import os
+import sqlite3
 import tracemalloc
 from unittest.mock import MagicMock
 
@@ -26,7 +27,7 @@ import numpy as np
 import pytest
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
     QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 import yaml
 
 from segnet_ros.bags.reading import (
@@ -155,6 +156,15 @@ def test_what_failed_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize('step', ['open', 'close'])
+def test_a_full_disk_is_told_with_the_bag(tmp_path, monkeypatch, step):
+    monkeypatch.setattr(Writer, step, MagicMock(
+        side_effect=sqlite3.OperationalError('database or disk is full')))
+    with pytest.raises(OSError, match='database or disk is full') as failed:
+        write_bag(recording(1), tmp_path / 'bag', storage='sqlite3')
+    assert failed.value.filename == str(tmp_path / 'bag') and not (tmp_path / 'bag').exists()
+
+
 def write_strings(path, topics):
     """Write two messages per topic, out of order: in time, each 'first' precedes each 'second'."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -202,6 +212,47 @@ def test_after_a_crash(tmp_path):
     (out / 'bag2.mcap').write_bytes((out / 'bag.mcap').read_bytes())
     with pytest.raises(ValueError, match='2 bag files.*reindex'):
         bag_topics(out)
+
+
+@pytest.mark.parametrize('storage', list(StoragePlugin))
+def test_messages_that_only_the_lost_metadata_call_compressed(tmp_path, storage):
+    writer = Writer(tmp_path / 'bag', version=9, storage_plugin=storage)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    message = image_message('rgb8', 2, 2, 6, np.arange(12, dtype=np.uint8))
+    with writer:
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPES)
+        writer.write(connection, 0, message.cdr)
+    assert list(read_messages(tmp_path / 'bag')) == [message]
+    (tmp_path / 'bag' / 'metadata.yaml').unlink()
+    assert list(read_messages(tmp_path / 'bag')) == [message]
+
+
+def test_a_bag_that_does_not_fit_where_it_is_unpacked_says_where(tmp_path, monkeypatch):
+    writer = Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
+        writer.add_connection('/image', IMAGE, typestore=TYPES)
+    assert bag_topics(tmp_path / 'bag')
+    monkeypatch.setattr('shutil.copyfileobj', MagicMock(
+        side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(OSError, match='no space is left to unpack it in .*; set TMPDIR') as failed:
+        bag_topics(tmp_path / 'bag')
+    assert failed.value.filename == str(tmp_path / 'bag')
+
+
+def test_which_file_of_a_bag_is_damaged_is_told(tmp_path):
+    write_bag(recording(), tmp_path / 'bag')
+    whole = (tmp_path / 'bag' / 'bag.mcap').read_bytes()
+    (tmp_path / 'bag' / 'bag_1.mcap').write_bytes(whole[:len(whole) * 2 // 3])
+    metadata = tmp_path / 'bag' / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('- bag.mcap', '- bag.mcap\n  - bag_1.mcap'))
+    with pytest.raises(ValueError, match='; damaged: bag_1.mcap; its other files can be read one '
+                                         'by one, by their names; `mcap recover` may'):
+        bag_topics(tmp_path / 'bag')
+    (tmp_path / 'bag' / 'bag_1.mcap').unlink()
+    with pytest.raises(ValueError, match='missing.*; its other files .* by their names$'):
+        bag_topics(tmp_path / 'bag')
+    assert len(list(read_messages(tmp_path / 'bag' / 'bag.mcap'))) == 4
 
 
 @pytest.mark.parametrize('storage,name', [('mcap', 'bag.mcap'), ('sqlite3', 'bag.db3')])

@@ -350,6 +350,6 @@ def test_frames_that_were_trained_on_are_told(weights, data, tmp_path, caplog):
                           ({'split': 'train+val', 'data': data.name.upper()}, True)):
         caplog.clear()
         save_checkpoint(tmp_path / 'w.safetensors', network, replace(info, made_by=made_by))
-        evaluate(tmp_path / 'w.safetensors', data, 'val', device='cpu')
+        evaluate(tmp_path / 'w.safetensors', data / 'val' / '..', 'val', device='cpu')
         assert ("frames of 'val' may be among those that these weights were trained on"
                 in caplog.text) == told

@@ -38,7 +38,8 @@ SHARED = [name for name in TRACKED if name.split('/')[0] in FOLDERS
 ROSDEP_KEYS = {
     'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'rosbags': 'python3-rosbags-pip',
     'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
-    'safetensors': None, **dict.fromkeys(
+    'safetensors': None, **dict.fromkeys(('backports', 'compression'), 'python3-rosbags-pip'),
+    **dict.fromkeys(
         ('av', 'gradio', 'lightning', 'matplotlib', 'PIL', 'pytorch_optimizer', 'ray',
          'torchmetrics'))}
 

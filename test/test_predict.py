@@ -280,18 +280,23 @@ def test_what_cannot_be_written_is_named_in_one_line(folder, tmp_path, weights, 
     assert capsys.readouterr().err.splitlines()[-1] == f'segnet predict: {words}'
 
 
-def test_on_a_full_disk_no_half_picture_is_left(folder, tmp_path, weights, capsys, monkeypatch):
-    real = Path.write_bytes
+def test_on_a_full_disk_no_half_picture_is_left(folder, tmp_path, weights, capsys, full_disk):
+    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    save(folder, {'1.png': large})
+    with full_disk():
+        assert run(folder, '-o', tmp_path / 'out', '--write', 'overlay', weights=weights) == 1
+    assert f'{tmp_path}/out/overlay/1.jpg: File too large' in capsys.readouterr().err
+    assert files(tmp_path / 'out') == ['overlay/0.jpg']
 
-    def full(path, data):
-        if '1.png' in path.name:
-            real(path, data[:len(data) // 2])
-            raise OSError(28, 'No space left on device')  # as Python raises it, without a path
-        return real(path, data)
-    monkeypatch.setattr(Path, 'write_bytes', full)
-    assert run(folder, '-o', tmp_path / 'out', weights=weights) == 1
-    assert f'{tmp_path}/out/mask/1.png: No space left on device' in capsys.readouterr().err
-    assert files(tmp_path / 'out') == ['mask/0.png']
+
+def test_on_a_full_disk_the_older_table_stays(folder, drive, tmp_path, weights, capsys, full_disk):
+    save(folder, {f'{index}.png': drive[0] for index in range(30)})
+    (tmp_path / 't.csv').write_text('older')
+    with full_disk():
+        assert run(folder, '--statistics', tmp_path / 't.csv', weights=weights) == 1
+    assert f'{tmp_path}/t.csv: File too large' in capsys.readouterr().err
+    assert (tmp_path / 't.csv').read_text() == 'older'
+    assert not (tmp_path / 't.csv.part').exists()
 
 
 def test_frames_of_another_size_are_segmented_but_not_in_the_video(folder, drive, tmp_path,
@@ -490,6 +495,13 @@ def test_a_name_that_is_no_text_goes_into_the_table(tmp_path, weights):
     assert main(['predict', str(tmp_path / 'in'), '--statistics', str(tmp_path / 't.csv'),
                  '--weights', str(weights), '--device', 'cpu']) == 0
     assert b'caf\xe9,0.0' in (tmp_path / 't.csv').read_bytes()
+
+
+def test_times_before_1970_have_one_sign(tmp_path, weights):
+    image = np.zeros((32, 48, 3), np.uint8)
+    write_bag([Frame(0, -1_500_000_000, 'camera', '0', image, record_ns=0)], tmp_path / 'bag')
+    assert run(tmp_path / 'bag', '--statistics', tmp_path / 't.csv', weights=weights) == 0
+    assert ',-1.500000000,' in (tmp_path / 't.csv').read_text()
 
 
 def test_a_signal_closes_the_video(tmp_path, weights):

@@ -465,6 +465,8 @@ def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
     (tmp_path / 'empty').mkdir()
     assert main(['segment-bag', str(bag), str(bag), *model]) == 1
     assert 'already exists' in capsys.readouterr().err
+    assert main(['segment-bag', str(bag), '/', *model]) == 1
+    assert '/ already exists' in capsys.readouterr().err
     assert main(['segment-bag', str(tmp_path / 'empty'), str(tmp_path / 'out'), *model]) == 1
     assert 'is not a rosbag2 and contains none' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, 'ray', None)
@@ -605,6 +607,15 @@ def test_a_full_disk_is_told_in_one_line(bag, tmp_path, weights, monkeypatch, ca
         assert main([*arguments, '--storage', 'sqlite3']) == 1
         assert f'{tmp_path}/out' in (told := capsys.readouterr().err.splitlines()[-1])
         assert told.endswith(': database or disk is full')
+
+
+def test_a_disk_too_full_to_abort_does_not_hide_why(bag, tmp_path, predictor, monkeypatch):
+    for step, trouble in (('write', 'first'), ('abort', 'second')):
+        monkeypatch.setattr(f'rosbags.rosbag2.writer.Writer.{step}', MagicMock(
+            side_effect=OSError(errno.ENOSPC, trouble)))
+    with pytest.raises(OSError, match='first') as failed:
+        segment_bag(bag, tmp_path / 'out', predictor)
+    assert failed.value.filename == str(tmp_path / 'out.partial')
 
 
 def test_one_bag_s_trouble_of_any_kind_is_not_the_others(folder, reference, tmp_path, weights,

@@ -29,7 +29,8 @@ from segnet_ros.frames import decode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import (
-    Frames, image_files, keep_frames, open_frames, open_labels, sample_seed, video_frames)
+    Frames, image_files, is_bag_source, keep_frames, open_frames, open_labels, sample_seed,
+    video_frames)
 from segnet_ros.video import VideoWriter
 
 
@@ -183,6 +184,23 @@ def test_a_video_that_is_cut_off_is_reported(tmp_path):
     assert f'{path} is cut off or damaged: it ends after {len(found)} frames' in str(errors[0])
     with pytest.raises(ValueError, match='cut off'):
         list(open_frames(path))
+
+
+@pytest.mark.parametrize('suffix', ['mkv', 'avi', 'mp4', 'ts'])
+def test_a_part_of_a_recording_is_whole_though_its_times_begin_late(tmp_path, suffix):
+    """As of the parts that the segment muxer of FFmpeg makes of a camera's stream."""
+    path = tmp_path / f'v.{suffix}'
+    write_uneven_video(path, [10_000 + 33 * index for index in range(30)])
+    errors = []
+    frames = list(open_frames(path, on_error=errors.append))
+    assert len(frames) == 30 and frames[0].stamp_ns == 0 and not errors
+
+
+def test_sample_is_the_drive_though_a_bag_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bag([Frame(0, 0, 'front', '', picture(0))], tmp_path / 'sample')
+    assert is_bag_source('./sample') and is_bag_source(tmp_path / 'sample')
+    assert not is_bag_source('sample') and not is_bag_source('sample:7')
 
 
 def test_bag_gives_what_was_written(tmp_path):

@@ -17,6 +17,7 @@
 
 from pathlib import Path
 import re
+import subprocess
 import sys
 
 import av
@@ -196,6 +197,24 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, full_disk):
         for index in range(150):
             writer.write(np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8))
     assert failed.value.filename == str(tmp_path / 'v.mp4')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_a_byte_left_is_told_and_nothing_is_flushed(tmp_path):
+    """The encoder holds back some frames; to flush them after the header failed crashes FFmpeg."""
+    program = """
+import resource, sys
+import numpy as np
+from segnet_ros.video import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with VideoWriter(sys.argv[1], 10) as writer:
+    for index in range(100):
+        writer.write(np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, '-c', program, str(tmp_path / 'v.mp4')], text=True,
+                          capture_output=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"File too large: '{tmp_path}/v.mp4'")
     assert not list(tmp_path.iterdir())
 
 

@@ -21,10 +21,12 @@ of nodes.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 import errno
 from pathlib import Path
+import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,14 @@ from rosbags.typesys import get_typestore, Stores
 
 from segnet_ros.encodings import unpack_compressed, unpack_image
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:  # comes with rosbags
+    from backports import zstd
+
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 SUFFIXES = ('.mcap', '.db3')
+ZSTD = b'\x28\xb5\x2f\xfd'  # begins what is compressed (RFC 8878, 3.1.1); CDR begins with 0
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
@@ -120,10 +128,14 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
     except Exception as error:
         # A disk or network error does not mean a damaged bag; an invalid seek does.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            if error.errno == errno.ENOSPC:
+                raise OSError(error.errno, 'it is compressed by file, and no space is left to '
+                              f'unpack it in {tempfile.gettempdir()}; set TMPDIR to a larger '
+                              'folder', str(path)) from error
             raise
         # rosbags passes on whatever its storage libraries raise for a damaged file.
-        raise ValueError(f'{path} cannot be read as a rosbag2: {error}; `mcap recover` may '
-                         'repair a damaged .mcap') from error
+        raise ValueError('; '.join([f'{path} cannot be read as a rosbag2: {error}',
+                                    *_advice(path)])) from error
 
 
 def bag_topics(path: str | Path) -> list[BagTopic]:
@@ -154,6 +166,8 @@ def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iter
         missing = {c.topic: reader.topics[c.topic].msgcount for c in connections}
         for connection, record_ns, cdr in reader.messages(connections) if connections else ():
             missing[connection.topic] -= 1
+            if bytes(cdr[:4]) == ZSTD:  # only metadata.yaml says so, which a crash leaves out
+                cdr = zstd.decompress(cdr)
             yield RawMessage(connection.topic, connection.msgtype, record_ns, bytes(cdr))
     lost = [f'{count} of {topic}' for topic, count in missing.items() if count > 0]
     if lost:
@@ -231,6 +245,26 @@ def _reconcile(reader: Reader):
     for storage in getattr(reader.storage, 'storages', ()):
         storage.connections = [c._replace(ext=told.get((c.topic, c.msgtype), c.ext))
                                for c in storage.connections]
+
+
+def _advice(path: Path) -> Iterator[str]:
+    """Yield what can be done about a bag that cannot be read."""
+    damaged = [path]
+    if path.is_dir():
+        files = _storage_files(path)
+        damaged = [file for file in files if not _opens(file)]
+        if damaged:
+            yield f'damaged: {", ".join(file.name for file in damaged)}'
+        if len(damaged) < len(files):
+            yield 'its other files can be read one by one, by their names'
+    if any(file.suffix == '.mcap' for file in damaged):
+        yield '`mcap recover` may repair a damaged .mcap'
+
+
+def _opens(file: Path) -> bool:
+    with suppress(Exception), Reader(file):
+        return True
+    return False
 
 
 def _storage_files(folder: Path) -> list[Path]:

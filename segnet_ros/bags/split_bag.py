@@ -21,6 +21,7 @@ metadata.yaml. Until it is complete the folder is called NAME.partial. Knows not
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 import fcntl
 import json
@@ -71,7 +72,7 @@ class SplitBag:
     def __init__(self, out: str | Path, topics: Sequence[OutTopic], recipe: dict,
                  storage: str = 'mcap'):
         self.out = Path(out)
-        self.partial = self.out.with_name(self.out.name + '.partial')
+        self.partial = self.out.parent / (self.out.name + '.partial')
         self.state: dict = {}  # what end_file was last given; {} if no file is whole
         self._topics, self._recipe = topics, recipe
         self._storage = StoragePlugin[storage.upper()]
@@ -97,7 +98,8 @@ class SplitBag:
     def __exit__(self, *error):
         """Leave the partial folder for another run, unless `complete` has been called."""
         if self._writer is not None:
-            self._writer.abort()
+            with suppress(Exception):  # fails too on a full disk, and the first error tells more
+                self._writer.abort()
         os.close(self._lock)
 
     def write(self, topic: str, record_ns: int, cdr: bytes | memoryview):

@@ -14,7 +14,8 @@
 
 """Write frames as a rosbag2 recording (mcap or sqlite3) without ROS, through rosbags."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 import re
 import shutil
@@ -58,7 +59,7 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
     type_name = IMAGE if raw else COMPRESSED
     count = 0
     try:
-        with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        with _bag_writer(out, storage) as writer:
             connection = writer.add_connection(topic, type_name, typestore=TYPES)
             for frame in frames:
                 msg = _raw_message(frame) if raw else _compressed_message(frame, image_format)
@@ -72,6 +73,22 @@ def write_bag(frames: Iterable[Frame], out: str | Path, topic: str = '/image',
         shutil.rmtree(out, ignore_errors=True)
         raise
     return count
+
+
+@contextmanager
+def _bag_writer(out: Path, storage: str) -> Iterator[Writer]:
+    """Yield an open writer, and close it at the end of the block; errors of both name the bag."""
+    writer = Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()])
+    try:
+        with errors_named(out):
+            writer.open()
+        yield writer
+        with errors_named(out):
+            writer.close()
+    except BaseException:
+        with suppress(Exception):  # fails too on a full disk, and the first error tells more
+            writer.abort()
+        raise
 
 
 def make_header(stamp_ns: int, frame_id: str) -> Any:

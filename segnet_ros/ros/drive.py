@@ -26,14 +26,14 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from segnet_ros.bags.reading import BagTopic, IMAGE, image_topic, is_bag
+from segnet_ros.bags.reading import BagTopic, IMAGE, image_topic
 from segnet_ros.bags.writing import write_bag
 from segnet_ros.checkpoint import find_weights, read_info
 from segnet_ros.drive_report import DriveReport, FILES
 from segnet_ros.processes import check_alive, running, SOME_LEFT_OUT
 from segnet_ros.ros.parameters import quoted
 from segnet_ros.ros.recorder import Recorder
-from segnet_ros.sources import open_frames, open_labels, sample_seed
+from segnet_ros.sources import is_bag_source, open_frames, open_labels, sample_seed
 
 IMAGE_TOPIC = '/camera/image_raw'
 NAMESPACE = '/segmentation'
@@ -63,7 +63,7 @@ def drive(source: str, output: Path, weights: str, device: str = 'auto', precisi
     if Path(played).resolve() in [(output / name).resolve() for name in FILES]:
         raise ValueError(f'{played} would be overwritten; give another folder with -o')
     camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # for any source but a bag
-    if is_bag(played):
+    if is_bag_source(played):
         camera = image_topic(played, topic, '--topic')
     frames = open_frames(played, fps, camera.name)
     truths = open_labels(played, label_set)
@@ -168,7 +168,7 @@ def player_command(source: str, rate: float, fps: float, camera: BagTopic) -> li
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,
         '--rate', str(rate), '--fps', str(fps), '--wait-for-subscribers', '2',
         '--wait-timeout', str(START_TIMEOUT)]
-    if is_bag(source):
+    if is_bag_source(source):
         # Nothing else: a segmentation recorded in the bag would be taken for this node's.
         command += ['--from-topic', camera.name, '--topics', camera.name]
     return command

@@ -47,11 +47,11 @@ def main(args: argparse.Namespace) -> int:
     take_signals_as_interrupts()
     from tqdm import tqdm
 
-    from segnet_ros.bags.reading import compressed_topic, image_topic, is_bag
+    from segnet_ros.bags.reading import compressed_topic, image_topic
     from segnet_ros.bags.writing import write_bag
     from segnet_ros.frames import Frame
-    from segnet_ros.sources import open_frames
-    if is_bag(args.source):
+    from segnet_ros.sources import is_bag_source, open_frames
+    if is_bag_source(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
     left_out: list[ValueError] = []
 

@@ -74,17 +74,17 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, node) -> int:
-    from segnet_ros.bags.reading import image_topic, is_bag
+    from segnet_ros.bags.reading import image_topic
     from segnet_ros.ros.replay import bag_programme, frames_programme, Player, \
         wait_for_subscribers
-    from segnet_ros.sources import keep_frames, open_frames, sample_seed
+    from segnet_ros.sources import is_bag_source, keep_frames, open_frames, sample_seed
     left_out: list[ValueError] = []
 
     def leave_out(error: ValueError):
         left_out.append(error)
         print(f'segnet replay: left out: {error}', file=sys.stderr)
 
-    if is_bag(args.source):
+    if is_bag_source(args.source):
         if args.from_topic and not args.topic:
             raise ValueError('--from-topic says what --topic renames; give --topic as well')
         renamed = None

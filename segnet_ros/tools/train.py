@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='any other setting of the recipe, e.g. --set width=0.25')
     parser.add_argument('--output', type=Path, default=Path('training_output'),
                         help='folder for weights, metrics and state; resumes if it holds state')
-    parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
+    parser.add_argument('--accelerator', default='auto', choices=('auto', 'cpu', 'gpu'),
+                        help='where to train (%(default)s)')
     parser.add_argument('--devices', type=int,
                         help="GPUs or CPU processes on each machine (all GPUs; torchrun's number)")
     parser.add_argument('--nodes', type=int, help="machines (torchrun's number)")

@@ -17,6 +17,7 @@
 import csv
 from dataclasses import replace
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 import signal
@@ -142,6 +143,10 @@ class EndOnSignal(lightning.Callback):
     def on_train_start(self, trainer, module):
         """Replace lightning's handlers, which are there by now."""
         def end(number, _):
+            # torch's handler raises if data workers got the signal too, even in here.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for worker in multiprocessing.active_children():
+                worker.kill()  # or it could print a traceback once this process is gone
             if trainer.strategy.launcher is not None:
                 trainer.strategy.launcher.kill(number)  # processes that lightning started
             if trainer.is_global_zero:  # print() may be what the signal interrupted
@@ -192,8 +197,9 @@ class WholeFiles(TorchCheckpointIO):
         try:
             return super().load_checkpoint(path, *args, **kwargs)
         except Exception as error:  # a damaged file may raise anything
-            raise ValueError(f'{path}, the state of a run, cannot be read ({error}); if it is '
-                             'damaged, delete it to start over') from error
+            raise ValueError(f'{path}, the state of a run, cannot be read '
+                             f'({type(error).__name__}); if it is damaged, delete it to start '
+                             'over') from error
 
 
 class MetricsFile(Logger):

@@ -113,9 +113,12 @@ class TrainConfig:
             _check('epochs', phase.epochs, 1)
             for side in phase.crop:
                 _check('crop', side, 8)
-            if not 0 < phase.scale[0] <= phase.scale[1]:
+            if not 0 < phase.scale[0] <= phase.scale[1] < math.inf:
                 raise ValueError("training setting 'scale' must be above 0, minimum first, not "
                                  f'{phase.scale}')
+        for bias in self.class_bias.values():
+            if not math.isfinite(bias):
+                raise ValueError(f"training setting 'class_bias' must be finite, not {bias}")
         if self.architecture == 'pspnet' and self.batch_size == 1:
             raise ValueError("training setting 'batch_size' must be at least 2 for pspnet: its "
                              'averages over a whole frame cannot be normalised over one frame')
@@ -145,7 +148,7 @@ class TrainConfig:
 
 # Lower and upper bounds; those of phases and sizes are in __post_init__.
 _BOUNDS = {
-    **dict.fromkeys(('passes', 'batch_size', 'val_every'), (1, math.inf)),
+    **dict.fromkeys(('passes', 'batch_size', 'val_every', 'class_weight_offset'), (1, math.inf)),
     **dict.fromkeys(('sample_drive_frames', 'lr', 'muon_lr', 'weight_decay', 'warmup_steps',
                      'gradient_clip', 'aux_weight'), (0, math.inf)),
     **dict.fromkeys(('paste', 'rare_share', 'final_lr', 'ema_decay', 'jitter', 'degrade'), (0, 1)),
@@ -153,7 +156,7 @@ _BOUNDS = {
 
 
 def _check(name: str, value: float, least: float, most: float = math.inf):
-    if not least <= value <= most:
+    if not (least <= value <= most and math.isfinite(value)):
         limits = f'at least {least}' if most == math.inf else f'from {least} to {most}'
         raise ValueError(f"training setting '{name}' must be {limits}, not {value}")
 

@@ -118,9 +118,9 @@ def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple
     Each is scaled as the node would scale it: to `size` if it has that aspect ratio, else to as
     many pixels in its own. CamVid's 367 frames take 250 MB.
     """
-    progress = tqdm(paths, what, unit='frame', leave=False)
-    frames = (read_frame(*pair, label_set) for pair in progress)
-    return [resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
+    with tqdm(paths, what, unit='frame', leave=False) as progress:  # cleared before an error shows
+        frames = (read_frame(*pair, label_set) for pair in progress)
+        return [resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
 
 
 def class_shares(frames: list[LabelledFrame], num_classes: int) -> np.ndarray:

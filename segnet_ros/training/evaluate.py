@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def warn_of_seen(info: ModelInfo, data: str | Path, split: str,
         found.add(init)
         with suppress(CheckpointError, FileNotFoundError):
             infos.append(read_info(find_weights(init)))
-    name = Path(data).absolute().name.casefold()
+    name = Path(os.path.abspath(data)).name.casefold()  # of .. too
     if any(Path(made.made_by.get('data', '')).name.casefold() == name and made.has_seen(split)
            for made in infos):
         logging.warning("frames of '%s' may be among those that %s trained on: the scores say "

@@ -153,7 +153,7 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     info = ModelInfo(label_set=load_label_set(config.label_set), architecture=config.architecture,
                      width=config.width, input_size=config.input_size,
-                     made_by=config.to_dict() | {'data': Path(config.data).absolute().name})
+                     made_by=config.to_dict() | {'data': Path(os.path.abspath(config.data)).name})
     weights = output / 'weights.safetensors'
     # Before the frames are read, which takes a while: this fails if a device is missing.
     trainer = _trainer(config, info, weights, accelerator, _machines(devices, nodes))
