@@ -39,7 +39,7 @@ from segnet_ros.predictor import Predictor
 from segnet_ros.segmentation import PICTURES, Segmentation
 from segnet_ros.sources import OnError
 from segnet_ros.video import Timeline, VideoWriter
-from segnet_ros.whole_file import errors_named, stream_mode, whole_file, write_whole
+from segnet_ros.whole_file import errors_named, whole_file, write_whole, writing_mode
 
 COLUMNS = ('frame', 'stamp', 'class_id', 'class_name', 'pixel_count', 'fraction',
            'mean_confidence')
@@ -224,6 +224,6 @@ def _suffix(kind: str) -> str:
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
     # File names may hold bytes that are not valid text.
-    with whole_file(path) as part, part.open(stream_mode(path, part), newline='', encoding='utf-8',
+    with whole_file(path) as part, part.open(writing_mode(path), newline='', encoding='utf-8',
                                              errors='surrogateescape') as file:
         yield csv.DictWriter(file, COLUMNS, extrasaction='ignore')

@@ -34,8 +34,7 @@ def whole_file(path: str | Path, *others: type[Exception]) -> Iterator[Path]:
     Errors in the block name `path`; `others` are as of errors_named.
     """
     path = Path(path)
-    # /dev/stdout may be a regular file, but one that the shell has open.
-    if str(path.parent) in STREAMS or path.exists() and not (path.is_file() or path.is_dir()):
+    if is_stream(path):
         with errors_named(path, *others):
             yield path
         return
@@ -53,13 +52,20 @@ def whole_file(path: str | Path, *others: type[Exception]) -> Iterator[Path]:
 
 def write_whole(path: str | Path, content: bytes):
     """Write a file whole or not at all; an OSError names it."""
-    with whole_file(path) as part, part.open(stream_mode(path, part) + 'b') as file:
+    with whole_file(path) as part, part.open(writing_mode(path) + 'b') as file:
         file.write(content)
 
 
-def stream_mode(path: str | Path, part: Path) -> str:
-    """Return the mode to open whole_file's part with: 'a' for a stream, which >> may append to."""
-    return 'a' if part == Path(path) else 'w'
+def writing_mode(path: str | Path) -> str:
+    """Return the mode to open whole_file's file with; a stream may be a file that >> adds to."""
+    return 'a' if is_stream(path) else 'w'
+
+
+def is_stream(path: str | Path) -> bool:
+    """Tell whether a path is a pipe or a device, or standard output, whatever file that is."""
+    path = Path(path)
+    # /dev/stdout may be a regular file, but one that the shell has open.
+    return str(path.parent) in STREAMS or path.exists() and not (path.is_file() or path.is_dir())
 
 
 @contextmanager

@@ -179,8 +179,9 @@ PARAMETERS = (
     ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics if results come more than this '
                                           "many seconds after their frame's stamp; 0 never "
                                           'warns.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics, at least '
-                                             '0.1; 0 sends none.', bounds=(0.0, 60.0),
+    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics while the '
+                                             'node is active, at least 0.1 (else one a second); '
+                                             '0 never sends any.', bounds=(0.0, 60.0),
                   check=check_period),
 )
 

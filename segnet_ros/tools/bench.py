@@ -25,7 +25,7 @@ from segnet_ros.own_domain import enter_domain
 from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.tools.arguments import (
     add_device_argument, add_domain_argument, add_precision_argument, keep_stdout_for)
-from segnet_ros.whole_file import write_whole
+from segnet_ros.whole_file import is_stream, write_whole
 
 SECTIONS = ('network', 'segment', 'node', 'cameras', 'input', 'latency', 'dds', 'start')
 
@@ -70,13 +70,13 @@ def main(args: argparse.Namespace) -> int:
                          args.precision)
         results = {'environment': describe(plan)}
         parts = _soak(plan, args.soak) if args.soak else _measure(plan, args.only)
-        is_pipe = args.json is not None and args.json.exists() and not args.json.is_file()
         for name, measured in parts:
             results[name] = measured
             results['headline'] = headline(results)
-            if args.json and not is_pipe:  # an interrupted run keeps its results so far
+            # An interrupted run keeps its results so far.
+            if args.json and not is_stream(args.json):
                 _write(results, args.json)
-        if is_pipe:
+        if args.json and is_stream(args.json):
             _write(results, args.json)
         print(report(results))
         if args.json:

@@ -33,7 +33,7 @@ VERBS = {
     'balance': 'find the per-class logit biases of trained weights for the best mIoU',
     'bench': 'measure the network and the node on this machine, against plain PyTorch',
     'replay': 'publish a bag, a video, images or the sample drive at the recorded rate',
-    'record-bag': 'make a rosbag2 of images, a video or the sample drive',
+    'record-bag': 'make a rosbag2 of images, a video, another bag or the sample drive',
 }
 
 # The extra of setup.py with what a verb needs and the node does not.

@@ -26,8 +26,8 @@ from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 something was left out (a file, a '
-                     'frame, or its place in the video), each time with a message.')
+    parser.epilog = ('Exit code: 0 all done; 1 ended by an error; 3 something was left out (a '
+                     'file, a frame, or its place in the video), each time with a message.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help="image, folder of images, quoted pattern ('data/**/*.png'), video, "
                              'rosbag2, sample[:SEED], camera:N')

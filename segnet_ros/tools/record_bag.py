@@ -24,8 +24,8 @@ from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('Exit code: 0 all done; 1 nothing done; 3 some frames could not be read and '
-                     'were left out, each named.')
+    parser.epilog = ('Exit code: 0 all done; 1 ended by an error; 3 some frames could not be '
+                     'read and were left out, each named.')
     parser.add_argument('source', help='folder of images, video, rosbag2, or sample[:SEED]')
     parser.add_argument('out', help='rosbag2 folder to create')
     parser.add_argument('--fps', type=float, default=15.0,

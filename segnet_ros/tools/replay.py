@@ -22,8 +22,8 @@ from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('Exit code: 0 all done, or interrupted; 1 nothing done; 3 some of it could '
-                     'not be read and was left out, and named.')
+    parser.epilog = ('Exit code: 0 all done, or interrupted; 1 ended by an error; 3 some of it '
+                     'could not be read and was left out, and named.')
     parser.add_argument('source', help='rosbag2 (folder, .mcap, .db3), video, folder of images, '
                                        'or sample[:SEED]')
     parser.add_argument('--rate', type=float, default=1.0, metavar='FACTOR',

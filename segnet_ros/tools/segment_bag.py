@@ -27,8 +27,8 @@ from segnet_ros.tools.arguments import add_model_arguments
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
     parser.epilog = ('If killed, run the same command again to resume. Exit code: 0 all done; 1 '
-                     'nothing done; 3 some images, cameras or bags, or the rest of a damaged bag, '
-                     'could not be read and were left out, each named.')
+                     'ended by an error; 3 some images, cameras or bags, or the rest of a '
+                     'damaged bag, could not be read and were left out, each named.')
     parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
                                                      'of them')
     parser.add_argument('out', metavar='OUT', type=Path,
