@@ -100,7 +100,7 @@ class SegmentationModule(lightning.LightningModule):
         # Void weighs nothing. A lookup, since selecting valid pixels would wait for the GPU.
         weight_of_id = functional.pad(self.class_weights, (0, 256 - len(self.class_weights)))
         # A batch may be all void: no pixel, no loss.
-        return loss / weight_of_id[label_maps].sum().clamp(min=1)
+        return loss / weight_of_id[label_maps].sum().clamp(min=self.class_weights.min())
 
     def on_train_start(self):
         """Start the schedule at the current epoch; a resumed run's epochs may differ in steps."""
@@ -121,7 +121,9 @@ class SegmentationModule(lightning.LightningModule):
         loss = self._cross_entropy(logits - self.class_bias, label_maps)
         auxiliary = []
         for head, feature in zip(self.aux_heads, features, strict=False):
-            small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:])
+            # The pixel at each cell's centre; 'nearest' takes the one in its corner.
+            small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:],
+                                           mode='nearest-exact')
             auxiliary.append(self._cross_entropy(head(feature), small[:, 0].long()))
         if not auxiliary:
             return loss.detach(), loss
