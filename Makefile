@@ -95,7 +95,8 @@ clean:  ## remove all that the targets above have made
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:
-	@for python in $(PYTHON) python3.12 python3.11 python3; do \
+	@for python in $(if $(filter command line,$(origin PYTHON)),$(PYTHON),$(PYTHON) \
+			python3.12 python3.11 python3); do \
 		if $$python -c 'import ensurepip; $(FITS)' 2> /dev/null; then \
 			echo "* making $(VENV) with $$($$python --version)"; \
 			$$python -m venv $(VENV_OPTIONS) $(VENV); \

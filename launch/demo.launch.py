@@ -54,9 +54,15 @@ def generate_launch_description() -> LaunchDescription:
 
 def _player(context) -> list[ExecuteProcess]:
     """Return the process that replays the source, in the same environment as the node."""
-    large_images = LaunchConfiguration('large_images').perform(context)
+    image, large_images = (LaunchConfiguration(name).perform(context)
+                           for name in ('image', 'large_images'))
+    if '{camera}' in image:
+        raise ValueError(f'image:={image}: the demo plays to one camera')
+    # Declared in segnet.launch.py, which comes later.
+    sim_time = LaunchConfiguration('use_sim_time', default='').perform(context)
     return [ExecuteProcess(
         cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
-             LaunchConfiguration('source'), '--loop', '--topic', LaunchConfiguration('image')],
+             LaunchConfiguration('source'), '--loop', '--topic', image,
+             *['--clock'] * is_true('use_sim_time', sim_time)],
         output='screen',
         additional_env=large_image_environment(is_true('large_images', large_images)))]

@@ -23,7 +23,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
-from segnet_ros.ros.launch_arguments import is_true
+from segnet_ros.ros.launch_arguments import check_parameters_file, is_true
 from segnet_ros.ros.parameters import parse_camera_names
 
 SHARE = FindPackageShare('segnet_ros')
@@ -91,17 +91,21 @@ def _start(context):
         for name in ('use_sim_time', 'rviz', 'large_images', 'respawn'))
     cameras = [name.strip() for name in values['camera_names'].split(',') if name.strip()]
     if cameras:  # rcl would refuse the rules that remap their topics, but not say why
-        parse_camera_names(cameras)
+        try:
+            parse_camera_names(cameras)
+        except ValueError as error:
+            raise ValueError(f"camera_names:={values['camera_names']}: {error}") from error
     if len(cameras) > 1 and '{camera}' not in values['image']:
         raise ValueError(f"image:={values['image']} would be the topic of every camera; with "
                          'several camera_names it needs {camera} in it: /{camera}/image_raw')
     if not cameras and '{camera}' in values['image']:
         raise ValueError(f"image:={values['image']} needs camera_names to put in place of "
                          '{camera}')
+    namespace = _full_namespace(context, values['namespace'])
     parameters = os.path.expanduser(values['parameters'])
-    if not os.path.isfile(parameters):  # launch_ros would only warn
-        raise ValueError(f'parameters:={parameters} is not a file; without it the node would '
-                         'start with its defaults')
+    check_parameters_file(parameters, namespace + '/segnet')
+    if rviz:  # if it were missed only when it is started, the node would outlive the launch
+        FindPackageShare('rviz2').perform(context)
     environment = large_image_environment(large_images)
 
     overrides = {
@@ -125,7 +129,7 @@ def _start(context):
             cmd=['ros2', 'bag', 'play', values['bag'], '--delay', '5', *clock], output='screen',
             additional_env=environment))
     if rviz:
-        actions.append(_rviz(context, values, cameras, sim_time, environment))
+        actions.append(_rviz(context, values['image'], namespace, cameras, sim_time, environment))
     return actions
 
 
@@ -138,20 +142,24 @@ def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
             (prefix + 'camera_info', '/'.join([*topic.split('/')[:-1], 'camera_info']))]
 
 
-def _rviz(context, values: dict[str, str], cameras: list[str], sim_time: bool,
-          environment: dict[str, str]) -> Node:
-    """Return RViz; its configuration names the default topics, so remap those to the real ones."""
-    camera = cameras[0] if cameras else ''
-    namespace = values['namespace']
+def _full_namespace(context, namespace: str) -> str:
+    """Return the node's namespace as the graph has it; '' is the root."""
     if not namespace.startswith('/'):  # relative to that of a group (PushROSNamespace)
         group = LaunchConfiguration('ros_namespace', default='').perform(context)
         namespace = group.strip('/') + '/' + namespace
-    outputs = '/'.join(['', *filter(None, (namespace.strip('/'), camera))])
+    return '/'.join(['', *filter(None, namespace.split('/'))]).rstrip('/')
+
+
+def _rviz(context, image: str, namespace: str, cameras: list[str], sim_time: bool,
+          environment: dict[str, str]) -> Node:
+    """Return RViz; its configuration names the default topics, so remap those to the real ones."""
+    camera = cameras[0] if cameras else ''
+    outputs = namespace + '/' * bool(camera) + camera
     return Node(
         package='rviz2', executable='rviz2', name='segnet_rviz',
         arguments=['-d', SHARE.perform(context) + '/config/segnet.rviz'],
         parameters=[{'use_sim_time': sim_time}],
-        remappings=[('/segmentation/image', values['image'].replace('{camera}', camera)),
+        remappings=[('/segmentation/image', image.replace('{camera}', camera)),
                     ('/segmentation/overlay', outputs + '/overlay'),
                     ('/segmentation/color_mask', outputs + '/color_mask')],
         additional_env=environment)

@@ -303,11 +303,13 @@ def test_durations_are_said_as_people_say_them():
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ('Japan/a.png', 'Japan/deep/b.png', 'Peru/c.jpg', 'd.png'):
+    for name in ('Japan/a.png', 'Japan/deep/b.png', 'Peru/c.jpg', 'd.png', '.bin/e.png',
+                 'Peru/.thumbnails/f.png'):
         path = tmp_path / 'pictures' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(street()).save(path)
     (tmp_path / 'pictures' / 'notes.txt').write_text('no picture')
+    (tmp_path / 'pictures' / 'folder.png').mkdir()
     return tmp_path / 'pictures'
 
 
@@ -551,6 +553,13 @@ def test_a_taken_port_is_named(models, folder):
             serve(pages[1], port=port, wait=False)
     finally:
         pages[0].close()
+
+
+@pytest.mark.parametrize('host, port', [
+    ('nosuch.invalid', None), ('192.0.2.1', None), ('127.0.0.1', 99999), ('127.0.0.1', -5)])
+def test_an_address_that_cannot_be_is_told_at_once(host, port):
+    with gr.Blocks() as page, pytest.raises(ValueError, match=f'cannot serve on {host}, port'):
+        serve(page, host, port, wait=False)
 
 
 @pytest.mark.parametrize('key, expected', [

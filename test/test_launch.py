@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -36,8 +37,9 @@ import yaml
 from segnet_ros.resources import share_directory
 from segnet_ros.ros.large_images import _variables_read, PROFILE_VARIABLES
 
-LAUNCH = share_directory() / 'launch'
-CONFIG = share_directory() / 'config'
+SHARE = share_directory()
+LAUNCH = SHARE / 'launch'
+CONFIG = SHARE / 'config'
 FILES = sorted(path.name for path in LAUNCH.glob('*.launch.py'))
 DOMAIN = int(free_domain())
 
@@ -123,7 +125,7 @@ STAND_INS = {
     'launch_ros.substitutions': {
         'ExecutableInPackage': substitution(lambda _, name, package: f'/lib/{package}/{name}'),
         'FindPackageShare': substitution(lambda _, package: str(
-            {'segnet_ros': share_directory()}[package]))},
+            {'segnet_ros': SHARE, 'rviz2': '/rviz2'}[package]))},
 }
 
 
@@ -227,22 +229,59 @@ def test_several_cameras_on_one_topic_are_refused(started):
 
 
 @pytest.mark.parametrize('names, why', [
-    ('front-left,rear', "'front-left' cannot be part of a topic"),
+    ('front-left,rear', "camera_names:=front-left,rear: 'front-left' cannot be part of a topic"),
     ('front,front', 'none of them twice')])
 def test_names_that_no_topic_can_have_are_refused_before_the_remapping_rules(started, names, why):
     with pytest.raises(ValueError, match=why):
         started('multi_camera.launch.py', camera_names=names)
 
 
-def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started):
+def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(started, tmp_path):
     said = {'weights': 'mine', 'device': 'cpu', 'precision': 'int8',
             'input_transport': 'compressed'}
-    own = str(CONFIG / 'foxglove_layout.json')  # any file
+    own = str(tmp_path / 'own.yaml')
+    Path(own).write_text('/**:\n  ros__parameters: {overlay_alpha: 0.7}\n')
     node, = started('segnet.launch.py', parameters=own, autostart='False', use_sim_time='1',
                     **said)
     assert node.parameters == [own, {**said, 'autostart': False, 'use_sim_time': True}]
     node, = started('segnet.launch.py', autostart='True', use_sim_time='false')
     assert node.parameters[1:] == [{'autostart': True, 'use_sim_time': False}]
+
+
+@pytest.mark.parametrize('content, fits', [
+    ('', True), ('# weights: x', True), ('/**: {ros__parameters: {}}', True),
+    ('/segmentation/segnet: {ros__parameters: {}}', True),
+    ('segmentation: {segnet: {ros__parameters: {}}}', True),
+    ('/segmentation/*: {ros__parameters: {}}', True), ('/**/segnet: {ros__parameters: {}}', True),
+    ('{/other: {ros__parameters: {}}, /*/segnet: {ros__parameters: {}}}', True),
+    ('segnet: {ros__parameters: {}}', False), ('/*: {ros__parameters: {}}', False),
+    ('/segmentation/segnet: {weights: x}', False), ('weights: x', False), ('[a]', False)])
+def test_a_parameters_file_that_says_nothing_for_the_node_is_refused(started, tmp_path, content,
+                                                                     fits):
+    (tmp_path / 'own.yaml').write_text(content)
+    own = str(tmp_path / 'own.yaml')
+    if fits:
+        assert started('segnet.launch.py', parameters=own)[0].parameters == [own]
+    else:
+        with pytest.raises(ValueError, match='own.yaml says nothing for /segmentation/segnet; be'):
+            started('segnet.launch.py', parameters=own)
+
+
+def test_a_parameters_file_that_is_no_yaml_is_refused(started, tmp_path):
+    (tmp_path / 'own.yaml').write_text('/**: [')
+    with pytest.raises(ValueError, match='parameters:=.*own.yaml is not YAML'):
+        started('segnet.launch.py', parameters=str(tmp_path / 'own.yaml'))
+
+
+@pytest.mark.parametrize('file', ['segnet.launch.py', 'demo.launch.py'])
+def test_rviz_is_missed_before_the_node_is_started(started, monkeypatch, file):
+    started_nodes = []
+    monkeypatch.setitem(vars(sys.modules['launch_ros.actions']), 'Node', started_nodes.append)
+    monkeypatch.setitem(vars(sys.modules['launch_ros.substitutions']), 'FindPackageShare',
+                        substitution(lambda _, package: {'segnet_ros': str(SHARE)}[package]))
+    with pytest.raises(KeyError, match='rviz2'):
+        started(file, rviz='true')
+    assert not started_nodes
 
 
 @pytest.mark.parametrize('arguments, clock', [
@@ -295,6 +334,10 @@ def test_the_demo_replays_what_the_node_segments_and_rviz_shows(started):
     replay, node = started('demo.launch.py', source='/a.mp4', image='/a', rviz='false')
     assert replay.cmd[1:] == ['replay', '/a.mp4', '--loop', '--topic', '/a']
     assert node.remappings[0] == ('image', '/a')
+    replay, node = started('demo.launch.py', rviz='false', use_sim_time='true')
+    assert replay.cmd[-1] == '--clock' and node.parameters[1] == {'use_sim_time': True}
+    with pytest.raises(ValueError, match='image:=/{camera}/raw: the demo plays to one camera'):
+        started('demo.launch.py', image='/{camera}/raw', camera_names='front,rear')
 
 
 @pytest.fixture

@@ -48,6 +48,16 @@ def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, paramete
     assert not any('Traceback' in line for line in told)
 
 
+def test_what_rcl_cannot_read_is_told_without_a_traceback(capfd, tmp_path):
+    broken = tmp_path / 'broken.yaml'
+    broken.write_text('/**:\n  ros__parameters:\n  weights: x\n bad')
+    for arguments, words in ((['--params-file', str(broken)], str(broken)),
+                             (['-r', 'front-camera/image:=/a'], 'front-camera/image')):
+        assert main_module.main(['--ros-args', *arguments]) == 1
+        told = capfd.readouterr().err
+        assert 'segnet_node: ' in told and words in told and 'Traceback' not in told
+
+
 @pytest.mark.parametrize('when', ['__init__', 'on_configure'])
 def test_a_signal_at_start_ends_the_process_before_the_next_step(monkeypatch, tmp_path, when):
     steps = []

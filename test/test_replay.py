@@ -298,6 +298,8 @@ def test_loop_until_it_is_interrupted(tmp_path, receiver, replay, ending):
     process = replay(tmp_path / 'bag', '--loop', '--wait-for-subscribers', 1)
     receiver.spin_until(lambda: len(received) >= 10)
     process.send_signal(ending)
+    time.sleep(0.02)
+    process.send_signal(ending)  # as a terminal and what started it both do
     out, err = receiver.spin_until_ended(process)
     assert process.returncode == 0 and err == ''
     published = int(re.search(r'published (\d+) messages', out)[1])

@@ -26,6 +26,7 @@ import logging
 from pathlib import Path
 import random
 import shutil
+import socket
 import tempfile
 
 import gradio as gr
@@ -88,17 +89,21 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
 
     :param port: None for the first free one from 7860.
     :param wait: return only when interrupted.
-    :raises ValueError: if the port is taken.
+    :raises ValueError: if there is no such address here, or the port is taken.
     """
     theme = gr.themes.Default(primary_hue='teal', neutral_hue='slate', radius_size='lg',
                               font=SYSTEM_FONTS, font_mono=MONO_FONTS)
     logging.getLogger('httpx').setLevel(logging.WARNING)  # gradio polls itself to see if it is up
     try:
+        # gradio would try a hundred ports of an address that is not ours, for five seconds each.
+        family, _, _, _, address = socket.getaddrinfo(host, 0)[0]
+        with socket.socket(family) as found:
+            found.bind(address)
         _, url, _ = page.queue().launch(
-            server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True,
-            theme=theme, css_paths=_asset('page.css'), footer_links=[], run_history=False,
-            ssr_mode=False, max_file_size=MAX_UPLOAD, state_session_capacity=SESSIONS)
-    except OSError as error:
+            server_name=host, server_port=port or None, share=False, prevent_thread_lock=True,
+            quiet=True, theme=theme, css_paths=_asset('page.css'), footer_links=[],
+            run_history=False, ssr_mode=False, max_file_size=MAX_UPLOAD, state_session_capacity=SESSIONS)
+    except (OSError, OverflowError) as error:
         raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
                          'choose another with --host and --port') from error
     if wait:
@@ -214,7 +219,8 @@ def _add_random(streets: Mapping[str, Streets], picture: gr.State):
 
 def _add_video(models: Models, model: gr.Dropdown):
     gr.Markdown('Upload a clip from a car or a bicycle: its first '
-                f'{clips.MAX_SECONDS:.0f} seconds come back segmented.')
+                f'{clips.MAX_SECONDS:.0f} seconds come back segmented, even if your browser '
+                'cannot play the clip itself.')
     with gr.Row():
         clip = gr.Video(sources=['upload'], label='Your clip', height=560, buttons=[],
                         elem_classes='segnet-clip')

@@ -71,6 +71,8 @@ def read_picture(path: str | Path) -> Picture:
     """
     Read an image file as a visitor sees it: upright by its EXIF, grey and palettes as RGB.
 
+    A WebP's EXIF is not looked at.
+
     :raises ValueError: saying why it cannot be used, without naming its folder.
     """
     path = Path(path)

@@ -72,7 +72,10 @@ class FolderStreets:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"--samples: no folder '{folder}'")
-        self.files = sorted(filter(is_image_file, folder.rglob('*')))
+        # Not .thumbnails, the bin and the like.
+        self.files = sorted(
+            path for path in folder.rglob('*') if is_image_file(path) and path.is_file()
+            and not any(part.startswith('.') for part in path.relative_to(folder).parts))
         if not self.files:
             raise ValueError(f'--samples: {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         self._by_country: dict[str, list[Path]] = {ANYWHERE: list(self.files)}

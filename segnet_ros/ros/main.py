@@ -47,7 +47,11 @@ def main(args=None) -> int:
     use_large_image_profile()
     keep_freed_memory()
     started = time.monotonic()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # rcl cannot read an argument or a parameters file
+        print(f'segnet_node: {error}', file=sys.stderr)
+        return 1
     node = executor = None
     try:
         node = SegNetNode()

@@ -15,9 +15,10 @@
 """`segnet replay`: publish a recording at the rate it was recorded at."""
 
 import argparse
+import signal
 import sys
 
-from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
+from segnet_ros.processes import ending_signals, SOME_LEFT_OUT, take_signals_as_interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -70,6 +71,9 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
+        # A terminal and `ros2 launch` both send SIGINT; the second must not interrupt the end.
+        for number in ending_signals():
+            signal.signal(number, signal.SIG_IGN)
         rclpy.try_shutdown()
 
 

@@ -61,11 +61,12 @@ def main(args: argparse.Namespace):
     if not config.data:
         raise ValueError('--data is needed: a folder with train/, trainannot/, val/, valannot/')
 
-    from lightning.pytorch.utilities import rank_zero_only
+    import lightning
 
     from segnet_ros.training.train import train
     weights = train(config, args.output, args.accelerator, args.devices, args.nodes)
-    rank_zero_only(_tell)(weights, args.output)  # if there are several processes, one
+    # If there are several processes, one tells.
+    lightning.pytorch.utilities.rank_zero_only(_tell)(weights, args.output)
 
 
 def _tell(weights: Path, output: Path):
