@@ -102,7 +102,8 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
         _, url, _ = page.queue().launch(
             server_name=host, server_port=port or None, share=False, prevent_thread_lock=True,
             quiet=True, theme=theme, css_paths=_asset('page.css'), footer_links=[],
-            run_history=False, ssr_mode=False, max_file_size=MAX_UPLOAD, state_session_capacity=SESSIONS)
+            run_history=False, ssr_mode=False, max_file_size=MAX_UPLOAD,
+            state_session_capacity=SESSIONS)
     except (OSError, OverflowError) as error:
         raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
                          'choose another with --host and --port') from error
