@@ -21,13 +21,13 @@ ask for but start nothing.
 
 import ast
 import os
+from pathlib import Path
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
