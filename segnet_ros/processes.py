@@ -16,10 +16,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import math
 import signal
 import subprocess
+import time
 
 END_TIMEOUT = 10.0  # seconds
+SAME_SIGNAL = 1.0  # seconds in which several signals are one
 SOME_LEFT_OUT = 3  # exit code of verbs; 2 is argparse's
 
 
@@ -29,14 +32,19 @@ def take_signals_as_interrupts():
 
     SIGINT is set too, since a shell makes commands started with & ignore it. nohup still works.
     """
+    last = -math.inf
+
+    def interrupt(*_):
+        # A terminal and `ros2 launch` both send SIGINT, a shell and the kernel SIGHUP; the second
+        # must not interrupt the closing of files.
+        nonlocal last
+        now = time.monotonic()
+        if now > last + SAME_SIGNAL:
+            last = now
+            raise KeyboardInterrupt
+
     for number in ending_signals():
-        signal.signal(number, _hang_up if number == signal.SIGHUP else signal.default_int_handler)
-
-
-def _hang_up(number, _):
-    # A shell and the kernel both send it; the second must not interrupt the closing of files.
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        signal.signal(number, interrupt)
 
 
 class Ending:

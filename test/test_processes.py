@@ -38,11 +38,16 @@ def test_each_is_an_interrupt(number):
         signal.raise_signal(number)
 
 
-def test_a_second_hangup_does_not_disturb_the_closing_of_files():
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_second_signal_disturbs_the_closing_of_files_only_if_it_is_another(monkeypatch, number):
+    monkeypatch.setattr('time.monotonic', lambda: 5.0)
     take_signals_as_interrupts()
     with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGHUP)
-    signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(number)
+    signal.raise_signal(number)
+    monkeypatch.setattr('time.monotonic', lambda: 7.0)  # Ctrl-C again, because nothing happens
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
 
 
 def test_nohup_s_wish_is_kept():

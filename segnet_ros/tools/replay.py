@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        # A terminal and `ros2 launch` both send SIGINT; the second must not interrupt the end.
+        # Python removes its handlers before the process ends; a late signal would kill it then.
         for number in ending_signals():
             signal.signal(number, signal.SIG_IGN)
         rclpy.try_shutdown()
