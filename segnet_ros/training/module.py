@@ -121,9 +121,9 @@ class SegmentationModule(lightning.LightningModule):
         loss = self._cross_entropy(logits - self.class_bias, label_maps)
         auxiliary = []
         for head, feature in zip(self.aux_heads, features, strict=False):
-            # The pixel at each cell's centre; 'nearest' takes the one in its corner.
-            small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:],
-                                           mode='nearest-exact')
+            # The pixel in each cell's corner. Its centre's, by 'nearest-exact', is more often that
+            # of most of the cell, but the network scored no better with it (docs/training.md).
+            small = functional.interpolate(label_maps[:, None].float(), feature.shape[-2:])
             auxiliary.append(self._cross_entropy(head(feature), small[:, 0].long()))
         if not auxiliary:
             return loss.detach(), loss
