@@ -255,6 +255,7 @@ def test_what_is_said_overrides_the_parameters_file_and_nothing_else_does(starte
     ('/segmentation/*: {ros__parameters: {}}', True), ('/**/segnet: {ros__parameters: {}}', True),
     ('{/other: {ros__parameters: {}}, /*/segnet: {ros__parameters: {}}}', True),
     ('segnet: {ros__parameters: {}}', False), ('/*: {ros__parameters: {}}', False),
+    ('/segmentation/segne.: {ros__parameters: {}}', False),
     ('/segmentation/segnet: {weights: x}', False), ('weights: x', False), ('[a]', False)])
 def test_a_parameters_file_that_says_nothing_for_the_node_is_refused(started, tmp_path, content,
                                                                      fits):
