@@ -147,14 +147,14 @@ def _full_namespace(context, namespace: str) -> str:
     if not namespace.startswith('/'):  # relative to that of a group (PushROSNamespace)
         group = LaunchConfiguration('ros_namespace', default='').perform(context)
         namespace = group.strip('/') + '/' + namespace
-    return '/'.join(['', *filter(None, namespace.split('/'))]).rstrip('/')
+    return '/'.join(['', *filter(None, namespace.split('/'))])
 
 
 def _rviz(context, image: str, namespace: str, cameras: list[str], sim_time: bool,
           environment: dict[str, str]) -> Node:
     """Return RViz; its configuration names the default topics, so remap those to the real ones."""
     camera = cameras[0] if cameras else ''
-    outputs = namespace + '/' * bool(camera) + camera
+    outputs = f'{namespace}/{camera}'.rstrip('/')
     return Node(
         package='rviz2', executable='rviz2', name='segnet_rviz',
         arguments=['-d', SHARE.perform(context) + '/config/segnet.rviz'],

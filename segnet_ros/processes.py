@@ -47,6 +47,16 @@ def take_signals_as_interrupts():
         signal.signal(number, interrupt)
 
 
+def ignore_signals():
+    """
+    Ignore the signals that ask this process to end, because it ends already.
+
+    Python removes its handlers before the process is gone; a late signal would kill it then.
+    """
+    for number in ending_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Ending:
     """
     Whether this process was asked to end; for signal handlers.

@@ -27,7 +27,7 @@ try:
     from rclpy.signals import SignalHandlerOptions
 
     from segnet_ros.memory import keep_freed_memory
-    from segnet_ros.processes import Ending, ending_signals
+    from segnet_ros.processes import Ending, ending_signals, ignore_signals
     from segnet_ros.ros.large_images import use_large_image_profile
     from segnet_ros.ros.node import SegNetNode, SIGNAL_PERIOD
     from segnet_ros.ros.parameters import parameter_error
@@ -41,8 +41,7 @@ def main(args=None) -> int:
     # own handlers would shut the context down while the workers use it, and Python's would raise
     # KeyboardInterrupt anywhere, even twice: `ros2 launch` and the terminal both send SIGINT.
     stop = Ending()
-    signals = ending_signals()
-    for number in signals:
+    for number in ending_signals():
         signal.signal(number, lambda *_: stop.ask())
     use_large_image_profile()
     keep_freed_memory()
@@ -72,9 +71,7 @@ def main(args=None) -> int:
         print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
         return 1
     finally:
-        # Python removes its handlers before the process ends; a late signal would kill it then.
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         _end(node, executor)
 
 

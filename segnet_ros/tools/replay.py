@@ -15,10 +15,9 @@
 """`segnet replay`: publish a recording at the rate it was recorded at."""
 
 import argparse
-import signal
 import sys
 
-from segnet_ros.processes import ending_signals, SOME_LEFT_OUT, take_signals_as_interrupts
+from segnet_ros.processes import ignore_signals, SOME_LEFT_OUT, take_signals_as_interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -71,9 +70,7 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        # Python removes its handlers before the process ends; a late signal would kill it then.
-        for number in ending_signals():
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         rclpy.try_shutdown()
 
 
