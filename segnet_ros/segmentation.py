@@ -70,7 +70,7 @@ class ClassStatistics:
         """
         Yield the contents of a diagnostic_msgs/DiagnosticStatus for each class, in id order.
 
-        :param title: precedes the class in the status's name, e.g. 'segmentation/front'.
+        :param title: precedes the class in the status's name, e.g. 'segnet/front'.
         :param alerts: by class name, the fraction above which a status is a warning.
         :return: whether it is a warning, its name, message and `values`.
         """

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import islice, tee
+from itertools import islice, pairwise, tee
 import os
 from pathlib import Path
 from typing import Protocol
@@ -82,8 +82,8 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     :raises FileNotFoundError: if there is no such file or folder.
     :raises ValueError: saying why the source cannot be used.
     """
-    if not fps > 0:
-        raise ValueError(f'{fps} frames a second: the rate must be above 0')
+    if not fps >= 0.001:
+        raise ValueError(f'{fps} frames a second: the rate must be at least 0.001')
     seed = sample_seed(source)
     if seed is not None:
         drive = SampleDrive(seed)
@@ -292,10 +292,12 @@ def _open_bag(path: Path, fps: float, topic: str | None, on_error: OnError) -> F
     with suppress(ValueError):  # damage is reported when the frames are read
         times.extend(m.record_ns for m in islice(
             read_messages(path, [chosen.name]), RATE_FRAMES))
-    seconds = (times[-1] - times[0]) / 1e9 if times else 0.0
+    steps = sorted(after - before for before, after in pairwise(times))
+    if 0 < 10 * sum(steps[:-1]) < len(steps[:-1]) * steps[-1]:  # the clock was set meanwhile
+        steps.pop()
     # As with videos: messages recorded in one burst give no rate.
-    if seconds > 0 and (len(times) - 1) / seconds < 1000:
-        fps = (len(times) - 1) / seconds
+    if sum(steps) > len(steps) * 10**6:
+        fps = len(steps) / (sum(steps) / 1e9)
     return Frames(fps, chosen.count, lambda: _bag_frames(path, chosen.name, on_error))
 
 

@@ -17,6 +17,7 @@
 from dataclasses import replace
 import errno
 import os
+import re
 import sqlite3
 import tracemalloc
 from unittest.mock import MagicMock
@@ -30,6 +31,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 import yaml
 
+from segnet_ros.bags.cameras import copied_topics
 from segnet_ros.bags.reading import (
     bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, image_topic, is_bag, RawMessage,
     read_messages, TYPES)
@@ -268,6 +270,44 @@ def test_damage_is_told(tmp_path, storage, name):
     file.unlink()
     with pytest.raises(ValueError, match='missing'):
         bag_topics(out)
+
+
+@pytest.mark.parametrize('named', ['bag', 'bag/bag.db3'])
+def test_definitions_that_rosbags_does_not_know_are_no_damage(tmp_path, named):
+    """As rosbag2 leaves them for the hidden topics of actions."""
+    write_bag(recording(), tmp_path / 'bag', storage='sqlite3')
+    with sqlite3.connect(tmp_path / 'bag' / 'bag.db3') as database:
+        database.execute("UPDATE message_definitions SET encoding = ''")
+    with pytest.raises(ValueError, match="definition of encoding ''") as caught:
+        bag_topics(tmp_path / named)
+    assert 'damage' not in str(caught.value)
+    command = re.search(r"sqlite3 FILE '(.*)'", str(caught.value))[1]
+    with sqlite3.connect(tmp_path / 'bag' / 'bag.db3') as database:
+        database.execute(command)
+    assert len(list(read_messages(tmp_path / named))) == 4
+
+
+@pytest.mark.parametrize('definition', ['b_msgs/Lost part\n', 'bool data\n---\nbool success\n'])
+def test_a_definition_that_cannot_be_read_is_no_damage(tmp_path, definition):
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/event', 'a_msgs/msg/Whole', msgdef=definition,
+                                           rihs01='RIHS01_0')
+        writer.write(connection, 0, b'')
+    with pytest.raises(ValueError, match='/event cannot be copied .*use --results-only') as caught:
+        copied_topics(tmp_path / 'bag' / 'bag.mcap')
+    assert 'recover' not in str(caught.value)
+
+
+def test_topics_of_several_types_have_none(tmp_path):
+    write_strings(tmp_path / 'bag', [('/a', 'std_msgs/msg/String'), ('/b', IMAGE),
+                                     ('/a', 'std_msgs/msg/Int32')])
+    assert [(t.name, t.type_name, t.count) for t in bag_topics(tmp_path / 'bag')] == [
+        ('/a', '', 4), ('/b', IMAGE, 2)]
+
+
+def test_a_bag_of_one_moment_has_no_period(tmp_path):
+    write_bag([replace(frame, stamp_ns=START) for frame in recording()], tmp_path / 'bag')
+    assert bag_period_ns(tmp_path / 'bag') == 10**9
 
 
 def test_a_damaged_message_is_told():

@@ -257,6 +257,13 @@ def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
     assert 'segnet replay: --topic: Invalid topic name: ' in err.splitlines()[-1]
 
 
+def test_what_rcl_cannot_read_is_told_without_a_traceback(tmp_path, replay):
+    process = replay(tmp_path, '--ros-args', '-r', 'bad')
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and 'Traceback' not in err
+    assert 'segnet replay: --ros-args: ' in err and "'-r bad'" in err
+
+
 def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     images = frames(3)
     write_bag(images, tmp_path / 'one')
@@ -463,14 +470,45 @@ def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
 def test_nothing_to_publish():
     with pytest.raises(ValueError, match='nothing that can be published'):
         Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)
-    with pytest.raises(ValueError, match='above 0'):
-        Player(None, Programme(lambda: iter(()), [], [], 1), rate=0)
+    for rate in (0, 1e-300, float('nan')):
+        with pytest.raises(ValueError, match='at least 0.001'):
+            Player(None, Programme(lambda: iter(()), [], [], 1), rate=rate)
+
+
+def test_a_source_that_opens_slowly_does_not_hurry_its_messages():
+    sink = Sink()
+    rounds = []
+
+    def events():
+        rounds.append(1)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        time.sleep(0.4)  # as a bag that has to be unpacked
+        for i in range(10):
+            yield 10**15 + i * 20_000_000, sink, i
+    player = Player(None, Programme(events, [sink], [sink], 20_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        player.play(loop=True)
+    moments = [moment for moment, _ in sink.calls]
+    assert moments[9] - moments[0] >= 0.17 and moments[19] - moments[10] >= 0.17
+
+
+def test_a_long_gap_is_told(monkeypatch):
+    sink = Sink()
+    told = []
+    monkeypatch.setattr('segnet_ros.ros.replay.LONG_WAIT', 0.05)
+    monkeypatch.setattr('segnet_ros.ros.replay.get_logger',
+                        lambda name: SimpleNamespace(info=told.append))
+    times = [0, 10_000_000, 20_000_000, 320_000_000]
+    Player(None, Programme(lambda: ((t, sink, t) for t in times), [sink], [sink], 1)).play()
+    assert len(told) == 1 and 'nothing was recorded' in told[0]
 
 
 def test_what_cannot_be_published_is_left_out_and_told(tmp_path, monkeypatch):
     node = MagicMock()
     topics = [BagTopic(name, kind, 1, []) for name, kind in (
-        ('/good', 'std_msgs/msg/String'), ('/odd', 'odd'), ('/old', 'std_msgs/String'))]
+        ('/good', 'std_msgs/msg/String'), ('/odd', 'odd'), ('/old', 'std_msgs/String'),
+        ('/both', ''))]
     monkeypatch.setattr('segnet_ros.ros.replay.bag_topics', lambda path: topics)
     monkeypatch.setattr('segnet_ros.ros.replay.bag_period_ns', lambda path: 1)
 
@@ -481,6 +519,8 @@ def test_what_cannot_be_published_is_left_out_and_told(tmp_path, monkeypatch):
     errors = []
     programme = bag_programme(node, tmp_path, errors.append)
     told = [call.args[0] for call in node.get_logger().warning.call_args_list]
-    assert ['/odd' in line or '/old' in line for line in told] == [True, True]
+    assert told == ['leaving out /odd: its type odd is not installed',
+                    'leaving out /old: its type std_msgs/String is not installed',
+                    'leaving out /both: it has messages of several types']
     assert [(time_ns, cdr) for time_ns, _, cdr in programme.events()] == [(5, b'cdr')]
     assert list(map(str, errors)) == ['bag is damaged']

@@ -153,7 +153,7 @@ def test_statistics_are_those_of_the_node(bag, tmp_path, predictor):
     segment_bag(bag, tmp_path / 'out', predictor)
     msg = messages(tmp_path / 'out', '/front/segmentation/statistics')[2][1]
     truth = predictor.segment(list(drive(3))[2].image).statistics
-    node = statistics.class_statuses(truth, predictor.info.label_set, {}, 'front/segmentation')
+    node = statistics.class_statuses(truth, predictor.info.label_set, {}, 'segnet/front')
     assert [(s.level, s.name, s.message, s.hardware_id, [(v.key, v.value) for v in s.values])
             for s in msg.status] == \
         [(int.from_bytes(s.level, 'big'), s.name, s.message, s.hardware_id,

@@ -278,9 +278,10 @@ def test_sources_that_are_none(tmp_path, monkeypatch, source, words):
         open_frames(source)
 
 
-def test_a_rate_must_be_above_zero(folder):
-    with pytest.raises(ValueError, match='above 0'):
-        open_frames(folder, fps=0)
+@pytest.mark.parametrize('rate', [0, -1, 1e-300, float('nan')])
+def test_a_rate_must_be_above_zero(folder, rate):
+    with pytest.raises(ValueError, match='at least 0.001'):
+        open_frames(folder, fps=rate)
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path):
@@ -358,6 +359,21 @@ def test_a_bag_s_rate_is_its_camera_s(tmp_path, others):
             writer.write(other, start + time,
                          TYPES.serialize_cdr(make_header(0, ''), 'std_msgs/msg/Header'))
     assert open_frames(tmp_path / 'bag').rate == pytest.approx(20)
+
+
+@pytest.mark.parametrize('jump', [1, 3600, 56 * 365 * 24 * 3600])
+def test_a_bag_s_rate_is_that_of_the_time_before_and_after_its_clock_was_set(tmp_path, jump):
+    write_bag([Frame(i, i * 50_000_000 + (i >= 4) * jump * 10**9, '', '', picture(0))
+               for i in range(8)], tmp_path / 'bag')
+    assert open_frames(tmp_path / 'bag').rate == pytest.approx(20)
+
+
+@pytest.mark.parametrize('times, rate', [([0, 50], 20), ([0, 40, 100], 20), ([0, 10, 100], 20),
+                                         ([0, 0, 50, 50, 100], 40)])
+def test_a_bag_of_few_images_has_their_mean_rate(tmp_path, times, rate):
+    write_bag([Frame(i, time * 10**6, '', '', picture(0)) for i, time in enumerate(times)],
+              tmp_path / 'bag')
+    assert open_frames(tmp_path / 'bag', fps=7).rate == pytest.approx(rate)
 
 
 def test_a_bag_recorded_in_one_burst_has_no_rate(tmp_path):

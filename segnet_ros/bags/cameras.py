@@ -27,7 +27,8 @@ from typing import Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.serde import SerdeError
-from rosbags.typesys import get_types_from_idl, get_types_from_msg, get_typestore, Stores
+from rosbags.typesys import (
+    get_types_from_idl, get_types_from_msg, get_typestore, Stores, TypesysError)
 
 from segnet_ros.bags.reading import (
     bag_topics, BagTopic, COMPRESSED, IMAGE, open_bag, read_messages, TYPES)
@@ -115,9 +116,13 @@ def _definition(source: str | Path, connection: Connection) -> tuple[str, str]:
     if connection.digest:
         return text, connection.digest
     types = get_typestore(Stores.EMPTY)
-    types.register(get_types_from_idl(text) if form == MessageDefinitionFormat.IDL else
-                   get_types_from_msg(text, name))
-    return text, types.hash_rihs01(name)
+    try:
+        types.register(get_types_from_idl(text) if form == MessageDefinitionFormat.IDL else
+                       get_types_from_msg(text, name))
+        return text, types.hash_rihs01(name)
+    except (TypesysError, KeyError) as error:  # a service's; or a part's definition is missing
+        raise ValueError(f'{source}: {connection.topic} cannot be copied because the definition '
+                         f'of {name} in the bag cannot be read; use --results-only') from error
 
 
 def _encoding(source: str | Path, topic: BagTopic) -> str | None:

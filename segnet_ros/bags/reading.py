@@ -44,6 +44,9 @@ else:  # comes with rosbags
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 SUFFIXES = ('.mcap', '.db3')
+# rosbag2 leaves empty what it does not find, such as the definitions of actions' feedback.
+KNOWN_DEFINITIONS = ("copy the bag without that topic, or in each .db3 file: sqlite3 FILE 'DELETE "
+                     "FROM message_definitions WHERE encoding NOT IN (\"ros2msg\", \"ros2idl\")'")
 ZSTD = b'\x28\xb5\x2f\xfd'  # begins what is compressed (RFC 8878, 3.1.1); CDR begins with 0
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -51,7 +54,12 @@ TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 @dataclass(frozen=True)
 class BagTopic:
-    """A topic of a bag; `qos` holds what each of its recorded publishers offered, if known."""
+    """
+    A topic of a bag.
+
+    :param type_name: '' if it has messages of several types.
+    :param qos: what each of its recorded publishers offered, if known.
+    """
 
     name: str
     type_name: str
@@ -133,6 +141,9 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
                               f'unpack it in {tempfile.gettempdir()}; set TMPDIR to a larger '
                               'folder', str(path)) from error
             raise
+        if isinstance(error, KeyError) and isinstance(error.args[0], str):
+            raise ValueError(f'{path}: a topic has a message definition of encoding {error}, '
+                             f'which rosbags cannot read; {KNOWN_DEFINITIONS}') from error
         # rosbags passes on whatever its storage libraries raise for a damaged file.
         raise ValueError('; '.join([f'{path} cannot be read as a rosbag2: {error}',
                                     *_advice(path)])) from error
@@ -141,16 +152,15 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
 def bag_topics(path: str | Path) -> list[BagTopic]:
     """Return the topics of a bag, sorted by name."""
     with open_bag(path) as reader:
-        return [_topic(name, info.connections) for name, info in sorted(reader.topics.items())
-                if info.msgtype]
+        return [_topic(name, info.connections) for name, info in sorted(reader.topics.items())]
 
 
 def bag_period_ns(path: str | Path) -> int:
-    """Return the mean time from one message of a bag to the next, in nanoseconds."""
+    """Return the mean time from one message of a bag to the next in ns; a second if unknown."""
     with open_bag(path) as reader:
         if reader.message_count < 2:
             return 10**9
-        return (reader.duration - 1) // (reader.message_count - 1)
+        return (reader.duration - 1) // (reader.message_count - 1) or 10**9
 
 
 def read_messages(path: str | Path, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
@@ -258,7 +268,7 @@ def _advice(path: Path) -> Iterator[str]:
         if len(damaged) < len(files):
             yield 'its other files can be read one by one, by their names'
     if any(file.suffix == '.mcap' for file in damaged):
-        yield '`mcap recover` may repair a damaged .mcap'
+        yield '`mcap recover` may repair an .mcap that is damaged or has no index'
 
 
 def _opens(file: Path) -> bool:
@@ -272,5 +282,6 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _topic(name: str, connections: list[Connection]) -> BagTopic:
+    first, *others = {c.msgtype for c in connections}
     qos = [profile for c in connections for profile in getattr(c.ext, 'offered_qos_profiles', [])]
-    return BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections), qos)
+    return BagTopic(name, '' if others else first, sum(c.msgcount for c in connections), qos)

@@ -106,7 +106,7 @@ class CameraResults:
         """Return what ros/statistics.py returns, without alerts."""
         make: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
         pair = TYPES.types['diagnostic_msgs/msg/KeyValue']
-        title = self.prefix.lstrip('/')
+        title = 'segnet' + self.prefix.removesuffix('/segmentation')
         return [make(make.OK, name, message, title, [pair(*item) for item in values.items()])
                 for _, name, message, values in statistics.statuses(
                     self._label_set.class_names, title, {})]

@@ -27,6 +27,7 @@ import time
 
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -43,6 +44,7 @@ from segnet_ros.sources import Frames, OnError
 DEPTH = 10
 CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
 POLL_PERIOD = 0.02  # seconds
+LONG_WAIT = 10.0  # seconds; then people are told that nothing hangs
 ACK_TIMEOUT = 5.0  # seconds; Fast DDS asks for acknowledgements every 3 s
 
 Event = tuple[int, Publisher, Image | bytes]  # recorded time in nanoseconds, where, what
@@ -100,8 +102,8 @@ def bag_programme(node: Node, path: str | Path, on_error: OnError,
     Return a programme that publishes the messages of a bag as the recorded bytes.
 
     Each topic has the quality of service that its publishers offered when recorded; if unknown, it
-    is reliable. Topics of types that are not installed, or with names that ROS 2 does not allow,
-    are left out, with a warning.
+    is reliable. Topics of several types or of types that are not installed, or with names that
+    ROS 2 does not allow, are left out, with a warning.
 
     :param on_error: called if damage ends the bag, or messages are missing at its end.
     :param renamed: an image topic of the bag and its new name; image_publishers is then this one
@@ -150,7 +152,8 @@ def _create_publisher(node: Node, recorded: BagTopic, name: str) -> Publisher | 
             raise
         trouble = str(error).partition(':\n')[0]  # without the name and a mark below it
     except (ImportError, AttributeError, ValueError, NoTypeSupportImportedException):
-        trouble = f'its type {recorded.type_name} is not installed'
+        trouble = (f'its type {recorded.type_name} is not installed' if recorded.type_name else
+                   'it has messages of several types')
     node.get_logger().warning(f'leaving out {recorded.name}: {trouble}')
     return None
 
@@ -192,8 +195,8 @@ class Player:
     """
 
     def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
-        if not rate > 0:
-            raise ValueError(f'rate {rate}: it must be above 0')
+        if not rate >= 0.001:
+            raise ValueError(f'rate {rate}: it must be at least 0.001')
         self.summary = Summary()
         self._first = 0.0
         self._programme = programme
@@ -206,30 +209,32 @@ class Player:
 
         :raises ValueError: if there is nothing to publish.
         """
-        start = time.monotonic()
-        length_ns = self._play_round(start)
+        start = self._play_round(time.monotonic())
         while loop:
-            start += (length_ns + self._programme.period_ns) / 1e9 / self._rate
-            # After a round that took longer than recorded, the next does not hurry to catch up.
-            start = max(start, time.monotonic())
-            length_ns = self._play_round(start)
+            start = self._play_round(start)
         self._wait_for_acknowledgements()
 
-    def _play_round(self, start: float) -> int:
-        """Publish all once, beginning at `start`; return the recorded length in nanoseconds."""
+    def _play_round(self, start: float) -> float:
+        """Publish all once, not before `start`; return when the next round is to begin."""
         first_ns = last_ns = None
         for time_ns, publisher, message in self._programme.events():
-            first_ns, last_ns = time_ns if first_ns is None else first_ns, time_ns
+            if first_ns is None:
+                # Only now is the source open; neither that nor a slow round is made up for.
+                first_ns, start = time_ns, max(start, time.monotonic())
+            last_ns = time_ns
             due = start + (time_ns - first_ns) / 1e9 / self._rate
             self._wait_until(due, time_ns)
             publisher.publish(message)
             self._count(due)
         if first_ns is None or last_ns is None:
             raise ValueError('the source holds nothing that can be published')
-        return last_ns - first_ns
+        return start + (last_ns - first_ns + self._programme.period_ns) / 1e9 / self._rate
 
     def _wait_until(self, due: float, time_ns: int):
         """Sleep until due, which is `time_ns` in recorded time; publish /clock meanwhile."""
+        if (left := due - time.monotonic()) > LONG_WAIT:
+            get_logger('segnet_replay').info(
+                f'nothing was recorded for the next {left:.0f} s; waiting')
         while (left := due - time.monotonic()) > 0:
             self._tick(time_ns - round(left * self._rate * 1e9))
             time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)

@@ -27,7 +27,7 @@ def class_statuses(statistics: ClassStatistics, label_set: LabelSet, alerts: dic
     Return one status per class, in id order, with the values of ClassStatistics.values.
 
     :param alerts: by class name, the fraction above which a status is WARN.
-    :param title: stands before the class in the status's name, e.g. 'segmentation/front'.
+    :param title: stands before the class in the status's name, e.g. 'segnet/front'.
     """
     return [DiagnosticStatus(
                 level=DiagnosticStatus.WARN if alert else DiagnosticStatus.OK, name=name,

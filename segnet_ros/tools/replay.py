@@ -58,8 +58,11 @@ def main(args: argparse.Namespace) -> int:
 
     from segnet_ros.ros.large_images import use_large_image_profile
     use_large_image_profile()
-    rclpy.init(args=['--ros-args', *args.ros_args],
-               signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=['--ros-args', *args.ros_args],
+                   signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # rcl cannot read an argument
+        raise ValueError(f'--ros-args: {error}') from error
     try:
         return _replay(args, rclpy.create_node('segnet_replay'))
     except InvalidTopicNameException as error:
