@@ -38,6 +38,7 @@ class Scene:
         self.clock: float | None = None  # the node's clock, if it differs
         self.offered: list[ReliabilityPolicy] = []
         self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
+        self.remapped: dict[str, str] = {}
         self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0,
                                         max_frame_age=0.0)
         self.type = 'sensor_msgs/msg/Image'  # that the publishers publish
@@ -48,7 +49,7 @@ class Scene:
         monkeypatch.setattr(camera_module.time, 'monotonic', lambda: self.now)
         monkeypatch.setattr(camera_module, 'Outputs', MagicMock())
         node = MagicMock(settings=self.settings, create_subscription=self._subscribe,
-                         resolve_topic_name=lambda name: '/' + name,
+                         resolve_topic_name=self._resolve,
                          get_publishers_info_by_topic=lambda _: self._publishers(),
                          get_parameter=lambda n: SimpleNamespace(value=self.parameters[n]))
         node.get_logger().warning, node.get_logger().info = self.warnings.append, self.told.append
@@ -60,6 +61,9 @@ class Scene:
     def start(self):
         self.camera.start(SimpleNamespace(put=lambda _, frame: self.taken.append(frame[1])))
         return self
+
+    def _resolve(self, name, only_expand=False):
+        return '/' + (name if only_expand else self.remapped.get(name, name))
 
     def _subscribe(self, message_type, topic, callback, qos, **_):
         if message_type is Image:
@@ -211,6 +215,11 @@ def test_a_warning_of_no_images_names_the_likely_cause(scene):
     assert scene.warnings.pop().endswith(": is the camera's driver still running?")
     scene.start().watch(5.1)
     assert 'remap `image`' in scene.warnings.pop(), 'nothing has come since it started anew'
+    scene.remapped['image'] = 'front/image_raw'
+    scene.start().watch(5.1)
+    assert scene.warnings.pop() == (
+        "no image on /front/image_raw for 5.1 s; it has 0 publishers: is the camera's driver "
+        'running, and is this its topic?')
     scene.parameters['input_reliability'], scene.offered = 'reliable', [BEST_EFFORT]
     scene.start().watch(5.1)
     assert "set the parameter input_reliability to 'auto'" in scene.warnings.pop()
@@ -346,6 +355,19 @@ def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
         camera._log_sizes((48, 64), (48, 64), (48, 64))
     assert len(scene.told) == 3
     assert len(camera.monitor._resizes) == 25
+
+
+@pytest.mark.parametrize('arrival, outcome', [(1000.01, 'late'), (1000.55, 'stale')])
+def test_a_frame_that_waited_too_long_for_its_turn_is_not_blamed_on_clocks(scene, arrival,
+                                                                           outcome):
+    scene.start().settings.max_frame_age = 0.5
+    scene.now = 1000.6
+    for _ in range(3):
+        assert scene.camera.decode(frame_of(1000), arrival, scene.settings) is None
+    assert scene.camera.monitor.counts == {outcome: 3}
+    message = scene.camera.monitor.status('camera', {}).message
+    assert ('clocks' in message, 'segment faster' in message) == (
+        outcome == 'stale', outcome == 'late')
 
 
 @pytest.mark.parametrize('roi', [None, (0.0, 0.5, 1.0, 0.5)])

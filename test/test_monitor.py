@@ -233,7 +233,7 @@ def test_ages_by_another_clock_are_no_latencies(clock, ages, told):
 
 @pytest.mark.parametrize(('outcome', 'level', 'message'), [
     ('failed', DiagnosticStatus.ERROR, '2 frames failed: a cable came loose'),
-    ('stale', DiagnosticStatus.WARN, '2 frames older than max_frame_age'),
+    ('stale', DiagnosticStatus.WARN, '2 frames came older than max_frame_age'),
     ('unwatched', DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'),
     ('dropped', DiagnosticStatus.WARN,
      '2 of 3 frames dropped: they come faster than they can be segmented')],
@@ -270,22 +270,24 @@ def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level)
         monitor.count(outcome)
     found, message = verdict(monitor)
     assert (found, message) == (level, {
-        DiagnosticStatus.WARN: '3 frames older than max_frame_age',
+        DiagnosticStatus.WARN: '3 frames came older than max_frame_age',
         DiagnosticStatus.ERROR:
-            "the last 3 frames were older than max_frame_age: check the cameras' clocks"}[level])
+            "the last 3 frames came older than max_frame_age: check the cameras' clocks and this "
+            "machine's load"}[level])
 
 
 def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
     monitor = StreamMonitor()
     monitor.received()
     monitor.count('stale')
-    assert verdict(monitor) == (DiagnosticStatus.WARN, '1 frames older than max_frame_age')
+    assert verdict(monitor) == (DiagnosticStatus.WARN, '1 frames came older than max_frame_age')
 
 
 @pytest.mark.parametrize('outcome, level, message', [
     ('failed', DiagnosticStatus.ERROR, 'the last frame failed: a cable came loose'),
     ('stale', DiagnosticStatus.ERROR,
-     "the last 4 frames were older than max_frame_age: check the cameras' clocks"),
+     "the last 4 frames came older than max_frame_age: check the cameras' clocks and this "
+     "machine's load"),
     ('processed', DiagnosticStatus.OK, 'segmenting')])
 def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, level, message):
     """A status is not OK because no frame of a slow camera has failed since the one before."""
@@ -317,7 +319,7 @@ def test_a_few_stale_frames_are_a_warning_that_stands_too():
         monitor.received()
         monitor.count('stale')
         verdict(monitor)
-    assert verdict(monitor) == (DiagnosticStatus.WARN, '2 frames older than max_frame_age')
+    assert verdict(monitor) == (DiagnosticStatus.WARN, '2 frames came older than max_frame_age')
 
 
 def test_results_too_late_to_publish_are_not_laid_to_the_clocks(clock):
@@ -329,7 +331,7 @@ def test_results_too_late_to_publish_are_not_laid_to_the_clocks(clock):
         monitor.late([clock.now, clock.now, clock.now, clock.now + 0.25, clock.now + 0.25], 0.3)
     status = monitor.status('segnet: front', {})
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, (
-        'the last 3 frames were older than max_frame_age once segmented: segment faster (lighter '
+        'the last 3 frames became older than max_frame_age here: segment faster (lighter '
         'weights, a smaller network_size) or allow more'))
     values = values_of(status)
     assert values['late'] == '2' and values['output_rate'] == '0.00 Hz'
@@ -345,7 +347,8 @@ def test_the_cause_told_is_that_of_most_of_the_frames_too_old(clock):
             monitor.received()
             monitor.count('stale')
         assert verdict(monitor)[1] == (
-            f"the last {total} frames were older than max_frame_age: check the cameras' clocks")
+            f"the last {total} frames came older than max_frame_age: check the cameras' clocks "
+            "and this machine's load")
 
 
 def test_what_was_before_it_started_anew_is_no_news(clock):

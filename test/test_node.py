@@ -1044,7 +1044,7 @@ def test_silence_tells_which_name_to_remap(bench, capfd):
     bench.spin_for(0.01)
     node._cameras[0].watch(node.settings)
     assert ("remap `front/image/compressed` to your camera's topic, e.g. "
-            '-r front/image/compressed:=/camera/image_raw/compressed') in capfd.readouterr().err
+            '-r front/image/compressed:=/front/image_raw/compressed') in capfd.readouterr().err
 
 
 def test_quality_of_service_that_cannot_fit_is_reported_in_words(bench, capfd):

@@ -170,13 +170,15 @@ class Camera:
     def decode(self, msg: Image | CompressedImage, received: float,
                settings: Settings) -> DecodedFrame | None:
         """
-        Return the decoded frame; None, and counted, if it is stale, unwatched or unreadable.
+        Return the decoded frame; None, and counted, if it is too old, unwatched or unreadable.
 
         :param received: when it was received, in seconds of the monotonic clock.
         """
         begun = time.monotonic()
         if self._is_stale(msg.header, settings):
-            return self.monitor.count('stale')
+            # It may have become too old while it waited for its turn.
+            came_in_time = self._age(msg.header) <= settings.max_frame_age + begun - received
+            return self.monitor.count('late' if came_in_time else 'stale')
         wanted = self.outputs.wanted(settings.roi is not None)
         if not wanted:
             return self.monitor.count('unwatched')

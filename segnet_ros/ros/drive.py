@@ -117,7 +117,7 @@ def run_processes(run_node: list[str], run_player: list[str], camera: BagTopic,
         mask = frame.array('mask')
         matched.append({
             'time': frame.arrivals['mask'],
-            'frame_id': len(set(frame.frame_ids.values())) == 1,
+            'frame_id': len({msg.header.frame_id for msg in frame.messages.values()}) == 1,
             'size': frame.array('image').shape[:2] == mask.shape,
             'counts': sum(frame.pixel_counts()) == mask.size})
         progress.update()

@@ -86,10 +86,14 @@ class ImageInput:
     def _likely_cause(self, publishers) -> str:
         came = self._monitor.counts['received'] > self._received_before
         if not publishers:
-            name = self._input()[1]
-            example = '/camera/' + name.removeprefix(self._prefix).replace('image', 'image_raw')
-            return (": is the camera's driver still running?" if came else
-                    f"; remap `{name}` to your camera's topic, e.g. -r {name}:={example}")
+            if came:
+                return ": is the camera's driver still running?"
+            name, resolve = self._input()[1], self._node.resolve_topic_name
+            if resolve(name) != resolve(name, only_expand=True):  # remapped already
+                return ": is the camera's driver running, and is this its topic?"
+            example = name.removeprefix(self._prefix).replace('image', 'image_raw')
+            return (f"; remap `{name}` to your camera's topic, e.g. -r {name}:="
+                    f"/{self._prefix or 'camera/'}{example}")
         found = f': {_offers(publishers)}'
         # DDS reports no mismatch of types.
         others = sorted({p.topic_type for p in publishers} - {self._type_name()})

@@ -40,9 +40,10 @@ class StreamMonitor:
     """
     Counts frames by outcome and keeps the latest latencies; safe to use from several threads.
 
-    Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age); late (older
-    than that once segmented); limited (by max_rate); unwatched (nobody subscribes to a result);
-    paused (through ~/enable); failed (could not be converted or run).
+    Outcomes: processed; dropped for a newer frame; stale (older than max_frame_age when it came);
+    late (older than that only later, before its results were published); limited (by max_rate);
+    unwatched (nobody subscribes to a result); paused (through ~/enable); failed (could not be
+    converted or run).
     """
 
     def __init__(self):
@@ -206,9 +207,7 @@ class StreamMonitor:
             otherwise = ('no frames yet' if not self._arrivals else
                          'segmenting' if arriving or silent < RATE_SECONDS else
                          f'no frame for {silent:.0f} s')
-            level, message = _verdict(news, self._last, self._run, self.last_error,
-                                      0 < silence < silent, self.stuck_seconds(), paused,
-                                      otherwise, warnings)
+            level, message = self._verdict(news, 0 < silence < silent, paused, otherwise, warnings)
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
@@ -243,6 +242,44 @@ class StreamMonitor:
             f"results {-age:.3f} s before their frames' stamps: check the cameras' clocks; "
             'max_frame_age and latency_warning do not work')
 
+    def _verdict(self, news: dict[str, int], silent: bool, paused: bool, otherwise: str,
+                 warnings: list[str]) -> tuple[bytes, str]:
+        """Return the level and message; otherwise is the message if there is nothing to tell."""
+        if news['failed']:
+            return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {self.last_error}"
+        if (stuck := self.stuck_seconds()) > STUCK_SECONDS:
+            return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
+        if silent:
+            cause = f'the last one failed: {self.last_error}' if self._last == 'failed' else ''
+            told = filter(None, ('no frames', cause, _losses(news)))
+            return DiagnosticStatus.WARN, '; '.join(told)
+        if paused:
+            return DiagnosticStatus.OK, 'paused through ~/enable'
+        if self._last == 'failed':
+            return DiagnosticStatus.ERROR, f'the last frame failed: {self.last_error}'
+        if self._last in TOO_OLD or any(news[key] for key in TOO_OLD):
+            return self._too_old(news)
+        if news['dropped'] and not news['unwatched']:
+            warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
+                            'faster than they can be segmented')
+        if warnings:
+            return DiagnosticStatus.WARN, '; '.join(warnings)
+        if news['unwatched']:
+            return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
+        return DiagnosticStatus.OK, otherwise
+
+    def _too_old(self, news: dict[str, int]) -> tuple[bytes, str]:
+        count = sum(news[key] for key in TOO_OLD)
+        late = news['late'] > news['stale'] or not count and self._last == 'late'
+        how = 'became older than max_frame_age here' if late else 'came older than max_frame_age'
+        others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
+        # A few alone may be the first ones, which waited while a segmenter was built.
+        if others or self._last not in TOO_OLD or self._run < 3:
+            return DiagnosticStatus.WARN, f'{count or self._run} frames {how}'
+        advice = 'segment faster (lighter weights, a smaller network_size) or allow more' if late \
+            else "check the cameras' clocks and this machine's load"
+        return DiagnosticStatus.ERROR, f'the last {self._run} frames {how}: {advice}'
+
 
 def _percentiles(seconds) -> str:
     low, high = np.percentile(seconds, (50, 95))
@@ -273,42 +310,3 @@ def _rate(times: deque, now: float) -> float:
 def _losses(news: dict[str, int]) -> str:
     return (f"{news['lost']} frames lost in DDS: see 'Large images over DDS' in the README"
             if news['lost'] else '')
-
-
-def _verdict(news: dict[str, int], last: str, run: int, last_error: str, silent: bool,
-             stuck: float, paused: bool, otherwise: str, warnings: list[str]
-             ) -> tuple[bytes, str]:
-    if news['failed']:
-        return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {last_error}"
-    if stuck > STUCK_SECONDS:
-        return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
-    if silent:
-        cause = f'the last one failed: {last_error}' if last == 'failed' else ''
-        return DiagnosticStatus.WARN, '; '.join(filter(None, ('no frames', cause, _losses(news))))
-    if paused:
-        return DiagnosticStatus.OK, 'paused through ~/enable'
-    if last == 'failed':
-        return DiagnosticStatus.ERROR, f'the last frame failed: {last_error}'
-    if last in TOO_OLD or any(news[key] for key in TOO_OLD):
-        return _too_old(news, last, run)
-    if news['dropped'] and not news['unwatched']:
-        warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
-                        'faster than they can be segmented')
-    if warnings:
-        return DiagnosticStatus.WARN, '; '.join(warnings)
-    if news['unwatched']:
-        return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
-    return DiagnosticStatus.OK, otherwise
-
-
-def _too_old(news: dict[str, int], last: str, run: int) -> tuple[bytes, str]:
-    count = sum(news[key] for key in TOO_OLD)
-    late = news['late'] > news['stale'] or not count and last == 'late'
-    limit = 'max_frame_age once segmented' if late else 'max_frame_age'
-    others = any(news[key] for key in ('processed', 'unwatched', 'paused'))
-    # A few alone may be the first ones, which waited while a segmenter was built.
-    if others or last not in TOO_OLD or run < 3:
-        return DiagnosticStatus.WARN, f'{count or run} frames older than {limit}'
-    advice = 'segment faster (lighter weights, a smaller network_size) or allow more' if late \
-        else "check the cameras' clocks"
-    return DiagnosticStatus.ERROR, f'the last {run} frames were older than {limit}: {advice}'

@@ -38,12 +38,10 @@ class RecordedFrame:
     All messages that came with one stamp.
 
     :param arrivals: by topic, the monotonic time in seconds at which its message came.
-    :param frame_ids: by topic, the header's frame_id.
     """
 
     stamp_ns: int
     arrivals: dict[str, float] = field(default_factory=dict)
-    frame_ids: dict[str, str] = field(default_factory=dict)
     messages: dict[str, object] = field(default_factory=dict)
 
     def array(self, topic: str) -> np.ndarray:
@@ -123,7 +121,6 @@ class Recorder(Node):
                     'segment-bag` need no stamps')
             self._waiting_bytes += len(msg.data)
         frame.arrivals[topic] = self.last_arrival
-        frame.frame_ids[topic] = msg.header.frame_id
         frame.messages[topic] = msg
         if len(frame.messages) == len(self.counts):
             self._finish(frame)
