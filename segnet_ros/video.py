@@ -45,8 +45,9 @@ class UntrustedVideo:
     """
     An untrusted video, a Video of sources.py.
 
-    Only the formats in CONTAINERS are read. OpenCV takes a file that begins like a playlist (HLS)
-    for one, and reads the files of this machine that it names.
+    Its frames have square pixels, whatever the file's. Only the formats in CONTAINERS are read:
+    OpenCV takes a file that begins like a playlist (HLS) for one, and reads the files of this
+    machine that it names.
 
     :raises ValueError: if the file is not a video, even if it is a picture.
     """
@@ -57,8 +58,9 @@ class UntrustedVideo:
         try:
             with self._open() as container:
                 stream = container.streams.video[0]
-                # As the file declares them.
-                self.height, self.width = stream.height, stream.width
+                # As the file declares them; pixels may be wider or narrower than high.
+                self._aspect = stream.sample_aspect_ratio or 1
+                self.height, self.width = stream.height, round(stream.width * self._aspect)
                 self.rate = float(stream.average_rate or 0)
                 self.count = stream.frames or round(
                     self.rate * (container.duration or 0) / self._av.time_base)
@@ -70,13 +72,13 @@ class UntrustedVideo:
                              metadata_errors='ignore')  # a title may be in any code page
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the time in nanoseconds and (H, W, 3) uint8 RGB of each frame, upright."""
+        """Yield time in nanoseconds and (H, W, 3) uint8 RGB of each frame, upright, as shown."""
         with self._open() as container, suppress(self._av.error.FFmpegError):  # damage ends it
             for frame in container.decode(video=0):
+                image = frame.to_ndarray(width=round(frame.width * self._aspect), format='rgb24')
                 # PyAV gives the degrees to rotate the frame by, anticlockwise.
                 turns = round(frame.rotation / 90)
-                yield (round(1e9 * (frame.time or 0)),
-                       np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), turns)))
+                yield round(1e9 * (frame.time or 0)), np.ascontiguousarray(np.rot90(image, turns))
 
 
 class Timeline:

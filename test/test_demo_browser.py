@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 import random
 import re
+import threading
 from urllib.parse import urlsplit
 
 import cv2
@@ -337,6 +338,29 @@ def test_a_broken_clip_is_told_and_the_next_one_comes_back_and_plays(page, tmp_p
     size = page.evaluate("""(() => {const v = document.querySelector('#segmented video');
         return [v.videoWidth, v.videoHeight, v.duration]})()""")
     assert size == [160, 240, 1]
+
+
+def test_a_clip_that_is_taken_away_gives_way_to_the_next(page, tmp_path, models, monkeypatch):
+    working, go_on = threading.Event(), threading.Event()
+    overlay = models.overlay
+
+    def slow(name, image):
+        working.set()
+        go_on.wait(20)
+        return overlay(name, image)
+    monkeypatch.setattr(models, 'overlay', slow)
+    for name in ('first', 'second'):
+        with VideoWriter(tmp_path / f'{name}.mp4', 5) as video:
+            for index in range(5):
+                video.write(np.roll(BLOBS, 8 * index, 1))
+    tab(page, 'Video')
+    page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'first.mp4')
+    assert working.wait(20)
+    page.get_by_role('button', name='Clear').click()
+    page.locator('input[type=file][accept*=video]').set_input_files(tmp_path / 'second.mp4')
+    page.wait_for_timeout(500)  # so that the upload would be dropped, were the first still going
+    go_on.set()
+    page.wait_for_selector('#segmented video[src*=second_segmented]')
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit):

@@ -328,6 +328,18 @@ def test_countries_are_the_folders_in_the_folder(folder):
                      'Japan': {'a.png', 'b.png'}, 'Peru': {'c.jpg'}}
 
 
+def test_linked_folders_count_once_and_may_lead_back(folder, tmp_path):
+    (tmp_path / 'elsewhere').mkdir()
+    Image.fromarray(street()).save(tmp_path / 'elsewhere' / 'g.png')
+    (folder / 'Chile').symlink_to(tmp_path / 'elsewhere')
+    (folder / 'Chile' / 'back').symlink_to(folder)
+    (folder / 'Peru' / 'again').symlink_to(folder / 'Japan')
+    streets = FolderStreets(folder)
+    assert streets.countries == ('anywhere', 'Chile', 'Japan', 'Peru')
+    assert sorted(path.name for path in streets.files) == ['a.png', 'b.png', 'c.jpg', 'd.png',
+                                                           'g.png']
+
+
 def test_a_folder_may_have_the_name_of_all(folder):
     (folder / 'anywhere').mkdir()
     Image.fromarray(street()).save(folder / 'anywhere' / 'e.png')
@@ -553,6 +565,12 @@ def test_a_taken_port_is_named(models, folder):
             serve(pages[1], port=port, wait=False)
     finally:
         pages[0].close()
+
+
+def test_a_page_that_does_not_answer_is_told_in_our_words(monkeypatch):
+    monkeypatch.setattr('gradio.networking.url_ok', lambda url: False)
+    with gr.Blocks() as page, pytest.raises(ValueError, match='does not answer .*NO_PROXY'):
+        serve(page, wait=False)
 
 
 @pytest.mark.parametrize('host, port', [

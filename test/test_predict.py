@@ -230,6 +230,9 @@ def test_nothing_done_is_an_error(tmp_path, weights, capsys):
     assert "no file or folder '" in capsys.readouterr().err
     assert run(tmp_path / 'a.png', weights=weights) == 1
     assert 'nothing to write' in capsys.readouterr().err
+    video = tmp_path / 'a.mp4'
+    assert run(tmp_path / 'a.png', '--video', video, '--write', 'overlay', weights=weights) == 1
+    assert '--write: say where with -o FOLDER' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 

@@ -15,6 +15,7 @@
 
 """Check that videos hold what was written, in a form that browsers play."""
 
+from fractions import Fraction
 from pathlib import Path
 import re
 import subprocess
@@ -143,6 +144,22 @@ def test_size_of_a_video_and_of_what_is_none(tmp_path):
         (tmp_path / 'v.mp4').write_bytes(cv2.imencode(suffix, image)[1])
         with pytest.raises(ValueError, match='v.mp4 is not a video'):
             UntrustedVideo(tmp_path / 'v.mp4')
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path):
+    """As of DV and HDV cameras."""
+    left = np.zeros((48, 64, 3), np.uint8)
+    left[:, :32] = 255
+    with av.open(str(tmp_path / 'v.mp4'), 'w') as container:
+        stream = container.add_stream('libx264', 5)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, 'yuv420p'
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        for packet in (*stream.encode(av.VideoFrame.from_ndarray(left)), *stream.encode()):
+            container.mux(packet)
+    video = UntrustedVideo(tmp_path / 'v.mp4')
+    [(_, image)] = video.read()
+    assert image.shape == (48, 96, 3) and (video.height, video.width) == (48, 96)
+    assert image[:, :45].min() > 200 and image[:, 51:].max() < 50
 
 
 def test_no_frame_no_file(tmp_path):

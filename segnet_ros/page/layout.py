@@ -89,7 +89,7 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
 
     :param port: None for the first free one from 7860.
     :param wait: return only when interrupted.
-    :raises ValueError: if there is no such address here, or the port is taken.
+    :raises ValueError: if there is no such address here, the port is taken, or nothing answers.
     """
     theme = gr.themes.Default(primary_hue='teal', neutral_hue='slate', radius_size='lg',
                               font=SYSTEM_FONTS, font_mono=MONO_FONTS)
@@ -104,6 +104,9 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
             quiet=True, theme=theme, css_paths=_asset('page.css'), footer_links=[],
             run_history=False, ssr_mode=False, max_file_size=MAX_UPLOAD,
             state_session_capacity=SESSIONS)
+    except ValueError as error:  # gradio asks itself whether it is up, through any proxy
+        raise ValueError(f'the page does not answer on {host}: if HTTP_PROXY is set, name {host} '
+                         'in NO_PROXY; if this machine is busy, try again') from error
     except (OSError, OverflowError) as error:
         raise ValueError(f'cannot serve on {host}, port {port or "7860 and following"}: '
                          'choose another with --host and --port') from error
@@ -249,4 +252,7 @@ def _add_video(models: Models, model: gr.Dropdown):
         else:
             video.temp_files.add(str(target))  # gradio deletes it when it is old
             yield target, gr.skip()
-    clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1)
+    segmenting = clip.upload(segment, [model, clip], [video, clip], concurrency_limit=1,
+                             show_progress_on=video)
+    # Whoever takes a clip away wants another one segmented instead, which would else be dropped.
+    clip.clear(None, cancels=segmenting)

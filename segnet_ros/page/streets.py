@@ -18,8 +18,9 @@ Samples and random streets from this machine: the sample drive, and a folder of 
 Street View's random streets are in street_view.py. Knows nothing of the page.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+import os
 from pathlib import Path
 import random
 from typing import Protocol
@@ -72,10 +73,7 @@ class FolderStreets:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"--samples: no folder '{folder}'")
-        # Not .thumbnails, the bin and the like.
-        self.files = sorted(
-            path for path in folder.rglob('*') if is_image_file(path) and path.is_file()
-            and not any(part.startswith('.') for part in path.relative_to(folder).parts))
+        self.files = sorted(_images_below(folder))
         if not self.files:
             raise ValueError(f'--samples: {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         self._by_country: dict[str, list[Path]] = {ANYWHERE: list(self.files)}
@@ -88,6 +86,21 @@ class FolderStreets:
     def random_picture(self, country: str, rng: random.Random) -> Picture:
         """Return a random picture of a country."""
         return read_picture(rng.choice(self._by_country[country]))
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Yield the images in a folder and those below it, linked ones too, each folder once."""
+    seen = {folder.resolve()}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        for name in sorted(folders):
+            # Not .thumbnails, the bin and the like; nor where a link leads back.
+            if name.startswith('.') or (real := (here / name).resolve()) in seen:
+                folders.remove(name)
+            else:
+                seen.add(real)
+        yield from (path for name in names
+                    if is_image_file(path := here / name) and path.is_file())
 
 
 def drive_samples() -> list[Sample]:

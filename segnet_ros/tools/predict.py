@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser):
                              'rosbag2, sample[:SEED], camera:N')
     parser.add_argument('-o', '--out', type=Path, metavar='FOLDER',
                         help='write pictures: FOLDER/mask/NAME.png and so on')
-    parser.add_argument('--write', nargs='+', default=['mask'], metavar='KIND',
+    parser.add_argument('--write', nargs='+', metavar='KIND',
                         choices=('mask', 'color_mask', 'overlay', 'confidence'),
                         help='which pictures: mask (class ids, the default), color_mask, overlay, '
                              'confidence')
@@ -55,6 +55,8 @@ def main(args: argparse.Namespace) -> int:
     if not (args.out or args.video or args.statistics):
         raise ValueError('nothing to write; give -o FOLDER, --video FILE.mp4 or '
                          '--statistics FILE.csv')
+    if args.write and not args.out:
+        raise ValueError('--write: say where with -o FOLDER')
     if args.limit is not None and args.limit < 1:
         raise ValueError(f'--limit {args.limit}: give at least 1')
     from tqdm import tqdm
@@ -62,7 +64,8 @@ def main(args: argparse.Namespace) -> int:
     take_signals_as_interrupts()
     from segnet_ros.prediction import predict, Results
     from segnet_ros.predictor import Predictor
-    results = Results(args.out, tuple(args.write), args.video, args.below, args.statistics)
+    results = Results(args.out, tuple(args.write or ['mask']), args.video, args.below,
+                      args.statistics)
     outcome = predict(
         args.inputs, Predictor(args.weights, args.device, args.precision), results, args.fps,
         args.limit, lambda error: tqdm.write(f'left out: {error}', sys.stderr), progress=True,
