@@ -31,7 +31,7 @@ def annotation_files(folder: Path) -> list[Path]:
 
 def find_annotation(folder: Path, stem: str) -> Path | None:
     """Return the annotation of the image with this stem; None if there is none."""
-    paths = (folder / (stem + suffix) for suffix in ('.png', '.PNG'))
+    paths = (folder / (stem + suffix) for suffix in ('.png', '.PNG', '.Png'))
     return next((path for path in paths if path.is_file()), None)
 
 

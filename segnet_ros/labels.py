@@ -50,9 +50,9 @@ class LabelSet:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': duplicate class name")
         for name in self.class_names:  # class_fractions spells them out between commas
-            if not name.strip() or ',' in name:
-                raise ValueError(f"label set '{self.name}': '{name}' cannot be a class name; it "
-                                 'needs text without a comma')
+            if not name or name != name.strip() or ',' in name:
+                raise ValueError(f"label set '{self.name}': {name!r} cannot be a class name; it "
+                                 'needs text without a comma, and without space around it')
         if len(self.colors) != len(self.class_names):
             raise ValueError(f"label set '{self.name}': {len(self.class_names)} classes but "
                              f'{len(self.colors)} colours')
@@ -124,6 +124,8 @@ class LabelSet:
 
 
 def _refuse_unknown(what: str, found: dict, *known: str):
+    if not isinstance(found, dict):
+        raise TypeError(f'{what} is {found!r}')
     if unknown := found.keys() - {*known}:
         raise ValueError(f"{what} has {', '.join(map(str, unknown))} but may have only "
                          f"{', '.join(known)}; a class's id is its place in the list")

@@ -64,10 +64,15 @@ def noisy(truth, offsets, seed=0):
     return noise + 3 * torch.nn.functional.one_hot(truth, len(offsets)) + torch.tensor(offsets)
 
 
+def alike(logits, truth):
+    """Return the pixels with equal weights."""
+    return logits, truth, torch.ones(len(truth), dtype=torch.float64)
+
+
 def test_offsets_are_taken_back():
     truth = torch.arange(3).repeat_interleave(torch.tensor([20_000, 6_000, 2_000]))
-    bias = fit_bias([(noisy(truth, [0.0, 0.0, 0.0]), truth)])
-    shifted = fit_bias([(noisy(truth, [-1.0, 2.0, 0.0]), truth)])
+    bias = fit_bias([alike(noisy(truth, [0.0, 0.0, 0.0]), truth)])
+    shifted = fit_bias([alike(noisy(truth, [-1.0, 2.0, 0.0]), truth)])
     assert bias.mean() == pytest.approx(0, abs=1e-6)
     offsets = torch.tensor([-1.0, 2.0, 0.0])
     assert (shifted - (bias - (offsets - offsets.mean()))).abs().max() < 0.3
@@ -77,14 +82,14 @@ def test_every_part_counts_alike():
     """A class that one part lacks is balanced by the part that has it."""
     offsets = [0.0, 0.0, 2.5]
     without, with_it = torch.arange(2).repeat(20_000), torch.arange(3).repeat(1_000)
-    together = fit_bias([(noisy(truth, offsets, seed), truth)
+    together = fit_bias([alike(noisy(truth, offsets, seed), truth)
                          for seed, truth in enumerate((without, with_it))])
     assert together[2] - together[:2].mean() < -1
 
 
 def test_class_that_no_frame_shows_is_left_alone():
     truth = torch.arange(2).repeat_interleave(torch.tensor([20_000, 4_000]))
-    bias = fit_bias([(noisy(truth, [0.0, 1.5, 1.0]), truth)])
+    bias = fit_bias([alike(noisy(truth, [0.0, 1.5, 1.0]), truth)])
     assert bias[2] == 0
     assert bias[1] - bias[0] < -0.5
 
@@ -122,8 +127,13 @@ def test_every_frame_is_thinned_out_by_its_own_size(tmp_path, weights, monkeypat
     write_split(tmp_path, 'val', {f'{name}.png': SampleDrive(0, size).frame(0) for name, size in
                                   (('a', (24, 32)), ('b', (480, 640)), ('c', (480, 640)))})
     monkeypatch.setattr(balance_module, '_PIXELS', 3000)
-    logits, truth = balance_module._read_pixels(*load_checkpoint(weights), tmp_path, 'val')
-    assert len(logits) == len(truth) < 3000
+    logits, truth, weight = balance_module._read_pixels(*load_checkpoint(weights), tmp_path, 'val')
+    assert len(logits) == len(truth) == len(weight) < 3000
+    # A pixel of a large frame stands for those around it, or small frames would count more.
+    assert sorted(weight.unique().tolist()) == [1, 18**2]
+    assert weight.sum() == pytest.approx(24 * 32 + 2 * 480 * 640, rel=0.05)
+    part = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]), torch.tensor([3.0, 1.0])
+    assert balance_module._miou(part, torch.zeros(2)) == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_drive_that_is_not_there_is_told(data, weights, capsys):

@@ -235,7 +235,7 @@ def test_headline_is_taken_from_where_it_was_measured():
 def test_the_command_writes_numbers_and_picture_and_prints_a_table(weights, tmp_path, capsys,
                                                                    monkeypatch):
     monkeypatch.setitem(QUICK, 'camera_sizes', (CAMERA,))
-    out, picture = tmp_path / 'new' / 'bench.json', tmp_path / 'bench.png'
+    out, picture = tmp_path / 'new' / 'bench.json', tmp_path / 'bench.pic'
     assert cli.main(['bench', '--quick', '--only', 'segment', '--weights', weights, '--device',
                      'cpu', '--json', str(out), '--plot', str(picture), '--domain',
                      free_domain()]) == 0

@@ -42,7 +42,7 @@ SIZE = (96, 128)
 CAMVID = load_label_set('camvid11')
 KEYS = {'miou', 'global_accuracy', 'class_average_accuracy', 'per_class_iou', 'boundary_f1',
         'calibration_error', 'confusion_matrix', 'class_names', 'frames', 'size', 'weights',
-        'data', 'split'}
+        'data', 'split', 'precision'}
 
 
 @pytest.fixture(scope='module')

@@ -102,7 +102,9 @@ def changed(**changes):
     (changed(classes=[{'color': [0, 0, 0]}, OWN['classes'][0]]), "'name'"),
     (changed(classes=None), 'needs .name. and .classes'),
     (changed(void={'color': [0, 0, 300]}), 'not a colour'),
-    (changed(void=3), "may have 'void', {file_id, color}"),
+    (changed(void=3), "may have 'void', {file_id, color}; wrong or missing: void is 3"),
+    (changed(void=None), 'wrong or missing: void is None'),
+    (changed(classes=['road', 'car']), "wrong or missing: class 0 is 'road'"),
     (changed(void={'file_id': 9.7}), "void's file_id is 9.7; it must be a whole number"),
     (changed(void={'file_id': 'none'}), "void's file_id is 'none'"),
     (changed(void={'file_id': [9, 255]}), r"void's file_id is \[9, 255\]"),
@@ -142,7 +144,7 @@ def test_missing_file_tells_the_known_names():
         load_label_set('cityscapes19')
 
 
-@pytest.mark.parametrize('name', ['', ' ', 'building, edifice'])
+@pytest.mark.parametrize('name', ['', ' ', 'building, edifice', 'car ', 'car\n'])
 def test_names_that_a_list_of_names_cannot_hold_are_refused(name):
     with pytest.raises(ValueError, match='class name'):
         LabelSet('own', ('road', name), ((1, 2, 3), (4, 5, 6)))

@@ -660,6 +660,7 @@ def test_without_phases_crops_are_whole_frames():
     ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be at least 1"),
     ('phases: [{epochs: 1, crop: [32, 32], scale: [1, .inf]}]', "'scale' must be above 0"),
     ('lr: .inf', "'lr' must be at least 0, not inf"),
+    (f'seed: 1{"0" * 400}', "'seed' cannot be 1000.*: int too large"),
     ('class_weight_offset: .nan', "'class_weight_offset' must be at least 1, not nan"),
     ('class_bias: {road: .nan}', "'class_bias' must be finite, not nan"),
     ('[lr]', 'needs a mapping'),
@@ -922,6 +923,21 @@ def test_a_run_that_diverges_says_so_and_keeps_the_weights_before(data, tmp_path
     with pytest.raises(ValueError, match='epoch 1: the run has diverged.*smaller lr'):
         train(config, tmp_path, 'cpu')
     assert not (tmp_path / 'weights.safetensors').exists()
+
+
+def test_an_error_stands_on_a_line_of_its_own(data, tmp_path, capfd, monkeypatch):
+    step = SegmentationModule.training_step
+
+    def failing(module, batch, index):
+        if module.current_epoch == 1:
+            raise ValueError('the loss is lost')
+        return step(module, batch, index)
+    monkeypatch.setattr(SegmentationModule, 'training_step', failing)
+    assert main(['train', '--data', str(data), '--output', str(tmp_path), '--accelerator', 'cpu',
+                 '--set', 'width=0.0625', '--epochs', '2', '--set', 'input_size=[32, 64]']) == 1
+    out, err = capfd.readouterr()
+    assert err.endswith('\rsegnet train: the loss is lost\n')
+    assert out.endswith('\n'), 'the bar of the training goes to standard output'
 
 
 def test_a_run_that_diverges_ends_before_its_last_good_state_is_written_over(data, tmp_path,

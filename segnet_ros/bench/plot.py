@@ -38,7 +38,7 @@ def save_plot(results: dict, path: str | Path):
             f"torch {facts['torch']}"
     figure.suptitle(title + (' - MACHINE BUSY' if facts['busy'] else ''), fontsize=10)
     with whole_file(path) as part:
-        figure.savefig(part, dpi=110, format=Path(path).suffix.removeprefix('.') or 'png')
+        figure.savefig(part, dpi=110, format='png')
 
 
 def _bars(axes: Axes, groups: list[str], sides: dict[str, list[float]], ylabel: str):

@@ -68,7 +68,7 @@ def print_scores(result: dict):
     """Print the scores in percent, as papers give them."""
     size = 'x'.join(map(str, result['size'])) if result['size'] else "of each frame's own shape"
     print(f'{result["weights"]} on {result["frames"]} frames of {result["split"]}, network input '
-          f'{size}')
+          f'{size}, {result["precision"]}')
     for name, value in result['per_class_iou'].items():
         print(f'  IoU {name:18}{_percent(value)}')
     for key in ('miou', 'global_accuracy', 'class_average_accuracy', 'boundary_f1',

@@ -44,7 +44,8 @@ _STEPS = (0.4, 0.2, 0.1)
 # mIoU that a mean squared bias of 1 must gain. Without this penalty, a class that the frames
 # hardly show gets an extreme bias for almost no gain.
 _PRICE = 0.005
-Pixels = tuple[torch.Tensor, torch.Tensor]  # logits (P, C) float32, class ids (P,) int64
+# Logits (P, C) float32, class ids (P,) int64, how many pixels each stands for (P,) float64.
+Pixels = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,17 @@ def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str
     """Return logits and truth of a split's pixels, evenly subsampled and without void."""
     frames = frame_paths(data, split)
     logits_of = logits_function(network, info)
-    logits, truths = [], []
+    logits, truths, weights = [], [], []
     for paths in tqdm(frames, split, unit='frame', leave=False):
         image, truth = read_frame(*paths, info.label_set)
         stride = math.ceil(math.sqrt(truth.size * len(frames) / _PIXELS))
         known = torch.from_numpy(truth[::stride, ::stride] != VOID)
         logits.append(logits_of(image)[0, :, ::stride, ::stride].permute(1, 2, 0).cpu()[known])
         truths.append(torch.from_numpy(truth[::stride, ::stride])[known].long())
+        weights.append(torch.full(truths[-1].shape, stride**2, dtype=torch.float64))
     if not sum(map(len, truths)):
         raise ValueError(f"no labelled pixels in split '{split}': all of it is void")
-    return torch.cat(logits), torch.cat(truths)
+    return torch.cat(logits), torch.cat(truths), torch.cat(weights)
 
 
 def fit_bias(parts: list[Pixels]) -> torch.Tensor:
@@ -120,7 +122,7 @@ def fit_bias(parts: list[Pixels]) -> torch.Tensor:
     made. A class that the frames do not show keeps 0: they could only say to predict it less.
     """
     bias = torch.zeros(parts[0][0].shape[1])
-    shown = torch.cat([truth for _, truth in parts]).unique().tolist()
+    shown = torch.cat([truth for _, truth, _ in parts]).unique().tolist()
 
     def centred(tried: torch.Tensor) -> torch.Tensor:
         tried = tried.clone()
@@ -152,7 +154,8 @@ def _climb(bias: torch.Tensor, class_ids: list[int], step: float,
 
 
 def _miou(part: Pixels, bias: torch.Tensor) -> float:
-    logits, truth = part
+    logits, truth, weights = part
     count = len(bias)
     pairs = truth * count + (logits + bias).argmax(1)
-    return scores(torch.bincount(pairs, minlength=count ** 2).view(count, count).numpy())['miou']
+    confusion = torch.bincount(pairs, weights, minlength=count**2).view(count, count)
+    return scores(confusion.numpy())['miou']

@@ -23,7 +23,7 @@ from pathlib import Path
 import signal
 
 import lightning
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
@@ -56,6 +56,16 @@ def average_weights(decay: float) -> WeightAveraging:
         torch._foreach_add_(averaged, change)
 
     return WeightAveraging(multi_avg_fn=average)
+
+
+class ProgressBar(TQDMProgressBar):
+    """Progress that ends its line before an error shows."""
+
+    def on_exception(self, trainer, module, error):
+        """Close the bars that are open."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
 
 
 class ExportWeights(lightning.Callback):

@@ -181,7 +181,7 @@ def load_config(path: str | Path | None, overrides: dict) -> TrainConfig:
             raise ValueError(f"unknown training setting '{name}'; choose from {', '.join(known)}")
         try:
             data[name] = _convert(name, value, known[name])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"training setting '{name}' cannot be {value!r}: {error}") from error
     config = TrainConfig(**data)
     return config if config.phases else config.whole_frames(20)

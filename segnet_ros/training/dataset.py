@@ -14,7 +14,7 @@
 
 """Labelled frames for training and scoring: CamVid-style folders and the rendered sample drive."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import logging
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
     :param split: one split, or several joined by '+', e.g. 'train+val'; 'train:0006R0' takes
         only the images of train whose names start with 0006R0: one drive.
     :raises FileNotFoundError: if a folder is missing or empty, or an image has no annotation.
-    :raises ValueError: if no image's name starts with that prefix.
+    :raises ValueError: if no image's name starts with that prefix, or two differ only in suffix.
     """
     pairs: list[tuple[Path, Path]] = []
     for part in split.split('+'):
@@ -57,7 +57,11 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
             raise FileNotFoundError(
                 f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}; --data needs a folder with '
                 f'{name}/ (images) and {name}annot/ (class ids)')
-        _warn_of_unused(annotations, images)
+        by_stem = {path.stem: path for path in images}
+        if twice := [path for path in images if by_stem[path.stem] != path]:
+            raise ValueError(f'{twice[0]} and {by_stem[twice[0].stem].name} would have the same '
+                             'annotation; rename one, or take it away')
+        _warn_of_unused(annotations, by_stem)
         images = [path for path in images if path.name.startswith(prefix)]
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
@@ -66,8 +70,7 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _warn_of_unused(folder: Path, images: list[Path]):
-    stems = {path.stem for path in images}
+def _warn_of_unused(folder: Path, stems: Collection[str]):
     unused = [path.name for path in annotation_files(folder) if path.stem not in stems]
     if unused:
         logging.warning('masks without an image (%s) in %s, e.g. %s: they are left out; their '

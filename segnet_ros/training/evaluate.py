@@ -86,7 +86,8 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
     labels = _annotation_labels(info, label_set)
     frames = frame_paths(data, split)
     chosen = choose_device(device)
-    network = prepare(network, chosen, choose_precision(precision, chosen))
+    dtype = choose_precision(precision, chosen)
+    network = prepare(network, chosen, dtype)
     predict = predict_function(network, info, size)
     sizes: set[tuple[int, int]] = set()
 
@@ -99,7 +100,8 @@ def evaluate(weights: str | Path, data: str | Path, split: str = 'val',
 
     result, mious = score_frames(predict, read(), labels.class_names)
     result |= {'frames': len(frames), 'size': list(sizes.pop()) if len(sizes) == 1 else None,
-               'weights': str(weights), 'data': str(data), 'split': split}
+               'precision': str(dtype).removeprefix('torch.'), 'weights': str(weights),
+               'data': str(data), 'split': split}
     if robustness:
         result['robustness'] = {'none': _main_scores(result)} | {
             name: _main_scores(score_frames(predict, read(name), labels.class_names)[0])

@@ -30,7 +30,7 @@ from typing import Literal
 import warnings
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import numpy as np
@@ -43,7 +43,8 @@ from segnet_ros.memory import keep_freed_memory
 from segnet_ros.networks.build import Network
 from segnet_ros.runtime import choose_device, computes_in_bfloat16
 from segnet_ros.training.callbacks import (
-    average_weights, DrawCurves, EndOnSignal, ExportWeights, FirstEpoch, MetricsFile, WholeFiles)
+    average_weights, DrawCurves, EndOnSignal, ExportWeights, FirstEpoch, MetricsFile, ProgressBar,
+    WholeFiles)
 from segnet_ros.training.config import TrainConfig
 from segnet_ros.training.dataset import (
     class_shares, EpochOrder, frame_paths, read_frames, ScoringFrames, TrainingFrames)
@@ -73,7 +74,7 @@ class TrainingData(lightning.LightningDataModule):
             if not held or len(held) == len(paths):
                 raise ValueError(f"--hold-out '{config.hold_out}' matches {len(held)} of "
                                  f'{len(paths)} frames; it must match some and leave some')
-            paths = [p for p in paths if p not in held]
+            paths = [p for p in paths if not p[0].name.startswith(config.hold_out)]
         else:
             held = _validation_paths(config)
         size = config.input_size
@@ -224,7 +225,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
                 average_weights(config.ema_decay),
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
-                DrawCurves(metrics, info.label_set), TQDMProgressBar()])
+                DrawCurves(metrics, info.label_set), ProgressBar()])
     except MisconfigurationException as error:
         raise ValueError(f'--accelerator {accelerator}, devices {machines["devices"]}: '
                          f'{error}') from error
