@@ -183,11 +183,19 @@ def test_masks_of_images_that_are_not_read_are_told(scratch, caplog):
     assert f'e.g. {path.stem}.png: they are left out; their number: 1' in caplog.text
 
 
-def test_masks_may_end_in_capitals(scratch):
+@pytest.mark.parametrize('suffix', ['.PNG', '.Png'])
+def test_masks_may_end_in_capitals(scratch, suffix):
     path = scratch / 'trainannot' / '0001_0.png'
-    path.rename(path.with_suffix('.PNG'))
+    path.rename(path.with_suffix(suffix))
     assert [pair[1].name for pair in frame_paths(scratch, 'train')[:2]] == [
-        '0001_0.PNG', '0001_1.png']
+        '0001_0' + suffix, '0001_1.png']
+
+
+def test_two_images_of_one_annotation_are_refused(scratch):
+    """As where somebody saved an overlay beside the picture."""
+    (scratch / 'train' / '0001_0.jpg').write_bytes((scratch / 'train' / '0001_0.png').read_bytes())
+    with pytest.raises(ValueError, match='0001_0.jpg and 0001_0.png would have the same'):
+        frame_paths(scratch, 'train')
 
 
 def test_frames_are_scaled_as_they_are_read(data):
