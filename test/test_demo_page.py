@@ -334,6 +334,7 @@ def test_linked_folders_count_once_and_may_lead_back(folder, tmp_path):
     (folder / 'Chile').symlink_to(tmp_path / 'elsewhere')
     (folder / 'Chile' / 'back').symlink_to(folder)
     (folder / 'Peru' / 'again').symlink_to(folder / 'Japan')
+    (folder / 'Peru' / 'lost.png').symlink_to(tmp_path / 'lost.png')
     streets = FolderStreets(folder)
     assert streets.countries == ('anywhere', 'Chile', 'Japan', 'Peru')
     assert sorted(path.name for path in streets.files) == ['a.png', 'b.png', 'c.jpg', 'd.png',

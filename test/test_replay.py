@@ -493,6 +493,22 @@ def test_a_source_that_opens_slowly_does_not_hurry_its_messages():
     assert moments[9] - moments[0] >= 0.17 and moments[19] - moments[10] >= 0.17
 
 
+def test_from_round_to_round_passes_the_period():
+    sink = Sink()
+    rounds = []
+
+    def events():
+        rounds.append(1)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        yield from ((i * 20_000_000, sink, i) for i in range(2))
+    player = Player(None, Programme(events, [sink], [sink], 300_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        player.play(loop=True)
+    moments = [moment for moment, _ in sink.calls]
+    assert moments[2] - moments[1] >= 0.29
+
+
 def test_a_long_gap_is_told(monkeypatch):
     sink = Sink()
     told = []
