@@ -44,10 +44,10 @@ ROS = [
 # To segment folders of bags on several machines.
 RAY = ['ray']
 
-TRAIN = ['lightning>=2.6.1', 'matplotlib>=3.7', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
+TRAIN = ['lightning>=2.6.1', 'matplotlib>=3.10', 'pytorch-optimizer>=4.1', 'torchmetrics>=1.4']
 
-# H.264, which OpenCV's wheels cannot write; PyAV 12 and later write its colour tags.
-VIDEO = ['av>=12']
+# H.264, which OpenCV's wheels cannot write; PyAV 12.3 and later write the colours that they tag.
+VIDEO = ['av>=12.3']
 
 # PyAV 14.2 and later report the rotation of a frame.
 DEMO = ['av>=14.2', 'gradio>=6.31,<7', 'pillow']

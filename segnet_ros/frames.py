@@ -91,10 +91,11 @@ def encode_image(image: np.ndarray, codec: str, jpeg_quality: int = 95) -> bytes
     """
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == 'jpeg' else []
-    done, data = cv2.imencode(f'.{codec}', pixels, options)
-    if not done:
-        raise ValueError(f'{image.shape[1]}x{image.shape[0]} pixels are too many for a {codec}')
-    return data.tobytes()
+    with contextlib.suppress(cv2.error):  # 4.6 (Ubuntu 24.04) raises where 4.11 returns False
+        done, data = cv2.imencode(f'.{codec}', pixels, options)
+        if done:
+            return data.tobytes()
+    raise ValueError(f'{image.shape[1]}x{image.shape[0]} pixels are too many for a {codec}')
 
 
 def is_whole_image(data: bytes) -> bool:

@@ -269,13 +269,17 @@ class _OpenCVVideo:
         capture = cv2.VideoCapture(self._path)
         # Rotate phone videos upright; some versions of OpenCV do so by default.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        # 4.6 (Ubuntu 24.04) makes quarter turns the wrong way round (opencv/opencv#22088).
+        upside_down = (cv2.__version__.startswith('4.6.')
+                       and capture.get(cv2.CAP_PROP_ORIENTATION_META) in (90, 270))
         start_ns = None
         try:
             while (read := capture.read())[0]:
                 clock_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
                 if start_ns is None:
                     start_ns = self._start_ns(capture, clock_ns)
-                yield start_ns + clock_ns, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+                image = cv2.rotate(read[1], cv2.ROTATE_180) if upside_down else read[1]
+                yield start_ns + clock_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
 

@@ -222,6 +222,7 @@ class VideoWriter:
 def _import_av() -> Any:
     with suppress(ImportError):
         import av
-        if int(av.__version__.split('.')[0]) >= 12:  # Ubuntu 24.04's writes no colour tags
+        # Before 12 (Ubuntu 24.04) it writes no colour tags, before 12.3 other colours than tagged.
+        if [*map(int, av.__version__.split('.')[:2])] >= [12, 3]:
             return av
-    raise ValueError(f"videos need PyAV 12 or later: {install_extra('video')}")
+    raise ValueError(f"videos need PyAV 12.3 or later: {install_extra('video')}")

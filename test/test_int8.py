@@ -131,7 +131,7 @@ def test_labels_are_those_of_the_trained_network(shipped, size):
 @needs_int8
 def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
     """As int8.py's docstring says, rounded values tie, and the first maximum wins."""
-    image = SampleDrive(seed=3, size=(240, 320)).frame(20)[0]
+    image = SampleDrive(seed=3, size=(240, 320)).frame(80)[0]
     expected, _ = segment(shipped, torch.float32, image)
     found, _ = segment(shipped, torch.int8, image)
 

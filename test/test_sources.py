@@ -16,6 +16,7 @@
 
 import tracemalloc
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from uneven_video import write_uneven_video
 
 from segnet_ros.bags.reading import IMAGE, TYPES
 from segnet_ros.bags.writing import make_header, write_bag
-from segnet_ros.frames import decode_image, Frame, is_whole_image
+from segnet_ros.frames import decode_image, encode_image, Frame, is_whole_image
 from segnet_ros.labels import load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import (
@@ -186,7 +187,11 @@ def test_a_video_that_is_cut_off_is_reported(tmp_path):
         list(open_frames(path))
 
 
-@pytest.mark.parametrize('suffix', ['mkv', 'avi', 'mp4', 'ts'])
+@pytest.mark.parametrize('suffix', [
+    # Before 4.11 OpenCV does not tell the time of a file's first frame.
+    pytest.param('mkv', marks=pytest.mark.skipif(not hasattr(cv2, 'CAP_PROP_PTS'),
+                                                 reason='needs OpenCV 4.11')),
+    'avi', 'mp4', 'ts'])
 def test_a_part_of_a_recording_is_whole_though_its_times_begin_late(tmp_path, suffix):
     """As of the parts that the segment muxer of FFmpeg makes of a camera's stream."""
     path = tmp_path / f'v.{suffix}'
@@ -282,6 +287,13 @@ def test_sources_that_are_none(tmp_path, monkeypatch, source, words):
 def test_a_rate_must_be_above_zero(folder, rate):
     with pytest.raises(ValueError, match='at least 0.001'):
         open_frames(folder, fps=rate)
+
+
+@pytest.mark.parametrize('answer', [(False, np.zeros(0, np.uint8)), cv2.error('too large')])
+def test_what_no_codec_can_hold_is_told_whatever_the_version_of_opencv(monkeypatch, answer):
+    monkeypatch.setattr(cv2, 'imencode', MagicMock(side_effect=[answer]))
+    with pytest.raises(ValueError, match='51x37 pixels are too many for a jpeg'):
+        encode_image(picture(0), 'jpeg')
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path):

@@ -195,9 +195,10 @@ def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
         VideoWriter(tmp_path / 'v.mp4', 15)
 
 
-def test_an_older_pyav_is_told_before_anything_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(av, '__version__', '11.0.0')
-    with pytest.raises(ValueError, match='PyAV 12'):
+@pytest.mark.parametrize('version', ['11.0.0', '12.2.0'])
+def test_an_older_pyav_is_told_before_anything_is_done(tmp_path, monkeypatch, version):
+    monkeypatch.setattr(av, '__version__', version)
+    with pytest.raises(ValueError, match='PyAV 12.3'):
         VideoWriter(tmp_path / 'v.mp4', 15)
 
 
