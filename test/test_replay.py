@@ -15,6 +15,7 @@
 """Check replay over real DDS: a second process replays, this one receives."""
 
 from importlib.metadata import PackageNotFoundError
+import itertools
 import os
 from pathlib import Path
 import re
@@ -447,24 +448,39 @@ def test_late_messages_are_published_and_delays_do_not_add_up():
     assert player.summary.messages == 20
 
 
-def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
-    sink = Sink()
-    rounds = []
+def two_rounds(pauses, count=10, period_ns=20_000_000):
+    """
+    Play two rounds of messages 20 ms apart; return when each was published.
+
+    `pauses(round, index)` is how many seconds the source takes for a message.
+    """
+    sink, rounds = Sink(), itertools.count()
 
     def events():
-        rounds.append(1)
-        if len(rounds) == 3:
+        if (number := next(rounds)) == 2:
             raise KeyboardInterrupt
-        for i in range(10):
-            if len(rounds) == 1:
-                time.sleep(0.05)  # a source that is slower than the recording
-            yield 10**15 + i * 20_000_000, sink, i
-    player = Player(None, Programme(events, [sink], [sink], 20_000_000))
+        for index in range(count):
+            time.sleep(pauses(number, index))
+            yield 10**15 + index * 20_000_000, sink, index
     with pytest.raises(KeyboardInterrupt):
-        player.play(loop=True)
-    assert [m for _, m in sink.calls] == list(range(10)) * 2
-    moments = [moment for moment, _ in sink.calls]
+        Player(None, Programme(events, [sink], [sink], period_ns)).play(loop=True)
+    assert [message for _, message in sink.calls] == [*range(count)] * 2
+    return [moment for moment, _ in sink.calls]
+
+
+def test_a_round_that_took_too_long_is_not_made_up_for_in_the_next():
+    moments = two_rounds(lambda number, index: 0.05 * (number == 0))  # slower than the recording
     assert moments[19] - moments[9] >= 0.18  # as recorded, not all at once
+
+
+def test_a_source_that_opens_slowly_does_not_hurry_its_messages():
+    moments = two_rounds(lambda number, index: 0.4 * (index == 0))  # as a bag that is unpacked
+    assert moments[9] - moments[0] >= 0.17 and moments[19] - moments[10] >= 0.17
+
+
+def test_from_round_to_round_passes_the_period():
+    moments = two_rounds(lambda number, index: 0.0, count=2, period_ns=300_000_000)
+    assert moments[2] - moments[1] >= 0.29
 
 
 def test_nothing_to_publish():
@@ -473,40 +489,6 @@ def test_nothing_to_publish():
     for rate in (0, 1e-300, float('nan')):
         with pytest.raises(ValueError, match='at least 0.001'):
             Player(None, Programme(lambda: iter(()), [], [], 1), rate=rate)
-
-
-def test_a_source_that_opens_slowly_does_not_hurry_its_messages():
-    sink = Sink()
-    rounds = []
-
-    def events():
-        rounds.append(1)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
-        time.sleep(0.4)  # as a bag that has to be unpacked
-        for i in range(10):
-            yield 10**15 + i * 20_000_000, sink, i
-    player = Player(None, Programme(events, [sink], [sink], 20_000_000))
-    with pytest.raises(KeyboardInterrupt):
-        player.play(loop=True)
-    moments = [moment for moment, _ in sink.calls]
-    assert moments[9] - moments[0] >= 0.17 and moments[19] - moments[10] >= 0.17
-
-
-def test_from_round_to_round_passes_the_period():
-    sink = Sink()
-    rounds = []
-
-    def events():
-        rounds.append(1)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
-        yield from ((i * 20_000_000, sink, i) for i in range(2))
-    player = Player(None, Programme(events, [sink], [sink], 300_000_000))
-    with pytest.raises(KeyboardInterrupt):
-        player.play(loop=True)
-    moments = [moment for moment, _ in sink.calls]
-    assert moments[2] - moments[1] >= 0.29
 
 
 def test_a_long_gap_is_told(monkeypatch):

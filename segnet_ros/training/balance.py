@@ -98,7 +98,7 @@ def balance(weights: str | Path, data: str | Path, splits: list[str], device: st
 
 
 def _read_pixels(network: Network, info: ModelInfo, data: str | Path, split: str) -> Pixels:
-    """Return logits and truth of a split's pixels, evenly subsampled and without void."""
+    """Return a split's pixels, evenly subsampled and without void."""
     frames = frame_paths(data, split)
     logits_of = logits_function(network, info)
     logits, truths, weights = [], [], []
