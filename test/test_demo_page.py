@@ -463,6 +463,7 @@ def test_what_visitors_bring_lies_in_a_folder_that_goes_with_the_server(monkeypa
     monkeypatch.setattr('segnet_ros.tools.demo._serve', serve)
     assert main(['demo']) == 130
     assert used[0].name.startswith('segnet_demo_') and not used[0].exists()
+    assert 'GRADIO_TEMP_DIR' not in os.environ
 
 
 @pytest.mark.parametrize('trouble', [ValueError('its size changes'), RuntimeError('no memory'),

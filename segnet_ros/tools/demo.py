@@ -46,10 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args: argparse.Namespace):
     """Serve the page until interrupted."""
     take_signals_as_interrupts()
+    if FOLDER in os.environ:
+        return _serve(args)
     # Otherwise uploads would lie in a folder shared by all users, and stay there after a kill.
     with tempfile.TemporaryDirectory(prefix='segnet_demo_', ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault(FOLDER, folder)
-        _serve(args)
+        os.environ[FOLDER] = folder
+        try:
+            _serve(args)
+        finally:
+            del os.environ[FOLDER]
 
 
 def _serve(args: argparse.Namespace):
