@@ -25,14 +25,13 @@ from segnet_ros.labels import LabelSet
 
 def annotation_files(folder: Path) -> list[Path]:
     """Return the PNGs in a folder, by name."""
-    return sorted(path for path in folder.glob('*')
-                  if is_image_file(path) and path.suffix.lower() == '.png')
+    return sorted(path for path in folder.glob('*') if is_image_file(path)
+                  and path.suffix.lower() == '.png' and path.is_file())
 
 
-def find_annotation(folder: Path, stem: str) -> Path | None:
-    """Return the annotation of the image with this stem; None if there is none."""
-    paths = (folder / (stem + suffix) for suffix in ('.png', '.PNG', '.Png'))
-    return next((path for path in paths if path.is_file()), None)
+def annotations_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the annotations in a folder by the stem of their images."""
+    return {path.stem: path for path in annotation_files(folder)}
 
 
 def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:

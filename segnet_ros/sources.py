@@ -31,7 +31,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from segnet_ros.annotations import annotation_files, find_annotation, read_annotation
+from segnet_ros.annotations import annotation_files, annotations_by_stem, read_annotation
 from segnet_ros.bags.reading import decode_message, image_topic, is_bag, read_messages
 from segnet_ros.frames import decode_image, Frame, IMAGE_SUFFIXES, is_image_file
 from segnet_ros.labels import LabelSet, load_label_set
@@ -148,7 +148,8 @@ def open_labels(source: str | Path, label_set: LabelSet
     if is_bag(path) or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
         files: list[Path | None] = [*annotation_files(annotations)]
     else:
-        files = [find_annotation(annotations, image.stem) for image in image_files(path)]
+        by_stem = annotations_by_stem(annotations)
+        files = [by_stem.get(image.stem) for image in image_files(path)]
     if not any(files):
         raise ValueError(f'{annotations} holds no PNG of class ids with the name of an image in '
                          f'{path}; rename the files, or the folder if it holds something else')

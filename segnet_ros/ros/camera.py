@@ -176,9 +176,9 @@ class Camera:
         """
         begun = time.monotonic()
         if self._is_stale(msg.header, settings):
-            # It may have become too old while it waited for its turn.
-            came_in_time = self._age(msg.header) <= settings.max_frame_age + begun - received
-            return self.monitor.count('late' if came_in_time else 'stale')
+            # It may have become so while it waited for its turn.
+            came_stale = self._is_stale(msg.header, settings, begun - received)
+            return self.monitor.count('stale' if came_stale else 'late')
         wanted = self.outputs.wanted(settings.roi is not None)
         if not wanted:
             return self.monitor.count('unwatched')
@@ -239,9 +239,9 @@ class Camera:
             self._clock_before_jump = self._node.get_clock().now().nanoseconds
         self._last_stamp = stamp
 
-    def _is_stale(self, header: Header, settings: Settings) -> bool:
+    def _is_stale(self, header: Header, settings: Settings, seconds_ago: float = 0.0) -> bool:
         # A bag that loops or a clock that jumps back gives negative ages, which are not stale.
-        return 0 < settings.max_frame_age < self._age(header)
+        return 0 < settings.max_frame_age < self._age(header) - seconds_ago
 
     def _age(self, header: Header) -> float:
         """Return the seconds since the stamp, by the node's clock; 0 if that is a round behind."""

@@ -191,7 +191,8 @@ class Player:
     Publishes a programme `rate` times as fast as recorded.
 
     Every message has its due time on one monotonic clock, so that delays do not add up. Late
-    messages are published at once; none are skipped. Only a round that ends late delays the next.
+    messages are published at once; none are skipped. Only a source that opens late, or a round
+    that ends late, delays what follows.
     """
 
     def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
@@ -234,7 +235,7 @@ class Player:
         """Sleep until due, which is `time_ns` in recorded time; publish /clock meanwhile."""
         if (left := due - time.monotonic()) > LONG_WAIT:
             get_logger('segnet_replay').info(
-                f'nothing was recorded for the next {left:.0f} s; waiting')
+                f'nothing was recorded for the next {left * self._rate:.0f} s; waiting')
         while (left := due - time.monotonic()) > 0:
             self._tick(time_ns - round(left * self._rate * 1e9))
             time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)

@@ -14,7 +14,7 @@
 
 """Labelled frames for training and scoring: CamVid-style folders and the rendered sample drive."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 import logging
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import Dataset, DistributedSampler
 from tqdm import tqdm
 
-from segnet_ros.annotations import annotation_files, find_annotation, read_annotation
+from segnet_ros.annotations import annotations_by_stem, read_annotation
 from segnet_ros.frames import decode_image, IMAGE_SUFFIXES, is_image_file
 from segnet_ros.labels import LabelSet, VOID
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
@@ -61,28 +61,20 @@ def frame_paths(data: str | Path, split: str) -> list[tuple[Path, Path]]:
         if twice := [path for path in images if by_stem[path.stem] != path]:
             raise ValueError(f'{twice[0]} and {by_stem[twice[0].stem].name} would have the same '
                              'annotation; rename one, or take it away')
-        _warn_of_unused(annotations, by_stem)
+        masks = annotations_by_stem(annotations)
+        if unused := [path.name for stem, path in masks.items() if stem not in by_stem]:
+            logging.warning('masks without an image (%s) in %s, e.g. %s: they are left out; their '
+                            'number: %d', ', '.join(IMAGE_SUFFIXES), annotations, unused[0],
+                            len(unused))
         images = [path for path in images if path.name.startswith(prefix)]
         if not images:
             raise ValueError(f"split '{part}': no image in {folder} has a name that starts with "
                              f"'{prefix}'")
-        pairs += [(path, _annotation_path(annotations, path.stem)) for path in images]
+        if missing := [path.stem for path in images if path.stem not in masks]:
+            raise FileNotFoundError(f"{annotations / (missing[0] + '.png')} is missing: every "
+                                    'image needs its annotation')
+        pairs += [(path, masks[path.stem]) for path in images]
     return pairs
-
-
-def _warn_of_unused(folder: Path, stems: Collection[str]):
-    unused = [path.name for path in annotation_files(folder) if path.stem not in stems]
-    if unused:
-        logging.warning('masks without an image (%s) in %s, e.g. %s: they are left out; their '
-                        'number: %d', ', '.join(IMAGE_SUFFIXES), folder, unused[0], len(unused))
-
-
-def _annotation_path(folder: Path, stem: str) -> Path:
-    path = find_annotation(folder, stem)
-    if path is None:
-        raise FileNotFoundError(
-            f"{folder / (stem + '.png')} is missing: every image needs its annotation")
-    return path
 
 
 def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> LabelledFrame:
