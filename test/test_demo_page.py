@@ -21,9 +21,12 @@ import os
 from pathlib import Path
 import random
 import re
+import signal
 import struct
+import subprocess
 import sys
 import threading
+from urllib.request import build_opener, ProxyHandler, Request
 
 import av
 import cv2
@@ -571,6 +574,34 @@ def test_a_taken_port_is_named(models, folder):
             serve(pages[1], port=port, wait=False)
     finally:
         pages[0].close()
+
+
+def test_ctrl_c_ends_the_page_amid_a_clip_without_a_word():
+    """Python would abort, were a thread still within torch when it ends."""
+    code = """if True:
+        import gradio, torch
+        from segnet_ros.page.layout import serve
+        from segnet_ros.processes import take_signals_as_interrupts
+
+        def segment():
+            while True:
+                print('segmenting', flush=True)
+                torch.ones(2500, 2500) @ torch.ones(2500, 2500)
+                yield 0
+        with gradio.Blocks() as page:
+            gradio.Button().click(segment, None, gradio.Number(), api_name='segment')
+        take_signals_as_interrupts()
+        serve(page)"""
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        url = re.search('http[^ ]+', process.stdout.readline()).group()
+        ask = Request(f'{url}gradio_api/call/segment', b'{"data": []}',
+                      {'Content-Type': 'application/json'})
+        assert build_opener(ProxyHandler({})).open(ask, timeout=20).status == 200
+        assert process.stdout.readline() == 'segmenting\n'
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, '')
 
 
 def test_a_page_that_does_not_answer_is_told_in_our_words(monkeypatch):

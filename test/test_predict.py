@@ -218,7 +218,7 @@ def test_broken_files_are_named_and_left_out(folder, tmp_path, weights, capsys):
     assert run(folder, tmp_path / 'clip.mp4', '-o', tmp_path / 'out', weights=weights) == 3
     assert files(tmp_path / 'out') == [f'mask/{i}.png' for i in (0, 1, 3, 5)]
     said = capsys.readouterr()
-    assert '4 frames segmented\n3 messages say what was left out' in said.out
+    assert '4 frames segmented\nmessages about what was left out: 3' in said.out
     for name in ('2.png', '4.png', 'clip.mp4'):
         assert f'left out: {tmp_path}' in said.err and name in said.err
 

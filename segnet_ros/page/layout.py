@@ -28,6 +28,7 @@ import random
 import shutil
 import socket
 import tempfile
+import threading
 
 import gradio as gr
 
@@ -40,6 +41,7 @@ from segnet_ros.resources import share_directory
 
 GALLERY_PAGE = 24
 MAX_UPLOAD = '500mb'
+END_SECONDS = 5.0  # for the frame that is being segmented when the page closes
 SESSIONS = 200  # visitors whose last result gradio keeps in memory, a few MB each
 HEADER = """
 <header class="segnet-header"><h1>SegNet</h1>
@@ -112,8 +114,22 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
                          'choose another with --host and --port') from error
     if wait:
         print(f'SegNet demo on {url} (press Ctrl-C to stop)', flush=True)
-        page.block_thread()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        _close(page)
     return url
+
+
+def _close(page: gr.Blocks):
+    """Stop serving, even while a visitor's clip is segmented, which keeps a connection open."""
+    logging.getLogger('uvicorn.error').setLevel(logging.CRITICAL)  # tracebacks of what is cut off
+    page.server.config.timeout_graceful_shutdown = 1
+    page.close(verbose=False)
+    # A thread that is still within C++ when Python ends makes it abort. gradio's functions run in
+    # AnyIO's, which end after the frame that they are at.
+    for thread in threading.enumerate():
+        if thread.name.startswith('AnyIO worker'):
+            thread.join(END_SECONDS)
 
 
 def _asset(name: str) -> Path:

@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     with keep_stdout_for(args.video, args.statistics):
         print(f'{outcome.frames} frames segmented')
         if outcome.left_out:
-            print(f'{len(outcome.left_out)} messages say what was left out')
+            print(f'messages about what was left out: {len(outcome.left_out)}')
         if not outcome.frames:
             return 1
         for path in (args.out, args.video, args.statistics):
