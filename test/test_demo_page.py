@@ -16,6 +16,7 @@
 
 import base64
 import contextlib
+import json
 import math
 import os
 from pathlib import Path
@@ -579,14 +580,17 @@ def test_a_taken_port_is_named(models, folder):
 def test_ctrl_c_ends_the_page_amid_a_clip_without_a_word():
     """Python would abort, were a thread still within torch when it ends."""
     code = """if True:
+        import time
         import gradio, torch
         from segnet_ros.page.layout import serve
         from segnet_ros.processes import take_signals_as_interrupts
 
         def segment():
-            while True:
-                print('segmenting', flush=True)
-                torch.ones(2500, 2500) @ torch.ones(2500, 2500)
+            print('segmenting', flush=True)
+            while True:  # frames that take longer than the server does to stop
+                end = time.monotonic() + 3
+                while time.monotonic() < end:
+                    torch.ones(2500, 2500) @ torch.ones(2500, 2500)
                 yield 0
         with gradio.Blocks() as page:
             gradio.Button().click(segment, None, gradio.Number(), api_name='segment')
@@ -597,10 +601,12 @@ def test_ctrl_c_ends_the_page_amid_a_clip_without_a_word():
         url = re.search('http[^ ]+', process.stdout.readline()).group()
         ask = Request(f'{url}gradio_api/call/segment', b'{"data": []}',
                       {'Content-Type': 'application/json'})
-        assert build_opener(ProxyHandler({})).open(ask, timeout=20).status == 200
-        assert process.stdout.readline() == 'segmenting\n'
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        direct = build_opener(ProxyHandler({}))
+        event = json.load(direct.open(ask, timeout=20))['event_id']
+        with direct.open(f'{ask.full_url}/{event}', timeout=20):  # as a browser waits for it
+            assert process.stdout.readline() == 'segmenting\n'
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, '')
 
 
