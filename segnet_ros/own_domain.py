@@ -22,7 +22,10 @@ def enter_domain(domain: int | None):
     Put this process, and those that it starts, in a ROS domain.
 
     :param domain: None for one that is likely to be free, and limited to this machine.
+    :raises ValueError: if DDS has no ports for it.
     """
+    if domain is not None and not 0 <= domain <= 232:
+        raise ValueError(f'--domain {domain}: ROS domains are numbered from 0 to 232')
     # Above 100, the ports that DDS computes from it overlap the system's ephemeral ports.
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100 if domain is None else domain)
     if domain is None:

@@ -42,6 +42,13 @@ def test_it_goes_where_it_is_sent():
     assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'SUBNET'
 
 
+@pytest.mark.parametrize('domain', [-1, 233])
+def test_it_refuses_a_domain_that_dds_has_no_ports_for(domain):
+    with pytest.raises(ValueError, match=f'^--domain {domain}: .* from 0 to 232$'):
+        enter_domain(domain)
+    assert os.environ['ROS_DOMAIN_ID'] == '0'
+
+
 @pytest.mark.parametrize('arguments, domain', [([], None), (['--domain', '7'], 7)])
 @pytest.mark.parametrize('verb', [bench, drive], ids=['bench', 'drive'])
 def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain):
