@@ -126,8 +126,8 @@ def _start(context):
     if values['bag']:
         clock = ['--clock'] if sim_time else []
         actions.append(ExecuteProcess(
-            cmd=['ros2', 'bag', 'play', values['bag'], '--delay', '5', *clock], output='screen',
-            additional_env=environment))
+            cmd=['ros2', 'bag', 'play', os.path.expanduser(values['bag']), '--delay', '5', *clock],
+            output='screen', additional_env=environment))
     if rviz:
         actions.append(_rviz(context, values['image'], namespace, cameras, sim_time, environment))
     return actions

@@ -25,13 +25,13 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 import torch
 
 from segnet_ros.labels import LabelSet
 from segnet_ros.networks.build import build_network, Network
 from segnet_ros.resources import find_resource
-from segnet_ros.whole_file import whole_file
+from segnet_ros.whole_file import write_whole
 
 FORMAT = 'segnet_ros/1'
 # ImageNet's statistics of RGB in [0, 1]: customary, and close to those of any street scene.
@@ -115,10 +115,8 @@ def save_checkpoint(path: str | Path, network: Network, info: ModelInfo):
     tensors = {name: (t.half() if t.ndim == 4 else t).contiguous()
                for name, t in network.state_dict().items()
                if not name.endswith('num_batches_tracked')}
-    with whole_file(path, SafetensorError) as part:
-        save_file(tensors, part, metadata={'format': FORMAT, 'info': info.to_json()})
-        # safetensors makes files that only their owner can read; every user's node needs weights.
-        part.chmod(0o644)
+    # Not save_file: it replaces whatever has that name, even a pipe or a device.
+    write_whole(path, save(tensors, metadata={'format': FORMAT, 'info': info.to_json()}))
 
 
 def find_weights(name_or_path: str) -> Path:

@@ -135,19 +135,20 @@ class DriveReport:
             return
         chosen = np.linspace(0, len(self._cells) - 1, min(SHEET_FRAMES, len(self._cells)))
         cells = [self._cells[int(round(i))] for i in chosen]
-        height = max(cell.shape[0] for cell in cells)
-        blank = np.full((height, CELL_WIDTH, 3), 255, np.uint8)
-        padded = [np.vstack([cell, blank[cell.shape[0]:]]) for cell in cells]
-        padded += [blank] * (-len(padded) % SHEET_COLUMNS)
-        rows = [np.hstack(padded[i:i + SHEET_COLUMNS])
-                for i in range(0, len(padded), SHEET_COLUMNS)]
-        sheet = np.vstack(rows)
+        height = max(map(len, cells))
+        padded = [_taller(cell, height) for cell in cells]
+        padded += [np.full_like(padded[0], 255)] * (-len(padded) % SHEET_COLUMNS)
+        sheet = np.vstack([np.hstack(padded[i:i + SHEET_COLUMNS])
+                           for i in range(0, len(padded), SHEET_COLUMNS)])
         legend = draw_legend(self._label_set, self._label_set.palette())
-        side = np.full((max(sheet.shape[0], legend.shape[0]), legend.shape[1], 3), 255, np.uint8)
-        side[:legend.shape[0]] = legend
-        sheet = np.vstack([sheet, np.full((side.shape[0] - sheet.shape[0], sheet.shape[1], 3), 255,
-                                          np.uint8)])
-        write_whole(self._folder / SHEET, encode_image(np.hstack([sheet, side]), 'png'))
+        height = max(len(sheet), len(legend))
+        sheet = np.hstack([_taller(sheet, height), _taller(legend, height)])
+        write_whole(self._folder / SHEET, encode_image(sheet, 'png'))
+
+
+def _taller(picture: np.ndarray, height: int) -> np.ndarray:
+    """Return the picture with white below, `height` pixels high."""
+    return np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), constant_values=255)
 
 
 def _cell(image: np.ndarray, color_mask: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ import re
 import cv2
 import numpy as np
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')  # of what decode_image reads
+# Of what decode_image reads. Browsers on Windows save JPEGs as .jfif.
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.webp')
 # The start of a JPEG segment; its length follows.
 JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')
 
@@ -70,13 +71,14 @@ def decode_image(data: bytes, upright: bool = False, keep_grey: bool = False) ->
     flags = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     if not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    image = None
+    image, why = None, ''
     if is_whole_image(data):
-        # OpenCV returns None for most bad data and raises for some.
-        with contextlib.suppress(cv2.error):
+        try:  # OpenCV returns None for most bad data and raises for some, such as huge images
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            why = f': {error.err}'
     if image is None:
-        raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read')
+        raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read{why}')
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
 
 

@@ -26,6 +26,7 @@ import csv
 from dataclasses import dataclass
 import errno
 from itertools import islice
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def predict(inputs: Iterable[str], predictor: Predictor, results: Results, fps: 
 def _refuse_to_overwrite(found: list[Input], results: Results):
     """Raise ValueError if an output file is given twice or is an input, even by another name."""
     if results.video and results.statistics and \
-            results.video.resolve() == results.statistics.resolve():
+            os.path.realpath(results.video) == os.path.realpath(results.statistics):
         raise ValueError(f'{results.video} cannot be both the video and the statistics; give two '
                          'files')
     read = {}

@@ -31,6 +31,7 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
+PIXELS_KEPT = 2**25  # of all kept sizes but the latest; 27 bytes each
 SIZES_KEPT = 4  # image sizes that may take turns; a Segmenter for each holds many buffers
 
 
@@ -70,10 +71,14 @@ class Predictor:
     def segmenter(self, image: np.ndarray) -> Segmenter:
         """Return the Segmenter for images of this one's size."""
         height, width = image.shape[:2]
+        if not image.size:
+            raise ValueError(f'an image of {width}x{height} pixels is empty')
         segmenter = self._segmenters.pop((height, width), None)
         if segmenter is None:
             # Make room first, so that memory never holds one too many.
-            while len(self._segmenters) >= self._sizes_kept:
+            while self._segmenters and (
+                    len(self._segmenters) >= self._sizes_kept
+                    or height * width + sum(h * w for h, w in self._segmenters) > PIXELS_KEPT):
                 self._segmenters.popitem(last=False)
             segmenter = Segmenter(self._network, self.info, (height, width))
         self._segmenters[height, width] = segmenter

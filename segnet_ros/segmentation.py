@@ -79,7 +79,7 @@ class ClassStatistics:
             alert = fraction > alerts.get(name, 1.0)
             message = f'{100 * fraction:.2f} %'
             if alert:
-                message += f' is above {100 * alerts[name]:.2f} %'
+                message += f' is above {100 * alerts[name]:g} %'
             yield alert, f'{title}: {name}', message, self.values(class_id)
 
 

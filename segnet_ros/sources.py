@@ -92,6 +92,8 @@ def open_frames(source: str | Path, fps: float = 15.0, topic: str | None = None,
     if not path.exists():
         raise FileNotFoundError(f"no file or folder '{source}'; give a folder of images, a video, "
                                 "a rosbag2, or 'sample' for the rendered drive")
+    if path.is_fifo():  # a video is opened twice, and no suffix tells what it is
+        raise ValueError(f'{path} is a pipe; write it to a file first')
     report = on_error or _raise
     if is_bag(path):
         return _open_bag(path, fps, topic, report)
@@ -226,8 +228,9 @@ def video_frames(path: Path, video: Video, fps: float, on_error: OnError) -> Fra
             raise ValueError(f'{path}: no frame of this video can be decoded')
         # Some containers guess the count from length and rate: too few frames alone prove nothing.
         if done < WHOLE * count and end_ns < WHOLE * seconds * 1e9:
-            on_error(ValueError(f'{path} is cut off or damaged: it ends after {done} frames, '
-                                f'{end_ns / 1e9:.2f} of {seconds:.2f} s'))
+            # Matroska's length is that of the longest track.
+            on_error(ValueError(f'{path} is cut off or damaged, or its sound is longer: it ends '
+                                f'after {done} frames, {end_ns / 1e9:.2f} of {seconds:.2f} s'))
     return Frames(rate, count if count > 0 else None, read)
 
 

@@ -25,25 +25,25 @@ STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')
 
 
 @contextmanager
-def whole_file(path: str | Path, *others: type[Exception]) -> Iterator[Path]:
+def whole_file(path: str | Path) -> Iterator[Path]:
     """
     Yield a file next to `path` to write; at the end of the block it replaces the one at `path`.
 
     Until then, and after an error or a kill, readers of `path` find the older file or none.
     Missing folders are created. A pipe or a device, such as /dev/stdout, is yielded itself.
-    Errors in the block name `path`; `others` are as of errors_named.
+    Errors in the block name `path`.
     """
     path = Path(path)
     if is_stream(path):
-        with errors_named(path, *others):
+        with errors_named(path):
             yield path
         return
     if path.is_symlink():  # keep the link
         path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
+    part = Path(f'{path}.part')
     try:
-        with errors_named(path, *others):
+        with errors_named(path):
             yield part
             part.replace(path)
     finally:
@@ -69,16 +69,11 @@ def is_stream(path: str | Path) -> bool:
 
 
 @contextmanager
-def errors_named(path: str | Path, *others: type[Exception]) -> Iterator[None]:
-    """
-    Make OSErrors and sqlite3 errors name the file; those of a full disk do not by themselves.
-
-    :param others: further errors that a library raises if a file cannot be written.
-    """
-    wrapped: tuple[type[Exception], ...] = (sqlite3.Error, *others)
+def errors_named(path: str | Path) -> Iterator[None]:
+    """Make OSErrors and sqlite3 errors name the file; a full disk's do not by themselves."""
     try:
         yield
-    except wrapped as error:
+    except sqlite3.Error as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
     except OSError as error:
         if error.errno is None:

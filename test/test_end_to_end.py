@@ -370,6 +370,9 @@ def test_the_report_does_not_overwrite_its_source(tmp_path, capsys):
     assert main(['drive', str(source), '-o', str(tmp_path), '--domain', free_domain()]) == 1
     assert 'give another folder with -o' in capsys.readouterr().err
     assert source.read_bytes() == b'mine'
+    (tmp_path / 'loop.mp4').symlink_to('loop.mp4')
+    assert main(['drive', str(tmp_path / 'loop.mp4'), '--domain', free_domain()]) == 1
+    assert "no file or folder '" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('bag,topic,words', [

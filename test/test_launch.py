@@ -292,6 +292,12 @@ def test_a_bag_is_played_once_the_node_is_there(started, arguments, clock):
     assert player.cmd == ['ros2', 'bag', 'play', '/my bag', '--delay', '5', *clock]
 
 
+def test_a_bag_may_be_in_the_home_folder(started, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')  # no shell puts it in place of a ~ behind :=
+    _, player = started('segnet.launch.py', bag='~/drive')
+    assert player.cmd[3] == '/home/me/drive'
+
+
 @pytest.mark.parametrize('arguments, image, outputs', [
     ({}, '/camera/image_raw', '/segmentation'),
     ({'namespace': '/robot/seen/', 'image': '/robot/color'}, '/robot/color', '/robot/seen'),

@@ -61,6 +61,7 @@ from segnet_ros.runtime import device_name
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter_batch import SegmenterBatch
 
+README = (Path(__file__).parents[1] / 'README.md').read_text()
 IMAGES = {'mask': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8', 'overlay': 'rgb8'}
 
 
@@ -384,6 +385,28 @@ def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
     assert heard.count('autostart: false') == 2
 
 
+def test_a_refused_transition_blames_autostart_only_if_it_is_on(bench, capfd):
+    bench.start_node(activate=False, autostart=False)
+    client = bench.peer.create_client(ChangeState, '/segmentation/segnet/change_state')
+    bench.spin_until(client.service_is_ready)
+    answer = client.call_async(ChangeState.Request(transition=Transition(label='activate')))
+    bench.spin_until(answer.done)
+    heard = capfd.readouterr().err
+    assert 'activate is not possible while the node is unconfigured\n' in heard
+    assert 'autostart' not in heard
+
+
+def test_an_empty_list_is_told_and_the_node_goes_on(bench, monkeypatch):
+    monkeypatch.setattr(node_module, 'IDLE_PERIOD', 0.05)
+    node = bench.start_node(activate=False, camera_names=None)  # as rcl reads []
+    bench.listen('/diagnostics', DiagnosticArray)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    bench.spin_until(lambda: bench.heard['/diagnostics'])
+    [status] = bench.heard['/diagnostics'][0].status
+    assert 'camera_names' in status.message
+    assert 'an empty list [] counts as no value' in status.message
+
+
 def test_a_second_camera_that_cannot_be_set_up_leaves_no_topics_behind(bench, monkeypatch):
     node = bench.start_node(activate=False, camera_names=['front', 'rear'])
     before, create = len(list(node.publishers)), Outputs._create
@@ -605,7 +628,7 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     put(**{f'alert_fractions__{name}': 0.01})
     result = segment()
     assert result['statistics'].status[largest].level == DiagnosticStatus.WARN
-    assert 'above 1.00 %' in result['statistics'].status[largest].message
+    assert 'above 1 %' in result['statistics'].status[largest].message
     put(confidence_threshold=0.999)
     assert (array_of(segment()['mask']) == VOID).all()
     put(statistics_roi=[0.5, 0.5, 0.25, 0.5], confidence_threshold=0.0)
@@ -1086,9 +1109,8 @@ def test_qos_of_every_topic_can_be_overridden(bench):
 def test_a_calibration_that_is_latched_can_be_asked_for(bench):
     info = bench.publisher(CameraInfo, 'camera_info', LATCHED)
     info.publish(CameraInfo(width=64, height=48))
-    node = bench.start_node(**{
-        'qos_overrides./segmentation/camera_info.subscription.durability': 'transient_local',
-        'qos_overrides./segmentation/camera_info.subscription.reliability': 'reliable'})
+    asked = re.findall(r'-p (qos_overrides\./)camera(/camera_info\.\S+?):=(\w+)', README)
+    node = bench.start_node(**{f'{begin}segmentation{end}': value for begin, end, value in asked})
     bench.spin_until(lambda: node._cameras[0]._camera_info is not None)
 
 

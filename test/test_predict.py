@@ -269,6 +269,8 @@ def test_no_file_is_given_for_two_results(folder, tmp_path, weights, capsys, mon
     assert run(folder, '--video', 'a.mp4', '--statistics', './a.mp4', weights=weights) == 1
     assert 'a.mp4 cannot be both the video and the statistics' in capsys.readouterr().err
     assert not Path('a.mp4').exists()
+    Path('a.mp4').symlink_to('a.mp4')  # leads nowhere
+    assert run(folder, '--video', 'a.mp4', '--statistics', 't.csv', weights=weights) == 0
 
 
 @pytest.mark.parametrize('arguments,words', [
@@ -488,6 +490,29 @@ def test_segmenters_are_kept_for_the_last_sizes_only(weights, monkeypatch):
     assert made == sizes
     use(1)
     assert made == [*sizes, sizes[1]]
+
+
+def test_large_pictures_are_not_kept_room_for(weights, monkeypatch):
+    monkeypatch.setattr('segnet_ros.predictor.PIXELS_KEPT', 2 * 64 * 64)
+    predictor = Predictor(weights, 'cpu', 'float32')
+    for size in ((64, 64), (32, 96), (64, 96), (96, 128)):
+        predictor.segment(np.zeros((*size, 3), np.uint8))
+    assert list(predictor._segmenters) == [(96, 128)]
+    predictor.segment(np.zeros((16, 16, 3), np.uint8))
+    assert list(predictor._segmenters) == [(16, 16)]
+
+
+def test_an_empty_picture_is_told(predictor):
+    with pytest.raises(ValueError, match='an image of 10x0 pixels is empty'):
+        predictor.segment(np.zeros((0, 10, 3), np.uint8))
+
+
+@pytest.mark.parametrize('closed', ['stdout', 'stderr'])
+def test_work_is_done_though_the_shell_closed_its_streams(folder, tmp_path, weights, monkeypatch,
+                                                          closed):
+    monkeypatch.setattr(sys, closed, None)
+    assert run(folder, '-o', tmp_path / 'out', weights=weights) == 0
+    assert len(files(tmp_path / 'out')) == len(files(folder))
 
 
 def test_a_name_that_is_no_text_goes_into_the_table(tmp_path, weights):

@@ -644,6 +644,10 @@ def test_a_folder_s_results_go_elsewhere_and_its_weights_are_looked_for_first(fo
                                                                               weights, capsys):
     assert main(['segment-bag', str(folder), str(folder), '--weights', str(weights)]) == 1
     assert 'write the new bags to a different folder' in capsys.readouterr().err
+    (tmp_path / 'loop').symlink_to('loop')
+    assert main(['segment-bag', str(folder), str(tmp_path / 'loop'), '--weights',
+                 str(weights)]) == 1
+    assert 'Too many levels of symbolic links' in capsys.readouterr().err
     assert main(['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', 'nosuch']) == 1
     assert capsys.readouterr().err.count('nosuch') == 1
 

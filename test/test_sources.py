@@ -14,6 +14,7 @@
 
 """Check where frames come from: folders, single images, videos, bags and the sample drive."""
 
+import os
 import tracemalloc
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -112,8 +113,25 @@ def test_photographs_are_turned_upright_and_messages_are_not(tmp_path):
     turned = jpeg[:2] + b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif + jpeg[2:]
     assert close(decode_image(turned), image, 12)
     (tmp_path / 'turned.jpg').write_bytes(turned)
-    [frame] = open_frames(tmp_path)
-    assert close(frame.image, np.rot90(image, -1), 12)
+    (tmp_path / 'turned.jfif').write_bytes(turned)
+    for source in (tmp_path, tmp_path / 'turned.jfif'):
+        assert all(close(frame.image, np.rot90(image, -1), 12) for frame in open_frames(source))
+    assert open_frames(tmp_path).count == 2
+
+
+def test_a_picture_beyond_opencv_s_limit_is_not_called_damaged(monkeypatch):
+    def refuse(*_):
+        raise cv2.error('too large')
+    monkeypatch.setattr(cv2, 'imdecode', refuse)
+    monkeypatch.setattr(cv2.error, 'err', 'pixels <= CV_IO_MAX_IMAGE_PIXELS', raising=False)
+    with pytest.raises(ValueError, match='OpenCV can read: pixels <= CV_IO_MAX_IMAGE_PIXELS$'):
+        decode_image(encode_image(picture(0), 'png'))
+
+
+def test_a_pipe_is_no_source(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(ValueError, match='pipe is a pipe; write it to a file first'):
+        open_frames(tmp_path / 'pipe')
 
 
 def jpeg(progressive, thumbnail):
@@ -182,7 +200,8 @@ def test_a_video_that_is_cut_off_is_reported(tmp_path):
     path.write_bytes(path.read_bytes()[:path.stat().st_size * 2 // 3])
     found = list(open_frames(path, on_error=errors.append))
     assert 5 < len(found) < 35
-    assert f'{path} is cut off or damaged: it ends after {len(found)} frames' in str(errors[0])
+    assert f'{path} is cut off or damaged, or its sound is longer: it ends after' in str(errors[0])
+    assert f' after {len(found)} frames' in str(errors[0])
     with pytest.raises(ValueError, match='cut off'):
         list(open_frames(path))
 

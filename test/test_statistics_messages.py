@@ -96,9 +96,10 @@ def test_a_region_is_never_empty():
 
 
 @pytest.mark.parametrize(('alert', 'level', 'message'), [
-    (0.2, DiagnosticStatus.WARN, '25.00 % is above 20.00 %'),
+    (0.2, DiagnosticStatus.WARN, '25.00 % is above 20 %'),
+    (0.00001, DiagnosticStatus.WARN, '25.00 % is above 0.001 %'),
     (0.25, DiagnosticStatus.OK, '25.00 %'), (1.0, DiagnosticStatus.OK, '25.00 %')],
-    ids=['above', 'just that', 'never'])
+    ids=['above', 'a single pixel', 'just that', 'never'])
 def test_a_class_above_its_alert_is_warned_of(alert, level, message):
     statuses = class_statuses(statistics_of(MASK), LABELS, {'car': alert}, 'segnet/front')
     road, car, _ = statuses

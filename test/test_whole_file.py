@@ -41,7 +41,7 @@ def test_an_error_leaves_the_older_file(tmp_path):
 
 
 def test_an_error_names_the_file_and_not_its_part(tmp_path, full_disk):
-    for path, content in ((tmp_path / 'a.txt', b'too long' * 2**20), (tmp_path, b'')):
+    for path, content in ((tmp_path / 'a.txt', b'too long' * 2**20), (tmp_path, b''), ('.', b'')):
         with full_disk(), pytest.raises(OSError) as failed:
             write_whole(path, content)
         assert failed.value.filename == str(path)

@@ -77,7 +77,7 @@ def find_jobs(folder: str | Path, out: str | Path, model: dict,
     :raises ValueError: if there are no bags, two share a name, or `out` is the folder itself.
     :raises CheckpointError: if there are no such weights.
     """
-    if Path(folder).resolve() == Path(out).resolve():
+    if os.path.realpath(folder) == os.path.realpath(out):
         raise ValueError(f'{out}: write the new bags to a different folder')
     bags = [bag.absolute() for bag in _bags(Path(folder))]
     find_weights(model['weights'])

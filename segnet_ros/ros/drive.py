@@ -60,7 +60,7 @@ def drive(source: str, output: Path, weights: str, device: str = 'auto', precisi
     label_set = read_info(find_weights(weights)).label_set
     played, is_sample = os.path.expanduser(source), sample_seed(source) is not None
     rate = (1 / 3 if is_sample else 1.0) if rate is None else rate
-    if Path(played).resolve() in [(output / name).resolve() for name in FILES]:
+    if os.path.realpath(played) in [os.path.realpath(output / name) for name in FILES]:
         raise ValueError(f'{played} would be overwritten; give another folder with -o')
     camera = BagTopic(IMAGE_TOPIC, IMAGE, 0, [])  # for any source but a bag
     if is_bag_source(played):

@@ -116,8 +116,7 @@ class ImageInput:
         return Image, self._prefix + 'image'
 
     def _subscribe(self, reliability: ReliabilityPolicy):
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+        self.stop()
         self.reliability = reliability
         try:
             self._subscription = self._create_subscription(message_lost=self._on_lost)

@@ -79,9 +79,11 @@ def refuse_impossible_transitions(node: LifecycleNode):
         if any(asked.label == label if asked.label else asked.id == number
                for number, label, *_ in node._state_machine.available_transitions):
             return change_state(request, response)
+        hint = ('; a lifecycle manager needs the parameter autostart: false'
+                if node.get_parameter('autostart').value else '')
         node.get_logger().error(
             f'{asked.label or f"transition {asked.id}"} is not possible while the node is '
-            f'{state_of(node)}; a lifecycle manager needs the parameter autostart: false')
+            f'{state_of(node)}{hint}')
         response.success = False
         return response
 

@@ -21,6 +21,7 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool
@@ -80,7 +81,7 @@ class SegNetNode(LifecycleNode):
         declare(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
-        self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+        self.create_service(SetBool, '~/enable', self._on_enable)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', 10,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -250,7 +251,7 @@ class SegNetNode(LifecycleNode):
             return
         try:
             names = parse_camera_names(self._value('camera_names'))
-        except ValueError:  # which on_configure reports
+        except (ValueError, ParameterException):  # which on_configure reports
             names = ['']
         self._publish_diagnostics([
             state_status(self._status_name(name), state_of(self), self.transition_error)

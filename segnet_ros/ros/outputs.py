@@ -128,7 +128,7 @@ class Outputs:
 
     def _is_new(self, name: str, content) -> bool:
         """Return whether a latched topic's content is new, and remember it."""
-        new = name not in self._latched or self._latched[name] != content
+        new = self._latched.get(name) != content
         self._latched[name] = content
         return new
 

@@ -26,7 +26,7 @@ import re
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.parameter import Parameter
 
 from segnet_ros.resources import DEFAULT_WEIGHTS
@@ -244,4 +244,6 @@ def parameter_error(error: ParameterException) -> str:
     hint = ''
     if 'INTEGER' in str(error) and 'DOUBLE' in str(error):
         hint = '; a floating-point parameter needs a decimal point: 10.0, not 10'
+    if isinstance(error, ParameterUninitializedException):
+        hint = '; an empty list [] counts as no value'
     return str(error) + hint

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from segnet_ros.tools.arguments import add_device_argument
+from segnet_ros.tools.arguments import add_device_argument, keep_stdout_for
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -39,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args: argparse.Namespace):
     """Balance and print."""
     from segnet_ros.training.balance import balance
-    found = balance(args.weights, args.data, args.split or ['val'], args.device, args.output)
-    for split, (before, after) in found.miou.items():
-        print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
-    rounded = {name: round(bias, 2) for name, bias in found.class_bias.items()}
-    # YAML that a recipe accepts, whatever the classes are called.
-    print('class_bias: ' + yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False,
-                                          width=math.inf).strip())
-    if args.output:
-        print(f'weights: {args.output}')
+    with keep_stdout_for(args.output):
+        found = balance(args.weights, args.data, args.split or ['val'], args.device, args.output)
+        for split, (before, after) in found.miou.items():
+            print(f'{split:24}mIoU {100 * before:5.1f} -> {100 * after:5.1f}')
+        rounded = {name: round(bias, 2) for name, bias in found.class_bias.items()}
+        # YAML that a recipe accepts, whatever the classes are called.
+        print('class_bias: ' + yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False,
+                                              width=math.inf).strip())
+        if args.output:
+            print(f'weights: {args.output}')

@@ -18,6 +18,7 @@ import argparse
 import importlib
 import io
 import logging
+import os
 import sys
 
 from segnet_ros.extras import install_extra, pip_install
@@ -49,6 +50,9 @@ PACKAGES = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run `segnet VERB ...`; return the exit code."""
+    # Python has no streams where the shell closed them (>&-, 2>&-).
+    sys.stdout, sys.stderr = (stream or open(os.devnull, 'w')  # noqa: SIM115 they stay open
+                              for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
         sys.stdout.reconfigure(errors='backslashreplace')  # file names may be no valid text
     try:
