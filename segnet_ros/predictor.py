@@ -31,8 +31,8 @@ from segnet_ros.runtime import choose_device, choose_precision, prepare
 from segnet_ros.segmentation import Segmentation
 from segnet_ros.segmenter import OUTPUTS, Segmenter
 
-PIXELS_KEPT = 2**25  # of all kept sizes but the latest; 27 bytes each
 SIZES_KEPT = 4  # image sizes that may take turns; a Segmenter for each holds many buffers
+PIXELS_KEPT = 2**25  # of these sizes together, unless the last has more; about 27 bytes each
 
 
 class Predictor:
@@ -42,7 +42,8 @@ class Predictor:
     :param weights: a .safetensors file or a name in resource/.
     :param device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
     :param precision: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'.
-    :param sizes_kept: how many of the latest image sizes to keep a Segmenter for.
+    :param sizes_kept: how many of the latest image sizes to keep a Segmenter for, as long as they
+        have PIXELS_KEPT at most.
     :raises CheckpointError, ValueError: saying why these cannot be used.
     """
 
