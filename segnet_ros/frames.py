@@ -20,6 +20,7 @@ Knows nothing of folders, videos, bags or ROS.
 
 import contextlib
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import re
 
@@ -51,6 +52,11 @@ class Frame:
     name: str
     image: np.ndarray
     record_ns: int | None = None
+
+
+def shown_name(path: Path) -> str:
+    """Return a file's name as valid text, for pages and pictures: names may be any bytes."""
+    return os.fsencode(path.name).decode(errors='replace')
 
 
 def is_image_file(path: Path) -> bool:

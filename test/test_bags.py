@@ -315,6 +315,10 @@ def test_a_damaged_message_is_told():
     for cdr in (whole.cdr[:30], whole.cdr[:16] + b'\xff' * 8 + whole.cdr[24:]):
         with pytest.raises(ValueError, match='/image: damaged message'):
             decode_message(RawMessage('/image', IMAGE, 0, cdr))
+    # In a CDR of this machine's order, the stamp follows four bytes of header.
+    never = whole.cdr[:4] + np.array([2**31 - 1, 2**32 - 1], np.uint32).tobytes() + whole.cdr[12:]
+    with pytest.raises(ValueError, match='/image: 2147483651294967295 ns is no time'):
+        decode_message(RawMessage('/image', IMAGE, 0, never))
 
 
 def test_what_is_no_bag(tmp_path):

@@ -107,6 +107,16 @@ def test_every_kind_of_png_becomes_rgb(tmp_path, mode):
     assert near(picture.image, expected) and picture.caption == 'a.png'
 
 
+def test_a_name_that_is_no_text_is_shown(tmp_path):
+    (tmp_path / os.fsdecode(b'\xcele')).mkdir()
+    path = tmp_path / os.fsdecode(b'\xcele/\xe9t\xe9.png')
+    Image.fromarray(street()).save(path)
+    assert read_picture(path).caption == '\ufffdt\ufffd.png'
+    streets = FolderStreets(tmp_path)
+    assert streets.countries == ('anywhere', '\ufffdle')
+    assert near(streets.random_picture('\ufffdle', random.Random(0)).image, street())
+
+
 def test_a_huge_picture_is_scaled_down_and_says_so(tmp_path):
     Image.fromarray(street(6000, 8000)).save(tmp_path / 'a.jpg')
     picture = read_picture(tmp_path / 'a.jpg')

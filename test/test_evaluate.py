@@ -320,7 +320,7 @@ def test_plots_take_any_name_and_many_classes(tmp_path, evaluation):
         return LabelSet('many', names, tuple((n, n, n) for n in range(count)))
 
     image, mask = evaluation.frames[0]
-    renamed = tmp_path / ('$x_$' + image.name)
+    renamed = tmp_path / (os.fsdecode(b'\xe9$x_$') + image.name)
     renamed.write_bytes(image.read_bytes())
     many = replace(evaluation, label_set=named(150), frames=[(renamed, mask)],
                    frame_mious=np.array([0.5]))

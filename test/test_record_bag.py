@@ -52,6 +52,8 @@ def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
 
 
 def test_one_of_a_bag_s_cameras(tmp_path, folder, capsys):
+    assert main(['record-bag', str(folder), str(tmp_path / 'one'), '--from-topic', '/rear']) == 1
+    assert f'--from-topic is for bags; {folder} is none' in capsys.readouterr().err
     main(['record-bag', str(folder), str(tmp_path / 'one')])
     write_several_cameras(tmp_path / 'two', tmp_path / 'one', '/front', '/rear')
     assert main(['record-bag', str(tmp_path / 'two'), str(tmp_path / 'out')]) == 1

@@ -140,9 +140,9 @@ def frames(count, height=45, width=61, period_ns=50_000_000):
                   rng.integers(0, 256, (height, width, 3), np.uint8)) for i in range(count)]
 
 
-def offered(reliability, durability=QosDurability.VOLATILE):
+def offered(reliability, durability=QosDurability.VOLATILE, history=QosHistory.UNKNOWN, depth=0):
     never = QosTime(2147483647, 4294967295)
-    return [Qos(QosHistory.UNKNOWN, 0, reliability, durability, never, never,
+    return [Qos(history, depth, reliability, durability, never, never,
                 QosLiveliness.AUTOMATIC, never, False)]
 
 
@@ -271,6 +271,9 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     write_several_cameras(tmp_path / 'bag', tmp_path / 'one', '/front', '/rear', '/side',
                           '/camera')
     moved = receiver.listen(Image, '/camera')
+    process = replay('sample', '--topics', '/camera')
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and '--topics are for bags; sample is none' in err
     process = replay(tmp_path / 'bag', '--topic', '/camera')
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and 'choose one with --from-topic: /camera' in err
@@ -373,6 +376,13 @@ def test_one_publisher_keeps_what_all_that_it_stands_for_kept():
         qos = offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL) * count
         return _offered_qos(BagTopic('/tf_static', 'tf2_msgs/msg/TFMessage', count, qos)).depth
     assert (depth(1), depth(12)) == (10, 12)
+
+
+@pytest.mark.parametrize('depth', [0, 2**32 - 1])
+def test_a_publisher_that_kept_all_keeps_much(depth):
+    qos = offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, QosHistory.KEEP_ALL,
+                  depth)
+    assert _offered_qos(BagTopic('/log', 'std_msgs/msg/String', 50, qos * 2)).depth == 5000
 
 
 def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog, tmp_path):

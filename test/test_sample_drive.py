@@ -97,7 +97,7 @@ def test_rate_sets_the_time_between_frames():
     assert np.array_equal(slow.frame(10)[1], fast.frame(20)[1])
 
 
-@pytest.mark.parametrize('size', [(90, 120), (97, 131), (720, 1280)])
+@pytest.mark.parametrize('size', [(90, 120), (97, 131), (720, 1280), (100, 1000)])
 def test_other_sizes_show_the_same_street(drive, size):
     image, labels = SampleDrive(3, size).frame(9)
     assert image.shape == (*size, 3) and labels.shape == size

@@ -500,13 +500,13 @@ def test_images_are_decoded_ahead_whatever_lies_between_them(monkeypatch, others
 
 
 def test_what_lies_ahead_has_a_bound(monkeypatch):
-    monkeypatch.setattr(bag_segmentation, 'BYTES_AHEAD', 1000)
+    monkeypatch.setattr(bag_segmentation, 'BYTES_AHEAD', 10 * (90 + bag_segmentation.OVERHEAD))
     read = []
     messages = (read.append(1) or message('lidar', 90) for _ in range(100))
     ahead = bag_segmentation._decode_ahead(messages, {'image'}, None)
     for number in range(1, 80):
         next(ahead)
-        assert len(read) - number == 11
+        assert len(read) - number == 10
 
 
 def test_damage_ends_a_bag_and_what_was_read_is_kept(bag, tmp_path, weights, predictor, capsys):
@@ -574,6 +574,12 @@ def test_images_left_out_are_not_among_those_segmented_before(bag, tmp_path, pre
 def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
     options = BagOptions(topics=('/front/image_raw',) * 2)
     assert segment_bag(bag, tmp_path / 'out', predictor, options).frames == 7
+    assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
+
+
+def test_a_result_that_is_asked_for_twice_is_one(bag, tmp_path, weights):
+    assert main(['segment-bag', str(bag), str(tmp_path / 'out'), '--write', 'mask', 'mask',
+                 '--weights', str(weights), '--device', 'cpu']) == 0
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
 
 

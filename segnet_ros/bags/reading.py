@@ -210,14 +210,16 @@ def decode_message(message: RawMessage) -> tuple[int, str, np.ndarray]:
     """
     Return stamp (nanoseconds), frame_id and image, (H, W, 3) uint8 RGB, of an image message.
 
-    :raises ValueError: if its encoding is not one of encodings.SUPPORTED_ENCODINGS or its data
-        are incomplete.
+    :raises ValueError: if its encoding is not one of encodings.SUPPORTED_ENCODINGS, its data are
+        incomplete, or its stamp is no time.
     """
     try:
         msg: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
     except SerdeError as error:
         raise ValueError(f'{message.topic}: damaged message ({error})') from error
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+    if stamp_ns >= 2**31 * 10**9:
+        raise ValueError(f'{message.topic}: {stamp_ns} ns is no time that a stamp can hold')
     try:
         image = unpack_compressed(msg) if message.type_name == COMPRESSED else unpack_image(msg)
     except ValueError as error:

@@ -42,6 +42,7 @@ FILE_FRAMES = 1000  # per file of the new bag; after a kill up to this many are 
 DECODERS = 4  # threads; decoding a large image takes longer than segmenting it on a GPU
 DECODED_AHEAD = 8  # images, while the network runs
 BYTES_AHEAD = 256 * 2**20  # of all messages held in memory meanwhile
+OVERHEAD = 256  # bytes that a message takes besides its data
 
 Decoded = tuple[int, str, np.ndarray]  # what reading.decode_message returns
 
@@ -221,10 +222,12 @@ def _decode_ahead(messages: Iterable[RawMessage], cameras: Container[str], pool:
     for message in messages:
         image = pool.submit(decode_message, message) if message.topic in cameras else None
         waiting.append((message, image))
-        images, size = images + (image is not None), size + len(message.cdr)
+        images += image is not None
+        size += len(message.cdr) + OVERHEAD
         # Only images are counted: hundreds of other messages may lie between two of them.
         while images > DECODED_AHEAD or size > BYTES_AHEAD:
             first, its_image = waiting.popleft()
-            images, size = images - (its_image is not None), size - len(first.cdr)
+            images -= its_image is not None
+            size -= len(first.cdr) + OVERHEAD
             yield first, its_image
     yield from waiting

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segnet_ros.frames import decode_image, encode_image
+from segnet_ros.frames import decode_image, encode_image, shown_name
 
 MAX_SIDE = 1600  # pixels; the network looks at fewer, a screen shows no more
 MAX_PIXELS = 120_000_000  # of a file: 360 MB once decoded
@@ -76,6 +76,7 @@ def read_picture(path: str | Path) -> Picture:
     :raises ValueError: saying why it cannot be used, without naming its folder.
     """
     path = Path(path)
+    name = shown_name(path)
     try:
         with Image.open(path) as header:  # reads no pixels
             pixels = header.width * header.height
@@ -83,12 +84,12 @@ def read_picture(path: str | Path) -> Picture:
             raise Image.DecompressionBombError
         image = decode_image(path.read_bytes(), upright=True)
     except Image.DecompressionBombError:
-        raise ValueError(f'{path.name} is too large: at most {MAX_PIXELS // 10**6} million pixels '
+        raise ValueError(f'{name} is too large: at most {MAX_PIXELS // 10**6} million pixels '
                          'can be segmented. Scale it down first.') from None
     except (OSError, SyntaxError, ValueError):  # Pillow raises SyntaxError for some damage
-        raise ValueError(f'{path.name} is not a picture that can be read: it is damaged, or '
-                         'not a JPEG, PNG, WebP or BMP.') from None
-    return fit_picture(image, path.name)
+        raise ValueError(f'{name} is not a picture that can be read: it is damaged, or not a '
+                         'JPEG, PNG, WebP or BMP.') from None
+    return fit_picture(image, name)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segnet_ros.frames import IMAGE_SUFFIXES, is_image_file
+from segnet_ros.frames import IMAGE_SUFFIXES, is_image_file, shown_name
 from segnet_ros.page.pictures import fit_picture, Picture, read_picture
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 
@@ -80,7 +80,7 @@ class FolderStreets:
         for path in self.files:
             first, *rest = path.relative_to(folder).parts
             if rest and first != ANYWHERE:
-                self._by_country.setdefault(first, []).append(path)
+                self._by_country.setdefault(shown_name(Path(first)), []).append(path)
         self.countries = tuple(self._by_country)
 
     def random_picture(self, country: str, rng: random.Random) -> Picture:

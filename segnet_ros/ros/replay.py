@@ -32,7 +32,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.type_support import NoTypeSupportImportedException
-from rosbags.interfaces import QosDurability
+from rosbags.interfaces import QosDurability, QosHistory
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -42,6 +42,7 @@ from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.sources import Frames, OnError
 
 DEPTH = 10
+ALL = 5000  # messages that a Fast DDS publisher keeps at most, unless configured otherwise
 CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
 POLL_PERIOD = 0.02  # seconds
 LONG_WAIT = 10.0  # seconds; then people are told that nothing hangs
@@ -273,8 +274,11 @@ def _offered_qos(topic: BagTopic) -> QoSProfile:
 
     A recorded depth below DEPTH may be wrong, since DDS does not announce a publisher's depth. One
     publisher here may stand for several, as on /tf_static, so its depth is the sum of theirs.
+    With KEEP_ALL, the recorded depth is 0 or, from Cyclone DDS, may be 2**32 - 1.
     """
-    profile = QoSProfile(depth=max(DEPTH, sum(max(1, qos.depth) for qos in topic.qos)))
+    depth = sum(ALL if qos.history == QosHistory.KEEP_ALL else max(1, qos.depth)
+                for qos in topic.qos)
+    profile = QoSProfile(depth=min(ALL, max(DEPTH, depth)))
     if topic.is_best_effort:
         profile.reliability = ReliabilityPolicy.BEST_EFFORT
     if any(q.durability == QosDurability.TRANSIENT_LOCAL for q in topic.qos):

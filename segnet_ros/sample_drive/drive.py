@@ -103,6 +103,8 @@ class SampleDrive:
         far = int(np.searchsorted(-z[:, 0], -(view.z + FAR_GROUND)))
         for part, tile in ((slice(0, far), self._soft_ground),
                            (slice(far, None), self._scene.ground)):
+            if not len(row[part]):  # a wide camera sees no far or no near ground
+                continue
             canvas.image[first:][part] = cv2.remap(tile, column[part], row[part],
                                                    cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         canvas.labels[first:] = cv2.remap(self._scene.ground_labels, column, row,

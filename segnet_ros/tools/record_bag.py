@@ -53,6 +53,8 @@ def main(args: argparse.Namespace) -> int:
     from segnet_ros.sources import is_bag_source, open_frames
     if is_bag_source(args.source):
         image_topic(args.source, args.from_topic, '--from-topic')  # an error names the option
+    elif args.from_topic:
+        raise ValueError(f'--from-topic is for bags; {args.source} is none')
     left_out: list[ValueError] = []
 
     def leave_out(error: ValueError):

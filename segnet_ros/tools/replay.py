@@ -97,6 +97,8 @@ def _replay(args: argparse.Namespace, node) -> int:
             renamed = recorded.name, recorded.moved_to(args.topic)
         programme = bag_programme(node, args.source, leave_out, renamed, args.clock, args.topics)
     else:
+        if args.from_topic or args.topics:
+            raise ValueError(f'--from-topic and --topics are for bags; {args.source} is none')
         frames = open_frames(args.source, args.fps, on_error=leave_out)
         if args.loop and sample_seed(args.source) is not None:
             frames = keep_frames(frames)  # 78 MB; rendering them again would keep a core busy

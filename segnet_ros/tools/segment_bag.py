@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser):
                         choices=('mask', 'color_mask', 'overlay', 'confidence', 'statistics'),
                         help='mask, color_mask, overlay, confidence, statistics (mask statistics)')
     parser.add_argument('--topic', action='append', default=[], metavar='TOPIC',
-                        help='an image topic to segment; may be repeated (all)')
+                        help="an image topic to segment; may be repeated (all; a camera's raw and "
+                             'compressed images count as two)')
     parser.add_argument('--results-only', action='store_true',
                         help='leave the original messages out of the new bag')
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     from segnet_ros.bags.segmentation import BagOptions
     if args.workers < 1:
         raise ValueError('--workers must be at least 1')
-    options = BagOptions(tuple(args.write), tuple(args.topic), args.results_only,
+    options = BagOptions(tuple(dict.fromkeys(args.write)), tuple(args.topic), args.results_only,
                          args.file_frames, args.storage)
     model = {'weights': args.weights, 'device': args.device, 'precision': args.precision}
     segment = _segment_folder if is_folder_of_bags(args.source) else _segment_one

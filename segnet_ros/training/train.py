@@ -271,5 +271,5 @@ def _hush_lightning():
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec',
-                    'Grad strides do not match'):
+                    'Grad strides do not match', 'The dirpath has changed'):
         warnings.filterwarnings('ignore', message)
