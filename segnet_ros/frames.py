@@ -54,9 +54,9 @@ class Frame:
     record_ns: int | None = None
 
 
-def shown_name(path: Path) -> str:
+def shown_name(name: str) -> str:
     """Return a file's name as valid text, for pages and pictures: names may be any bytes."""
-    return os.fsencode(path.name).decode(errors='replace')
+    return os.fsencode(name).decode(errors='replace')
 
 
 def is_image_file(path: Path) -> bool:

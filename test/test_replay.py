@@ -271,9 +271,10 @@ def test_one_of_several_cameras_is_moved(tmp_path, receiver, replay):
     write_several_cameras(tmp_path / 'bag', tmp_path / 'one', '/front', '/rear', '/side',
                           '/camera')
     moved = receiver.listen(Image, '/camera')
-    process = replay('sample', '--topics', '/camera')
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and '--topics are for bags; sample is none' in err
+    for option in ('--topics', '--from-topic'):
+        process = replay('sample', option, '/camera')
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1 and '--topics are for bags; sample is none' in err
     process = replay(tmp_path / 'bag', '--topic', '/camera')
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and 'choose one with --from-topic: /camera' in err
@@ -376,13 +377,15 @@ def test_one_publisher_keeps_what_all_that_it_stands_for_kept():
         qos = offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL) * count
         return _offered_qos(BagTopic('/tf_static', 'tf2_msgs/msg/TFMessage', count, qos)).depth
     assert (depth(1), depth(12)) == (10, 12)
+    many = offered(QosReliability.RELIABLE, depth=2**31 - 1) * 2
+    assert _offered_qos(BagTopic('/log', 'std_msgs/msg/String', 1, many)).depth == 2**31 - 1
 
 
 @pytest.mark.parametrize('depth', [0, 2**32 - 1])
 def test_a_publisher_that_kept_all_keeps_much(depth):
     qos = offered(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, QosHistory.KEEP_ALL,
                   depth)
-    assert _offered_qos(BagTopic('/log', 'std_msgs/msg/String', 50, qos * 2)).depth == 5000
+    assert _offered_qos(BagTopic('/log', 'std_msgs/msg/String', 50, qos * 2)).depth == 10000
 
 
 def test_too_little_shared_memory_is_told_and_the_profile_left_out(monkeypatch, caplog, tmp_path):

@@ -76,7 +76,7 @@ def read_picture(path: str | Path) -> Picture:
     :raises ValueError: saying why it cannot be used, without naming its folder.
     """
     path = Path(path)
-    name = shown_name(path)
+    name = shown_name(path.name)
     try:
         with Image.open(path) as header:  # reads no pixels
             pixels = header.width * header.height

@@ -80,7 +80,7 @@ class FolderStreets:
         for path in self.files:
             first, *rest = path.relative_to(folder).parts
             if rest and first != ANYWHERE:
-                self._by_country.setdefault(shown_name(Path(first)), []).append(path)
+                self._by_country.setdefault(shown_name(first), []).append(path)
         self.countries = tuple(self._by_country)
 
     def random_picture(self, country: str, rng: random.Random) -> Picture:

@@ -42,7 +42,8 @@ from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.sources import Frames, OnError
 
 DEPTH = 10
-ALL = 5000  # messages that a Fast DDS publisher keeps at most, unless configured otherwise
+ALL = 5000  # messages that Fast DDS keeps with KEEP_ALL, unless configured otherwise
+MAX_DEPTH = 2**31 - 1  # that rclpy takes
 CLOCK_PERIOD = 1 / 40  # seconds; `ros2 bag play` ticks as fast
 POLL_PERIOD = 0.02  # seconds
 LONG_WAIT = 10.0  # seconds; then people are told that nothing hangs
@@ -278,7 +279,7 @@ def _offered_qos(topic: BagTopic) -> QoSProfile:
     """
     depth = sum(ALL if qos.history == QosHistory.KEEP_ALL else max(1, qos.depth)
                 for qos in topic.qos)
-    profile = QoSProfile(depth=min(ALL, max(DEPTH, depth)))
+    profile = QoSProfile(depth=min(MAX_DEPTH, max(DEPTH, depth)))
     if topic.is_best_effort:
         profile.reliability = ReliabilityPolicy.BEST_EFFORT
     if any(q.durability == QosDurability.TRANSIENT_LOCAL for q in topic.qos):

@@ -85,7 +85,7 @@ def frames_figure(evaluation: Evaluation) -> Figure:
         for axes, picture in zip(row, (image, palette[truth], palette[prediction]), strict=True):
             axes.imshow(picture)
             axes.set_axis_off()
-        row[0].set_title(f'{which}: {shown_name(image_path)}', fontsize=9)
+        row[0].set_title(f'{which}: {shown_name(image_path.name)}', fontsize=9)
         row[1].set_title('truth', fontsize=9)
         row[2].set_title(f'prediction, mIoU {100 * evaluation.frame_mious[index]:.1f}',
                          fontsize=9)
