@@ -22,7 +22,6 @@ import os
 from pathlib import Path
 import random
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -49,6 +48,7 @@ from segnet_ros.page.models import Models, Result, shipped_weights, SIZES_KEPT
 from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
 from segnet_ros.page.result_view import render_result, seconds_text
 from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
+from segnet_ros.processes import running
 from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.segmenter import Segmenter
 from segnet_ros.sources import Frames, open_frames
@@ -590,33 +590,33 @@ def test_a_taken_port_is_named(models, folder):
 def test_ctrl_c_ends_the_page_amid_a_clip_without_a_word():
     """Python would abort, were a thread still within torch when it ends."""
     code = """if True:
-        import time
+        import signal, threading, time
         import gradio, torch
         from segnet_ros.page.layout import serve
         from segnet_ros.processes import take_signals_as_interrupts
 
         def segment():
-            print('segmenting', flush=True)
+            input()
             while True:  # frames that take longer than the server does to stop
                 end = time.monotonic() + 3
                 while time.monotonic() < end:
                     torch.ones(2500, 2500) @ torch.ones(2500, 2500)
+                    # Again and again, to a thread that the kernel may choose too.
+                    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
                 yield 0
         with gradio.Blocks() as page:
             gradio.Button().click(segment, None, gradio.Number(), api_name='segment')
         take_signals_as_interrupts()
         serve(page)"""
-    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
+    with running([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                 stderr=subprocess.PIPE) as process:
         url = re.search('http[^ ]+', process.stdout.readline()).group()
         ask = Request(f'{url}gradio_api/call/segment', b'{"data": []}',
                       {'Content-Type': 'application/json'})
         direct = build_opener(ProxyHandler({}))
         event = json.load(direct.open(ask, timeout=20))['event_id']
         with direct.open(f'{ask.full_url}/{event}', timeout=20):  # as a browser waits for it
-            assert process.stdout.readline() == 'segmenting\n'
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate('\n', timeout=60)
     assert (process.returncode, errors) == (0, '')
 
 

@@ -29,6 +29,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 
 import gradio as gr
 
@@ -37,6 +38,7 @@ from segnet_ros.page.models import Models
 from segnet_ros.page.pictures import Picture, read_picture, thumbnail
 from segnet_ros.page.result_view import display_name, render_result
 from segnet_ros.page.streets import MISSING, Sample, Streets
+from segnet_ros.processes import ignore_signals
 from segnet_ros.resources import share_directory
 
 GALLERY_PAGE = 24
@@ -115,13 +117,15 @@ def serve(page: gr.Blocks, host: str = '127.0.0.1', port: int | None = None, wai
     if wait:
         print(f'SegNet demo on {url} (press Ctrl-C to stop)', flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            while True:  # a signal that another thread takes would not end an endless wait
+                time.sleep(1)
         _close(page)
     return url
 
 
 def _close(page: gr.Blocks):
     """Stop serving, even while a visitor's clip is segmented, which keeps a connection open."""
+    ignore_signals()  # a second Ctrl-C would end the process amid this
     logging.getLogger('uvicorn.error').setLevel(logging.CRITICAL)  # tracebacks of what is cut off
     page.server.config.timeout_graceful_shutdown = 1
     page.close(verbose=False)
