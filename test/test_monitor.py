@@ -15,6 +15,7 @@
 """Check a camera's rates and what its status on /diagnostics says."""
 
 from collections import deque
+import re
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
@@ -132,6 +133,11 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
     assert verdict(monitor, **limit) == (
         DiagnosticStatus.WARN, "results 1.900 s before their frames' stamps: check the cameras' "
         'clocks; max_frame_age and latency_warning do not work')
+    _, message = verdict(monitor, trouble='no images', **limit)
+    assert message == 'no images'
+    finish(monitor, clock, 0.1, 30, age=-1.9)
+    _, message = verdict(monitor, least_rate=20.0, **limit)
+    assert re.fullmatch('.* results a second, .*; results 1.900 s before .* do not work', message)
     monitor.received()
     monitor.count('unwatched')  # and nobody subscribes any more
     assert verdict(monitor, **limit)[0] == DiagnosticStatus.OK
@@ -273,7 +279,7 @@ def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level)
         DiagnosticStatus.WARN: '3 frames came older than max_frame_age',
         DiagnosticStatus.ERROR:
             "the last 3 frames came older than max_frame_age: check the cameras' clocks and this "
-            "machine's load"}[level])
+            "machine's load; for a recording, set use_sim_time"}[level])
 
 
 def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
@@ -287,7 +293,7 @@ def test_a_first_frame_that_waited_for_its_segmenter_is_no_error():
     ('failed', DiagnosticStatus.ERROR, 'the last frame failed: a cable came loose'),
     ('stale', DiagnosticStatus.ERROR,
      "the last 4 frames came older than max_frame_age: check the cameras' clocks and this "
-     "machine's load"),
+     "machine's load; for a recording, set use_sim_time"),
     ('processed', DiagnosticStatus.OK, 'segmenting')])
 def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, level, message):
     """A status is not OK because no frame of a slow camera has failed since the one before."""
@@ -348,7 +354,7 @@ def test_the_cause_told_is_that_of_most_of_the_frames_too_old(clock):
             monitor.count('stale')
         assert verdict(monitor)[1] == (
             f"the last {total} frames came older than max_frame_age: check the cameras' clocks "
-            "and this machine's load")
+            "and this machine's load; for a recording, set use_sim_time")
 
 
 def test_what_was_before_it_started_anew_is_no_news(clock):

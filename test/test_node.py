@@ -1109,8 +1109,11 @@ def test_qos_of_every_topic_can_be_overridden(bench):
 def test_a_calibration_that_is_latched_can_be_asked_for(bench):
     info = bench.publisher(CameraInfo, 'camera_info', LATCHED)
     info.publish(CameraInfo(width=64, height=48))
-    asked = re.findall(r'-p (qos_overrides\./)camera(/camera_info\.\S+?):=(\w+)', README)
-    node = bench.start_node(**{f'{begin}segmentation{end}': value for begin, end, value in asked})
+    shown, = re.findall('`qos_overrides: (.*camera_info.*)`', README)
+    asked, = yaml.safe_load(shown).values()
+    node = bench.start_node(**{
+        f'qos_overrides./segmentation/camera_info.subscription.{policy}': value
+        for policy, value in asked['subscription'].items()})
     bench.spin_until(lambda: node._cameras[0]._camera_info is not None)
 
 

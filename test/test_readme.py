@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 import re
 
+import numpy as np
 import pytest
 
 from segnet_ros.tools.cli import main, VERBS
@@ -97,3 +98,11 @@ def test_help_says_what_the_list_of_verbs_says(verb, capsys):
     with pytest.raises(SystemExit):
         main([verb, '--help'])
     assert VERBS[verb][1:] in ' '.join(capsys.readouterr().out.split())
+
+
+def test_the_python_lines_give_a_label_map():
+    lines, = re.findall(r'^```python\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
+    names = {'rgb': np.zeros((48, 64, 3), np.uint8)}
+    exec(lines, names)
+    assert names['result'].label_map.shape == (48, 64)
+    assert names['result'].label_map.dtype == np.uint8

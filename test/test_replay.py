@@ -242,6 +242,18 @@ def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
     assert np.median(np.diff(times)) < 100_000_000
 
 
+def test_the_clock_of_what_begins_at_zero_is_never_zero(tmp_path, receiver, replay):
+    """A node under simulated time takes zero for no clock at all."""
+    for i in range(3):
+        cv2.imwrite(f'{tmp_path}/{i}.png', np.zeros((48, 64, 3), np.uint8))
+    ticks = receiver.listen(Clock, '/clock', 1000)
+    process = replay(tmp_path, '--clock', '--loop', '--fps', 20)
+    receiver.spin_until(lambda: len(ticks) > 30)
+    process.send_signal(signal.SIGINT)
+    receiver.spin_until_ended(process)
+    assert all(t.clock.sec or t.clock.nanosec for t in ticks)
+
+
 def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
     """As bags have that were converted from ROS 1."""
     write_bag(frames(3), tmp_path / 'one')

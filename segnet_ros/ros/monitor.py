@@ -201,9 +201,9 @@ class StreamMonitor:
                     f"{age:.0f} s: stamps are not from the node's clock")
             silent = self.silent_seconds()
             warning = trouble or self._resizing(now) or self._missed(now, least_rate, most_latency)
-            if not warning and (age_limited or most_latency):
-                warning = self._ahead()
-            warnings = [*filter(None, (warning, _losses(news)))]
+            # Without a clock, every result would be ahead.
+            ahead = self._ahead() if not trouble and (age_limited or most_latency) else ''
+            warnings = [*filter(None, (warning, ahead, _losses(news)))]
             otherwise = ('no frames yet' if not self._arrivals else
                          'segmenting' if arriving or silent < RATE_SECONDS else
                          f'no frame for {silent:.0f} s')
@@ -277,7 +277,8 @@ class StreamMonitor:
         if others or self._last not in TOO_OLD or self._run < 3:
             return DiagnosticStatus.WARN, f'{count or self._run} frames {how}'
         advice = 'segment faster (lighter weights, a smaller network_size) or allow more' if late \
-            else "check the cameras' clocks and this machine's load"
+            else ("check the cameras' clocks and this machine's load; for a recording, set "
+                  'use_sim_time')
         return DiagnosticStatus.ERROR, f'the last {self._run} frames {how}: {advice}'
 
 

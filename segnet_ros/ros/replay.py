@@ -246,7 +246,7 @@ class Player:
     def _tick(self, time_ns: int):
         if self._clock is not None:
             msg = Clock()
-            msg.clock.sec, msg.clock.nanosec = divmod(max(time_ns, 0), 10**9)
+            msg.clock.sec, msg.clock.nanosec = divmod(max(time_ns, 1), 10**9)  # 0: no clock
             self._clock.publish(msg)
 
     def _count(self, due: float):

@@ -25,9 +25,11 @@ from segnet_ros.tools.arguments import add_domain_argument, add_model_arguments
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
+    parser.epilog = 'Exit code: 0 all checks hold; 1 one does not, or ended by an error.'
     parser.add_argument('source', nargs='?', default='sample',
-                        help='rosbag2, video or folder of images; default: the rendered drive. '
-                             'True masks in a folder SOURCEannot, if there is one, give the mIoU')
+                        help='rosbag2, video, folder of images or sample[:SEED], the rendered '
+                             'drive, which is the default. True masks in a folder SOURCEannot, '
+                             'if there is one, give the mIoU')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_output'),
                         help='folder for video.mp4, contact_sheet.png and summary.json')
     add_model_arguments(parser, DEFAULT_WEIGHTS)

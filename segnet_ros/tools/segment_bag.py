@@ -26,7 +26,8 @@ from segnet_ros.tools.arguments import add_model_arguments
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Declare the verb's arguments."""
-    parser.epilog = ('If killed, run the same command again to resume. Exit code: 0 all done; 1 '
+    parser.epilog = ('Results of /front/image_raw are in /front/segmentation/mask and so on. If '
+                     'killed, run the same command again to resume. Exit code: 0 all done; 1 '
                      'ended by an error; 3 some images, cameras or bags, or the rest of a '
                      'damaged bag, could not be read and were left out, each named.')
     parser.add_argument('source', metavar='IN', help='rosbag2 (folder, .mcap, .db3), or a folder '
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser):
                         help='images per file of the new bag; a resumed run repeats at most this '
                              'many (1000)')
     parser.add_argument('--workers', type=int, default=1, metavar='N',
-                        help='segment N bags of a folder at a time, with ray')
+                        help='segment N bags of a folder at a time, with ray (on the cluster that '
+                             'RAY_ADDRESS names, if it is set)')
     add_model_arguments(parser, DEFAULT_WEIGHTS)
 
 
