@@ -64,8 +64,8 @@ ARGUMENTS = {
         '', 'Bag to play with `ros2 bag play`, five seconds after the node is started. Its images '
         'must be on the topic that `image` names. Empty: none.'),
     'rviz': (
-        'false', 'Show camera, overlay and colour mask, of several cameras the first, in RViz (needs '
-                 'rviz2); true or false.'),
+        'false', 'Show camera, overlay and colour mask, of several cameras the first, in RViz '
+                 '(needs rviz2); true or false.'),
     'large_images': (
         'true', 'Give the processes started here the shared memory that raw camera images need in '
         'Fast DDS; true or false. A profile already set in the environment is kept.'),
