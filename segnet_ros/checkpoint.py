@@ -102,6 +102,10 @@ class ModelInfo:
         data = json.loads(text)
         for key in ('input_size', 'mean', 'std'):
             data[key] = tuple(data[key])
+            if len(data[key]) != (2 if key == 'input_size' else 3):
+                raise ValueError(f'{key} has {len(data[key])} numbers')
+        if min(*data['input_size'], *data['std']) <= 0:
+            raise ValueError('input_size and std must be above 0')
         return cls(**{**data, 'label_set': LabelSet.from_dict(data['label_set'])})
 
 

@@ -121,8 +121,11 @@ def unpack_compressed(msg: Any) -> np.ndarray:
         raise ImageConversionError(
             f"format '{msg.format}': this is a depth image; subscribe to a colour image")
     data = bytes(msg.data)
-    # image_transport's format names the source's encoding: 'bayer_rggb8; png compressed '.
-    code = BAYER.get(msg.format.partition(';')[0].strip())
+    # image_transport's format names the source's encoding, then the stored one if it converted:
+    # 'bayer_rggb8; png compressed ' is a mosaic, 'bayer_rggb8; jpeg compressed mono8' is grey.
+    source, _, stored = msg.format.partition(';')
+    converted = stored.rstrip().endswith((' mono8', ' bgr8'))
+    code = None if converted else BAYER.get(source.strip())
     try:
         if data.startswith(b'BM'):  # not an image_transport format, and without an end marker
             raise ValueError('a bitmap')

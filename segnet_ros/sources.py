@@ -251,7 +251,12 @@ def _timed(video: Video, rate: float) -> Iterator[tuple[int, Frame]]:
 
 
 class _OpenCVVideo:
-    """A video read by OpenCV, which every user of this package has."""
+    """
+    A video read by OpenCV, which every user of this package has.
+
+    It takes colours for limited-range BT.601 whatever a file says (except for yuvj formats): those
+    of a BT.709 file are up to 20 levels off, which changes few labels.
+    """
 
     def __init__(self, path: Path):
         # Absolute, or FFmpeg would take 12:30.mp4 for a URL. And valid text, or OpenCV crashes.

@@ -204,6 +204,13 @@ def test_damaged_metadata(weights, info):
     refused(weights, 'metadata is damaged')
 
 
+@pytest.mark.parametrize('change', [
+    {'mean': [0.5, 0.5]}, {'std': [0.5, 0.5, 0.0]}, {'input_size': [48]}, {'input_size': [0, 64]}])
+def test_metadata_that_cannot_work(weights, change):
+    rewrite(weights, info=changed_info(weights, **change))
+    refused(weights, 'metadata is damaged')
+
+
 def test_metadata_without_info(weights):
     save_file(load_file(weights), weights, {'format': 'segnet_ros/1'})
     refused(weights, 'metadata is damaged')

@@ -359,6 +359,24 @@ def test_what_is_compressed_in_colour_is_no_mosaic_whatever_its_format_says():
     assert_close(image_from_message(msg), rgb.astype(int), 0)
 
 
+@pytest.mark.parametrize('stored', ['mono8', 'bgr8'])
+def test_a_grey_picture_of_a_bayer_camera_is_no_mosaic(stored):
+    """image_transport makes JPEGs of Bayer images grey, unless jpeg_compress_bayer is set."""
+    grey = np.zeros((48, 64), np.uint8)
+    grey[:, ::4] = 255
+    pixels = grey if stored == 'mono8' else np.repeat(grey[..., None], 3, 2)
+    image = image_from_message(
+        compressed(pixels, 'png', f'bayer_rggb8; jpeg compressed {stored}'))
+    assert_close(image, np.repeat(grey[..., None], 3, 2).astype(int), 0)
+
+
+@pytest.mark.parametrize('stored', ['', 'bayer_rggb8'])
+def test_a_mosaic_in_a_jpeg_is_demosaicked(stored):
+    mosaic = flat_mosaic('bayer_rggb8', 6, 8, (200, 90, 10))
+    msg = compressed(mosaic, 'png', f'bayer_rggb8; jpeg compressed {stored}')
+    assert (image_from_message(msg) == (200, 90, 10)).all()
+
+
 def test_exif_orientation_is_ignored():
     msg = compressed(smooth_image(), 'jpeg')
     quarter_turn = struct.pack('<2sHIHHHIII', b'II', 42, 8, 1, 0x112, 3, 1, 6, 0)

@@ -130,7 +130,8 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     (1280, 720, 1, (640, 480), ''), (1280, 480, (2, 1), (0, 0), ''),
     (1280, 720, 1, (0, 0),
      'it is for 1280x720, which has a different aspect ratio from the images'),
-    (1280, 960, 1, (640, 360), 'it is for 640x360'),
+    (1280, 960, 1, (640, 360), 'it is for 640x360'), (640, 488, 1, (0, 0), 'it is for 640x488'),
+    (648, 480, 1, (0, 0), 'it is for 648x480'), (1280, 976, 1, (0, 0), ''),
     (1280, 960, (2, 1), (0, 0), 'it is for 640x960'),
     (0, 0, 0, (0, 0), 'it gives no size'), (640, 0, 0, (0, 0), 'it gives no size')])
 def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, trouble):

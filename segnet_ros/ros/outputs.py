@@ -182,8 +182,10 @@ def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:
     height = (info.roi.height or info.height) / max(1, info.binning_y)
     if not (width and height):
         return 'it gives no size'
-    # Scaled images are fine, cropped ones are not: the roi would have to say how.
-    if abs(height * size[1] / width - size[0]) > 1 + 0.02 * size[0]:
+    # Scaled images are fine, cropped or padded ones are not: the roi would have to say how. If one
+    # side is equal, the other was not scaled: a video decoder may make 1088 rows of 1080.
+    one_equal = width == size[1] or height == size[0]
+    if abs(height * size[1] / width - size[0]) > 1 + (0 if one_equal else 0.02 * size[0]):
         return (f'it is for {width:.0f}x{height:.0f}, which has a different aspect ratio from the '
                 f'images, {size[1]}x{size[0]}')
     return ''
