@@ -25,7 +25,7 @@ PYTHONS := 3.11 or newer
 VENV_OPTIONS := --system-site-packages
 RUN := .[video]
 TEST := .[train,demo,test]
-# The numpy that ROS's OpenCV and cv_bridge are built for.
+# The numpy that ROS's OpenCV is built for.
 KEEP = "numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"
 else
 # The Pythons that the wheels are built for.

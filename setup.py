@@ -32,12 +32,9 @@ def wheels(*names: str) -> list[str]:
 ROS = [
     *wheels('rclpy[fastrtps]', 'diagnostic-msgs', 'lifecycle-msgs', 'rosgraph-msgs',
             'sensor-msgs', 'std-msgs', 'std-srvs'),
-    # A stand-in for ROS's own cv_bridge. It breaks with OpenCV 5 and with numpy 2.3, so it gets
-    # the versions that Ubuntu 24.04, and so Jazzy and Kilted, ship.
-    'cv-bridge==1.13.0.post0',
+    # What Ubuntu 24.04, and so Jazzy and Kilted, ship. Only here: with ROS installed, both come
+    # from apt (package.xml).
     'numpy<2',
-    # Only here: with ROS installed, OpenCV comes from apt (package.xml), and a second one from
-    # PyPI would be loaded into the same process as the one that cv_bridge is linked with.
     'opencv-python-headless<5',
 ]
 
@@ -84,6 +81,7 @@ TEST = [
 # The generators with which the tests build vision_msgs, which the wheels lack.
 # Most of them leave what they call to apt.
 ROS_TEST = [
+    'cv-bridge==1.13.0.post0',  # a stand-in for ROS's own, to compare our conversions with
     'empy<4',
     *wheels('ament-cmake', 'ament-cmake-export-interfaces', 'ament-cmake-gmock',
             'ament-cmake-gtest', 'ament-cmake-include-directories', 'ament-cmake-pytest',

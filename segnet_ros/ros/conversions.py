@@ -23,7 +23,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from segnet_ros.encodings import PACKED_8, SUPPORTED_ENCODINGS, unpack_compressed, unpack_image
+from segnet_ros.encodings import PACKED_8, unpack_compressed, unpack_image
 from segnet_ros.frames import encode_image
 
 
@@ -36,15 +36,9 @@ def image_from_message(msg: Image | CompressedImage) -> np.ndarray:
     """
     Return the message's image as RGB, (H, W, 3) uint8.
 
-    The tables of encodings.py come first, so that an image looks the same with any cv_bridge or
-    none; cv_bridge is only asked about encodings that they lack.
-
     :raises ImageConversionError: if the message holds no readable image.
     """
-    if isinstance(msg, CompressedImage):
-        return unpack_compressed(msg)
-    image = None if msg.encoding in SUPPORTED_ENCODINGS else _ask_cv_bridge(msg)
-    return unpack_image(msg) if image is None else image
+    return unpack_compressed(msg) if isinstance(msg, CompressedImage) else unpack_image(msg)
 
 
 def preallocated_image(encoding: str, height: int, width: int) -> tuple[Image, np.ndarray]:
@@ -74,21 +68,3 @@ def compressed_message(image: np.ndarray, codec: str, header: Header,
     msg = CompressedImage(header=header, format=f'{source}; {codec} compressed {stored}')
     msg.data.frombytes(encode_image(image, codec, jpeg_quality))
     return msg
-
-
-def _ask_cv_bridge(msg: Image) -> np.ndarray | None:
-    """
-    Return the image as cv_bridge reads an encoding that our tables lack; None if it cannot.
-
-    cv_bridge is imported only here, since one built for another numpy can crash the process. Names
-    such as 32FC1 do not specify a colour; cv_bridge would make arbitrary pixels of them.
-    """
-    if not msg.encoding[:1].isdigit():
-        try:
-            from cv_bridge import CvBridge
-            image = CvBridge().imgmsg_to_cv2(msg, 'rgb8')
-            if image.dtype == np.uint8 and image.shape == (msg.height, msg.width, 3):
-                return image
-        except Exception:  # noqa: BLE001  Versions raise different errors for unreadable images.
-            pass
-    return None
