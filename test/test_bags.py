@@ -23,7 +23,6 @@ import tracemalloc
 from unittest.mock import MagicMock
 
 import cv2
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, \
@@ -36,6 +35,7 @@ from segnet_ros.bags.reading import (
     bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, image_topic, is_bag, RawMessage,
     read_messages, TYPES)
 from segnet_ros.bags.writing import write_bag
+from segnet_ros.encodings import SUPPORTED_ENCODINGS
 from segnet_ros.frames import Frame
 from segnet_ros.sources import open_frames
 
@@ -83,27 +83,6 @@ def test_round_trip(tmp_path, storage, image_format):
             assert error.mean() < 6 if image_format == 'jpeg' else not error.any()
 
 
-@settings(max_examples=60, deadline=None)
-@given(encoding=st.sampled_from(['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8']),
-       height=st.integers(1, 9), width=st.integers(1, 9), padding=st.integers(0, 5),
-       extra=st.integers(0, 3))
-def test_encodings_with_padded_rows(encoding, height, width, padding, extra):
-    rng = np.random.default_rng(height * width)
-    image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    if encoding == 'mono8':
-        image[:] = image[..., :1]
-    pixels = {'r': image, 'b': image[..., ::-1], 'm': image[..., :1]}[encoding[0]]
-    if 'a' in encoding:
-        pixels = np.dstack([pixels, rng.integers(0, 256, (height, width), np.uint8)])
-    row = pixels.reshape(height, -1)
-    rows = np.pad(row, ((0, 0), (0, padding)), constant_values=99)
-    data = np.concatenate([rows.ravel(), np.zeros(extra, np.uint8)])
-    stamp_ns, frame_id, found = decode_message(
-        image_message(encoding, height, width, rows.shape[1], data))
-    assert (stamp_ns, frame_id) == (12_000_000_005, 'cam')
-    np.testing.assert_array_equal(found, image)
-
-
 @pytest.mark.parametrize('encoding,step,size,words', [
     ('16UC1', 6, 12, "encoding '16UC1' is not supported; supported are rgb8, "),
     ('rgb8', 8, 18, '3x2 rgb8 image: a row needs at least 9 bytes, but step is 8'),
@@ -118,22 +97,11 @@ def test_a_bag_s_images_look_as_the_node_sees_them():
     conversions = pytest.importorskip('segnet_ros.ros.conversions')
     messages = pytest.importorskip('sensor_msgs.msg')
     data = np.random.default_rng(0).integers(0, 256, 3000, np.uint8)
-    for encoding in conversions.SUPPORTED_ENCODINGS:
+    for encoding in SUPPORTED_ENCODINGS:
         fields = {'encoding': encoding, 'height': 7, 'width': 9, 'step': 80}
         expected = conversions.image_from_message(messages.Image(data=data.tobytes(), **fields))
         _, _, found = decode_message(image_message(encoding, 7, 9, 80, data))
         np.testing.assert_array_equal(found, expected, encoding)
-
-
-@pytest.mark.parametrize('image_format,code', [
-    ('bayer_rggb8; png compressed ', cv2.COLOR_BayerBG2RGB),
-    ('mono8; png compressed ', cv2.COLOR_GRAY2RGB)])
-def test_a_compressed_mosaic_gets_its_colours_back(image_format, code):
-    mosaic = np.random.default_rng(0).integers(0, 256, (8, 10), np.uint8)
-    png = cv2.imencode('.png', mosaic)[1].reshape(-1)
-    cdr = TYPES.serialize_cdr(TYPES.types[COMPRESSED](header(), image_format, png), COMPRESSED)
-    _, _, found = decode_message(RawMessage('/image', COMPRESSED, 0, bytes(cdr)))
-    np.testing.assert_array_equal(found, cv2.cvtColor(mosaic, code))
 
 
 def test_nothing_is_overwritten(tmp_path):
