@@ -240,5 +240,5 @@ def test_what_cannot_be_begun_leaves_no_file_and_tells_its_own_error(tmp_path, m
     monkeypatch.setattr('segnet_ros.video.QUALITY', {'crf': 'best'})
     monkeypatch.setattr('segnet_ros.video.TICKS', 'many')
     with pytest.raises(TypeError), VideoWriter(tmp_path / 'v.mp4', 10) as writer:
-        writer.write(picture(0, 48, 64))
+        writer.write(picture(0, (48, 64)))
     assert not list(tmp_path.iterdir())
