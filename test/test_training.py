@@ -24,6 +24,7 @@ import math
 import os
 from pathlib import Path
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -99,6 +100,13 @@ def recipe(data, **changes):
     return replace(config, **changes)
 
 
+def write_labels(path, ids=range(12)):
+    """Write a label set 'own' of classes c0, c1, ... in this order; return its path as text."""
+    path.write_text('name: own\nclasses:\n' + ''.join(
+        f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in ids))
+    return str(path)
+
+
 # Reading
 
 def test_split_is_read_in_order_with_annotations(data):
@@ -121,7 +129,7 @@ def test_splits_are_joined_by_plus(data):
 
 
 def test_progress_is_cleared_before_an_error_shows(scratch, capsys):
-    spoil_size(scratch)
+    cv2.imwrite(str(scratch / 'trainannot' / '0002_1.png'), np.zeros((10, 10), np.uint8))
     assert main(['train', '--data', str(scratch), '--output', str(scratch / 'out')]) == 1
     assert re.search(r'\r *\rsegnet train: .*must have the size', capsys.readouterr().err)
 
@@ -209,82 +217,35 @@ def test_frames_are_scaled_as_they_are_read(data):
     assert image.shape[:2] == label_map.shape == fit_input_size((48, 48), whole.shape) == (40, 56)
 
 
-def spoil_nothing_there(folder):
-    for path in (folder / 'train').iterdir():
-        path.unlink()
-    return folder / 'train'
-
-
-def spoil_annotation_missing(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    path.unlink()
-    return path
-
-
-def spoil_image(folder):
-    path = folder / 'train' / '0002_1.png'
-    path.write_bytes(b'no picture')
-    return path
-
-
-def spoil_half_of_a_jpeg(folder):
-    path = folder / 'train' / '0002_1.jpg'
+def cut_jpeg(path):
+    """Put half of a JPEG in the place of a PNG."""
     whole = cv2.imencode('.jpg', cv2.imread(str(path.with_suffix('.png'))))[1].tobytes()
     path.with_suffix('.png').unlink()
     path.write_bytes(whole[:len(whole) // 2])
-    return path
 
 
-def spoil_annotation(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    path.write_bytes(path.read_bytes()[:60])
-    return path
-
-
-def spoil_annotation_emptied(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    path.write_bytes(b'')
-    return path
-
-
-def spoil_ids(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    cv2.imwrite(str(path), np.full(SIZE, 12, np.uint8))
-    return path
-
-
-def spoil_size(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    cv2.imwrite(str(path), np.zeros((10, 10), np.uint8))
-    return path
-
-
-def spoil_colours(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    cv2.imwrite(str(path), np.zeros((*SIZE, 3), np.uint8))
-    return path
-
-
-def spoil_depth(folder):
-    path = folder / 'trainannot' / '0002_1.png'
-    cv2.imwrite(str(path), np.full(SIZE, 256, np.uint16))
-    return path
-
-
-@pytest.mark.parametrize('spoil, words', [
-    (spoil_nothing_there, r'no images \(.png, .*\) in '),
-    (spoil_annotation_missing, 'is missing'),
-    (spoil_image, 'the 10 bytes are not a whole image'),
-    (spoil_half_of_a_jpeg, 'are not a whole image'),
-    (spoil_annotation, 'not an image that OpenCV can read'),
-    (spoil_annotation_emptied, 'not an image that OpenCV can read'),
-    (spoil_ids, r'ids \[12\]'),
-    (spoil_size, r'is \(10, 10\); .*size of its image, \(64, 96\)'),
-    (spoil_colours, r'holds colours, \(64, 96, 3\); .*one channel.*palette'),
-    (spoil_depth, r'uint16'),
+@pytest.mark.parametrize('name, spoil, words', [
+    ('train', shutil.rmtree, r'no images \(.png, .*\) in '),
+    ('trainannot/0002_1.png', Path.unlink, 'is missing'),
+    ('train/0002_1.png', b'no picture', 'the 10 bytes are not a whole image'),
+    ('train/0002_1.jpg', cut_jpeg, 'are not a whole image'),
+    ('trainannot/0002_1.png', b'\x89PNG\r\n\x1a\n', 'not an image that OpenCV can read'),
+    ('trainannot/0002_1.png', b'', 'not an image that OpenCV can read'),
+    ('trainannot/0002_1.png', np.full(SIZE, 12, np.uint8), r'ids \[12\]'),
+    ('trainannot/0002_1.png', np.zeros((10, 10), np.uint8),
+     r'is \(10, 10\); .*size of its image, \(64, 96\)'),
+    ('trainannot/0002_1.png', np.zeros((*SIZE, 3), np.uint8),
+     r'holds colours, \(64, 96, 3\); .*one channel.*palette'),
+    ('trainannot/0002_1.png', np.full(SIZE, 256, np.uint16), r'uint16'),
 ])
-def test_error_names_the_file(scratch, spoil, words):
-    path = spoil(scratch)
+def test_error_names_the_file(scratch, name, spoil, words):
+    path = scratch / name
+    if isinstance(spoil, bytes):
+        path.write_bytes(spoil)
+    elif isinstance(spoil, np.ndarray):
+        cv2.imwrite(str(path), spoil)
+    else:
+        spoil(path)
     with pytest.raises((FileNotFoundError, ValueError), match=words) as caught:
         TrainingData(recipe(scratch))
     assert str(path) in str(caught.value)
@@ -911,22 +872,16 @@ def test_going_on_with_another_recipe_is_refused(data, tmp_path):
 
 
 def test_going_on_with_other_classes_is_refused_wherever_their_file_is(data, tmp_path):
-    def write(name, classes):
-        path = tmp_path / name
-        path.write_text('name: own\nclasses:\n' + ''.join(
-            f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in classes))
-        return str(path)
-
     def module(labels):
         config = recipe(data, label_set=labels)
         return SegmentationModule(config, ModelInfo(load_label_set(labels), width=config.width),
                                   torch.ones(12))
     state: dict = {}
-    module(write('own.yaml', range(12))).on_save_checkpoint(state)
-    module(write('moved.yaml', range(12))).on_load_checkpoint(state)
+    module(write_labels(tmp_path / 'own.yaml')).on_save_checkpoint(state)
+    module(write_labels(tmp_path / 'moved.yaml')).on_load_checkpoint(state)
     for classes in (range(11, -1, -1), range(13)):
         with pytest.raises(ValueError, match='holds a run for other classes.*--output'):
-            module(write('own.yaml', classes)).on_load_checkpoint(state)
+            module(write_labels(tmp_path / 'own.yaml', classes)).on_load_checkpoint(state)
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_weights_before(data, tmp_path):
@@ -1082,12 +1037,8 @@ def test_run_may_start_from_weights(data, tmp_path):
 def test_run_for_other_classes_keeps_all_but_the_classifier(data, tmp_path):
     short = (Phase(1, (32, 64), (1, 1)),)
     first = train(recipe(data, phases=short), tmp_path / 'a', 'cpu')
-    labels = tmp_path / 'more.yaml'
-    labels.write_text('name: more\nclasses:\n' + ''.join(
-        f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in range(12)))
     second = train(recipe(data, phases=short, init=str(first), lr=0.0, muon_lr=0.0,
-                          label_set=str(labels)),
-                   tmp_path / 'b', 'cpu')
+                          label_set=write_labels(tmp_path / 'more.yaml')), tmp_path / 'b', 'cpu')
     before, after = weights_of(first), weights_of(second)
     assert after['classifier.weight'].shape[0] == 12
     torch.testing.assert_close(after['decoder.4.0.conv.weight'], before['decoder.4.0.conv.weight'],
@@ -1122,11 +1073,9 @@ def test_too_few_frames_for_a_step(data, tmp_path):
 
 
 def test_sample_drive_is_refused_for_other_classes(data, tmp_path):
-    labels = tmp_path / 'own.yaml'
-    labels.write_text('name: own\nclasses:\n' + ''.join(
-        f'  - {{name: c{i}, color: [{i}, 0, 0]}}\n' for i in range(12)))
+    labels = write_labels(tmp_path / 'own.yaml')
     with pytest.raises(ValueError, match="not those of 'own'; set sample_drive_frames to 0"):
-        TrainingData(recipe(data, label_set=str(labels), sample_drive_frames=3))
+        TrainingData(recipe(data, label_set=labels, sample_drive_frames=3))
 
 
 def test_average_follows_at_once_and_slows_down():
