@@ -34,12 +34,13 @@ from segnet_ros.bags.cameras import copied_topics
 from segnet_ros.bags.reading import (
     bag_period_ns, bag_topics, COMPRESSED, decode_message, IMAGE, image_topic, is_bag, RawMessage,
     read_messages, TYPES)
-from segnet_ros.bags.writing import write_bag
+from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.encodings import SUPPORTED_ENCODINGS
 from segnet_ros.frames import Frame
 from segnet_ros.sources import open_frames
 
 START = 1_700_000_000_999_999_999
+HEADER = make_header(12_000_000_005, 'cam')
 
 
 def recording(count=4, height=35, width=53):
@@ -50,13 +51,8 @@ def recording(count=4, height=35, width=53):
             for i, image in enumerate(images)]
 
 
-def header():
-    return TYPES.types['std_msgs/msg/Header'](
-        TYPES.types['builtin_interfaces/msg/Time'](12, 5), 'cam')
-
-
 def image_message(encoding, height, width, step, data):
-    msg = TYPES.types[IMAGE](header(), height, width, encoding, 0, step, data)
+    msg = TYPES.types[IMAGE](HEADER, height, width, encoding, 0, step, data)
     return RawMessage('/image', IMAGE, 0, bytes(TYPES.serialize_cdr(msg, IMAGE)))
 
 
@@ -324,7 +320,7 @@ def test_messages_come_whatever_the_metadata_say_of_their_quality_of_service(tmp
                   QosTime(9223372036, 854775807), False)
         connection = writer.add_connection('/image', IMAGE, typestore=TYPES,
                                            offered_qos_profiles=[qos])
-        msg = TYPES.types[IMAGE](header(), 1, 1, 'mono8', 0, 1, np.zeros(1, np.uint8))
+        msg = TYPES.types[IMAGE](HEADER, 1, 1, 'mono8', 0, 1, np.zeros(1, np.uint8))
         for time in range(3):
             writer.write(connection, time, TYPES.serialize_cdr(msg, IMAGE))
     assert [topic.is_best_effort for topic in bag_topics(tmp_path / 'bag')] == [True]

@@ -46,7 +46,7 @@ import yaml
 
 from segnet_ros import sources
 from segnet_ros.bags.reading import IMAGE, TYPES
-from segnet_ros.bags.writing import write_bag
+from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.drive_report import CELL_WIDTH, SHEET_COLUMNS
 from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
@@ -231,8 +231,7 @@ def write_hard_bag(path):
                       ('/silent', QosReliability.BEST_EFFORT))]
         for index in range(6):
             stamp_ns, height = 10**18 + index * 700_000_000, 48 + 16 * (index // 2 % 2)
-            header = types['std_msgs/msg/Header'](
-                types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), 'cam')
+            header = make_header(stamp_ns, 'cam')
             msg = types[IMAGE](header, height, 64, 'mono8', 0, 64,
                                np.full(height * 64, 40 * index, np.uint8))
             mask = types[IMAGE](header, 2, 2, 'mono8', 0, 2, np.zeros(4, np.uint8))

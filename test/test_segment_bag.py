@@ -101,6 +101,12 @@ def stamp_ns(msg):
     return msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
 
 
+def run(source, out, weights, *options):
+    """Run `segnet segment-bag`; return its exit code."""
+    return main(['segment-bag', *map(str, (source, out, *options)), '--weights', str(weights),
+                 '--device', 'cpu', '--precision', 'float32'])
+
+
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 @pytest.mark.parametrize('image_format', ['raw', 'png'])
 def test_every_image_comes_out_in_order_with_its_stamp(tmp_path, predictor, storage,
@@ -296,8 +302,7 @@ def mixed(tmp_path):
         left, right = topic('/left/image_raw', IMAGE), topic('/right/image/compressed', COMPRESSED)
         depth, old = topic('/depth/image', IMAGE), topic('/old/segmentation/mask', IMAGE)
         car = topic('/car', 'own_msgs/msg/Car')
-        header = STORE.types['std_msgs/msg/Header'](
-            STORE.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+        header = make_header(1_000_000_002, 'cam')
         raw, own = STORE.types[IMAGE], STORE.types['own_msgs/msg/Car']
         tyre = STORE.types['own_msgs/msg/Tyre']
         write_bag(drive(4, (32, 96)), tmp_path / 'right', '/r', image_format='png')
@@ -343,8 +348,7 @@ def test_topics_chosen_and_results_only(mixed, tmp_path, predictor):
 
 def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, capsys):
     image = next(drive(1)).image
-    header = TYPES.types['std_msgs/msg/Header'](
-        TYPES.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+    header = make_header(1_000_000_002, 'cam')
     with Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for encoding in ('rgb8', '8UC3', '32FC1', 'cmyk8', '16UC3'):
             camera = writer.add_connection(f'/{encoding}/image', IMAGE, typestore=TYPES)
@@ -354,8 +358,7 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
         msg = TYPES.types[COMPRESSED](header, '16UC1; png compressed ', np.zeros(9, np.uint8))
         writer.write(depth, 1, TYPES.serialize_cdr(msg, COMPRESSED))
     for _ in range(2):  # the second run finds it complete, and reports the same
-        assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
-                     str(weights), '--device', 'cpu', '--write', 'mask']) == 3
+        assert run(tmp_path / 'in', tmp_path / 'out', weights, '--write', 'mask') == 3
         told = capsys.readouterr()
         left_out = [line for line in told.err.splitlines() if 'left out' in line]
         assert len(left_out) == 2
@@ -371,14 +374,12 @@ def test_a_camera_of_an_encoding_that_is_not_known_is_named(tmp_path, weights, c
 
 
 def test_why_no_camera_can_be_read_is_told(tmp_path, weights, capsys):
-    header = TYPES.types['std_msgs/msg/Header'](
-        TYPES.types['builtin_interfaces/msg/Time'](1, 2), 'cam')
+    header = make_header(1_000_000_002, 'cam')
     with Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         camera = writer.add_connection('/image', IMAGE, typestore=TYPES)
         msg = TYPES.types[IMAGE](header, 2, 2, 'cmyk8', 0, 8, np.zeros(16, np.uint8))
         writer.write(camera, 1, TYPES.serialize_cdr(msg, IMAGE))
-    assert main(['segment-bag', str(tmp_path / 'in'), str(tmp_path / 'out'), '--weights',
-                 str(weights)]) == 1
+    assert run(tmp_path / 'in', tmp_path / 'out', weights) == 1
     assert "/image: encoding 'cmyk8' is not supported" in capsys.readouterr().err
 
 
@@ -427,20 +428,16 @@ def reference(folder, tmp_path, predictor):
 
 def test_a_folder_of_bags_with_a_broken_one(folder, reference, tmp_path, weights, capsys):
     (folder / 'broken.mcap').write_bytes(b'no bag')
-    arguments = ['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', str(weights),
-                 '--device', 'cpu', '--precision', 'float32']
-    assert main(arguments) == 3
+    assert run(folder, tmp_path / 'out', weights) == 3
     assert contents(tmp_path / 'out') == reference
     assert 'broken.mcap cannot be read' in capsys.readouterr().err
-    assert main(arguments) == 3
+    assert run(folder, tmp_path / 'out', weights) == 3
     assert '3 images segmented, 3 of them by an earlier run' in capsys.readouterr().out
 
 
 def test_a_folder_with_a_broken_image_is_not_whole_at_a_second_run_either(bag, tmp_path, weights):
     _copy_with_damage(bag, tmp_path / 'bags' / 'b0', at=3)
-    arguments = ['segment-bag', str(tmp_path / 'bags'), str(tmp_path / 'out'), '--weights',
-                 str(weights), '--device', 'cpu']
-    assert [main(arguments), main(arguments)] == [3, 3]
+    assert [run(tmp_path / 'bags', tmp_path / 'out', weights) for _ in range(2)] == [3, 3]
 
 
 def test_a_folder_of_bags_through_ray(folder, reference, tmp_path, weights):
@@ -460,18 +457,15 @@ def test_jobs_find_their_weights_from_any_folder(folder, tmp_path, weights, monk
 
 
 def test_what_the_command_refuses(bag, tmp_path, weights, monkeypatch, capsys):
-    model = ['--weights', str(weights), '--device', 'cpu']
-    assert main(['segment-bag', str(tmp_path / 'no'), str(tmp_path / 'out'), *model]) == 1
-    (tmp_path / 'empty').mkdir()
-    assert main(['segment-bag', str(bag), str(bag), *model]) == 1
-    assert 'already exists' in capsys.readouterr().err
-    assert main(['segment-bag', str(bag), '/', *model]) == 1
-    assert '/ already exists' in capsys.readouterr().err
-    assert main(['segment-bag', str(tmp_path / 'empty'), str(tmp_path / 'out'), *model]) == 1
-    assert 'is not a rosbag2 and contains none' in capsys.readouterr().err
+    out, empty = tmp_path / 'out', tmp_path / 'empty'
+    empty.mkdir()
+    for source, target, words in ((tmp_path / 'no', out, 'does not exist'), (
+            bag, bag, 'already exists'), (bag, '/', '/ already exists'), (
+            empty, out, 'is not a rosbag2 and contains none')):
+        assert run(source, target, weights) == 1
+        assert words in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, 'ray', None)
-    assert main(['segment-bag', str(tmp_path), str(tmp_path / 'out'), '--workers', '2',
-                 *model]) == 1
+    assert run(tmp_path, out, weights, '--workers', 2) == 1
     assert f"{install_extra('ray')}, or" in capsys.readouterr().err
 
 
@@ -509,17 +503,15 @@ def test_what_lies_ahead_has_a_bound(monkeypatch):
         assert len(read) - number == 10
 
 
-def test_damage_ends_a_bag_and_what_was_read_is_kept(bag, tmp_path, weights, predictor, capsys):
+def test_damage_ends_a_bag_and_what_was_read_is_kept(bag, tmp_path, weights, capsys):
     metadata = bag / 'metadata.yaml'
     metadata.write_text(metadata.read_text().replace('message_count: 7', 'message_count: 9'))
-    arguments = ['segment-bag', str(bag), str(tmp_path / 'out'), '--weights', str(weights),
-                 '--device', 'cpu', '--precision', 'float32']
-    assert main(arguments) == 3
+    assert run(bag, tmp_path / 'out', weights) == 3
     said = capsys.readouterr()
     assert '2 of /front/image_raw' in said.err
     assert '7 images segmented, 0 could not be read, of a damaged bag' in said.out
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
-    assert main(arguments) == 3  # finding it done does not make it whole
+    assert run(bag, tmp_path / 'out', weights) == 3  # finding it done does not make it whole
     assert '7 of them by an earlier run, 0 could not be read, of a damaged' in (
         capsys.readouterr().out)
 
@@ -578,8 +570,7 @@ def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
 
 
 def test_a_result_that_is_asked_for_twice_is_one(bag, tmp_path, weights):
-    assert main(['segment-bag', str(bag), str(tmp_path / 'out'), '--write', 'mask', 'mask',
-                 '--weights', str(weights), '--device', 'cpu']) == 0
+    assert run(bag, tmp_path / 'out', weights, '--write', 'mask', 'mask') == 0
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
 
 
@@ -638,9 +629,7 @@ def test_one_bag_s_trouble_of_any_kind_is_not_the_others(folder, reference, tmp_
                         lambda **model: built.append(1) or Predictor(**model))
     bag_folder._predictor.cache_clear()
     shutil.copytree(folder / 'b0.x', folder / 'b2')
-    arguments = ['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', str(weights),
-                 '--device', 'cpu', '--precision', 'float32']
-    assert main(arguments) == 3
+    assert run(folder, tmp_path / 'out', weights) == 3
     assert f'{folder}/b2: RuntimeError: CUDA out of memory' in capsys.readouterr().err
     assert contents(tmp_path / 'out') == reference
     assert len(built) == 1, 'one network for all'
@@ -648,27 +637,25 @@ def test_one_bag_s_trouble_of_any_kind_is_not_the_others(folder, reference, tmp_
 
 def test_a_folder_s_results_go_elsewhere_and_its_weights_are_looked_for_first(folder, tmp_path,
                                                                               weights, capsys):
-    assert main(['segment-bag', str(folder), str(folder), '--weights', str(weights)]) == 1
+    assert run(folder, folder, weights) == 1
     assert 'write the new bags to a different folder' in capsys.readouterr().err
     (tmp_path / 'loop').symlink_to('loop')
-    assert main(['segment-bag', str(folder), str(tmp_path / 'loop'), '--weights',
-                 str(weights)]) == 1
+    assert run(folder, tmp_path / 'loop', weights) == 1
     assert 'Too many levels of symbolic links' in capsys.readouterr().err
-    assert main(['segment-bag', str(folder), str(tmp_path / 'out'), '--weights', 'nosuch']) == 1
+    assert run(folder, tmp_path / 'out', 'nosuch') == 1
     assert capsys.readouterr().err.count('nosuch') == 1
 
 
 def test_which_bag_an_image_was_of_is_told(bag, tmp_path, weights, capsys):
     for name in ('one', 'two'):
         _copy_with_damage(bag, tmp_path / 'bags' / name, at=3)
-    assert main(['segment-bag', str(tmp_path / 'bags'), str(tmp_path / 'out'), '--weights',
-                 str(weights), '--device', 'cpu']) == 3
+    assert run(tmp_path / 'bags', tmp_path / 'out', weights) == 3
     told = capsys.readouterr().err
     for name in ('one', 'two'):
         assert f'left out: {tmp_path}/bags/{name}: /front/image_raw, message at time' in told
 
 
-def test_no_task_of_ray_asks_for_more_than_a_machine_has(monkeypatch, tmp_path, weights):
+def test_no_task_of_ray_asks_for_more_than_a_machine_has(monkeypatch):
     asked = {}
 
     def remote(**resources):
