@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compute the statistics of a label map, or of a region of it, for tests."""
+"""Statistics for tests: of a label map or a region of it, and those in a DiagnosticStatus."""
 
 import numpy as np
 import torch
@@ -30,3 +30,8 @@ def statistics_of(label_map, num_classes, region=(0.0, 0.0, 1.0, 1.0), confidenc
     counter.set_window(*region_window(region, label_map.shape))
     counter.count(torch.from_numpy(label_map), torch.from_numpy(confidence))
     return counter.statistics(counter.counts.numpy())
+
+
+def values_of(status) -> dict[str, str]:
+    """Return what a DiagnosticStatus holds."""
+    return {value.key: value.value for value in status.values}

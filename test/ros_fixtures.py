@@ -23,6 +23,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_domain import free_domain
+from sensor_msgs.msg import Image
 from vision_msgs_build import import_vision_msgs
 
 from segnet_ros.ros.conversions import preallocated_image
@@ -51,8 +52,7 @@ class Bench:
         overrides = {'weights': self._weights, 'device': 'cpu', **parameters}
         self.node = SegNetNode(
             context=self.context, namespace='/segmentation',
-            parameter_overrides=[Parameter(k.replace('__', '.'), value=v)
-                                 for k, v in overrides.items()])
+            parameter_overrides=_parameters(overrides))
         self.executor.add_node(self.node)
         if activate:
             self.node.trigger_configure()
@@ -68,6 +68,19 @@ class Bench:
     def publisher(self, message_type, topic='image', qos=1):
         """Return a publisher to an input of the node; connected() waits for its subscriber."""
         return self.peer.create_publisher(message_type, '/segmentation/' + topic, qos)
+
+    def camera(self, *outputs: str, qos=1):
+        """Listen to these image outputs; return a connected publisher of camera images."""
+        for topic in outputs:
+            self.listen(topic, Image)
+        publisher = self.publisher(Image, qos=qos)
+        self.connected(publisher)
+        return publisher
+
+    def put(self, **values):
+        """Set parameters of the node, with __ for a dot, which must be accepted."""
+        results = self.node.set_parameters(_parameters(values))
+        assert all(r.successful for r in results), results
 
     def spin_until(self, condition, timeout=20.0, what=''):
         """Run both nodes until the condition holds; fail if it does not in time."""
@@ -102,6 +115,10 @@ class Bench:
         # participant alive: without this, the next test would see this one's topics.
         self.node = None
         gc.collect()
+
+
+def _parameters(values):
+    return [Parameter(name.replace('__', '.'), value=value) for name, value in values.items()]
 
 
 def image_message(size=(48, 64), encoding='rgb8', seed=0, stamp=(1, 5), frame_id='front_camera'):

@@ -21,9 +21,9 @@ from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
 
 
-def write_small_checkpoint(path, width=1 / 32, input_size=(48, 64)) -> str:
+def write_small_checkpoint(path, width=1 / 32, input_size=(48, 64), seed=0) -> str:
     """Write the checkpoint, the same each time; return its path as text."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     info = ModelInfo(load_label_set('camvid11'), width=width, input_size=input_size)
     save_checkpoint(path, info.build(), info)
     return str(path)

@@ -22,6 +22,7 @@ import threading
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_network import shake_batch_norms
 import torch
 
 from segnet_ros import checkpoint as checkpoint_module
@@ -42,14 +43,9 @@ INFO = ModelInfo(LABELS, 'segnet', 1 / 16, (96, 128), (0.1, 0.2, 0.3), (0.4, 0.5
 def trained(info=INFO):
     """Return a network whose tensors, norm statistics included, all differ from a new one's."""
     torch.manual_seed(0)
-    network = info.build().train()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    with torch.no_grad():
-        network(torch.randn(2, 3, 32, 32))
-    return network.eval()
+    network = info.build().eval()
+    shake_batch_norms(network)
+    return network
 
 
 @pytest.fixture

@@ -27,9 +27,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 import pytest
-import torch
+from small_network import write_small_checkpoint
 
-from segnet_ros.checkpoint import ModelInfo, save_checkpoint
 from segnet_ros.labels import load_label_set
 from segnet_ros.page.layout import build_page, serve
 from segnet_ros.page.models import Models
@@ -64,13 +63,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def models(tmp_path_factory) -> Models:
     """Return two tiny networks of random weights."""
-    paths = []
-    for seed, name in enumerate(('tiny', 'other')):
-        torch.manual_seed(seed)
-        info = ModelInfo(LABELS, width=1 / 16, input_size=(48, 64))
-        paths.append(str(tmp_path_factory.getbasetemp() / f'browser_{name}.safetensors'))
-        save_checkpoint(paths[-1], info.build(), info)
-    return Models(paths, 'cpu')
+    folder = tmp_path_factory.mktemp('weights')
+    return Models([write_small_checkpoint(folder / f'{name}.safetensors', 1 / 16, seed=seed)
+                   for seed, name in enumerate(('tiny', 'other'))], 'cpu')
 
 
 @pytest.fixture(scope='module')
@@ -177,7 +172,7 @@ def test_the_page_opens_with_a_result_and_nothing_from_elsewhere(page, url, mode
     elsewhere = page.evaluate("""[...document.querySelectorAll('link[href], script[src]')]
         .map((e) => e.href || e.src)""")
     assert elsewhere and all(address.startswith(url) for address in elsewhere)
-    assert np.array_equal(shown(page, '.ids'), models.segment('browser_tiny', BLOBS).label_map)
+    assert np.array_equal(shown(page, '.ids'), models.segment('tiny', BLOBS).label_map)
     boxes = [page.locator(f'.segnet-{name} .segnet-frame').bounding_box()
              for name in ('input', 'output')]
     assert boxes[0]['y'] + boxes[0]['height'] < boxes[1]['y']  # input above
@@ -317,8 +312,8 @@ def test_another_model_sees_the_same_picture(page, models):
     page.locator('.segnet-samples button img').nth(2).click()
     expect(caption(page)).to_have_text('lima.png')
     page.locator('#model input').click()
-    page.get_by_role('option', name='browser_other').click()
-    expect(page.locator('.segnet-output small')).to_contain_text('browser_other on cpu')
+    page.get_by_role('option', name='other').click()
+    expect(page.locator('.segnet-output small')).to_contain_text('other on cpu')
     expect(caption(page)).to_have_text('lima.png')
     image = shown(page, '.photo')
     assert image.shape == BLOBS.shape

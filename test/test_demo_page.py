@@ -34,6 +34,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 import pytest
+from small_network import write_small_checkpoint
 import torch
 from uneven_video import write_uneven_video
 
@@ -61,13 +62,9 @@ LABELS = load_label_set('camvid11')
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory) -> list[str]:
     """Return the files of two tiny networks with different random weights."""
-    paths = []
-    for seed, name in enumerate(('tiny', 'other')):
-        torch.manual_seed(seed)
-        info = ModelInfo(LABELS, width=1 / 16, input_size=(48, 64))
-        paths.append(tmp_path_factory.getbasetemp() / f'{name}.safetensors')
-        save_checkpoint(paths[-1], info.build(), info)
-    return list(map(str, paths))
+    folder = tmp_path_factory.mktemp('weights')
+    return [write_small_checkpoint(folder / f'{name}.safetensors', 1 / 16, seed=seed)
+            for seed, name in enumerate(('tiny', 'other'))]
 
 
 @pytest.fixture(scope='module')

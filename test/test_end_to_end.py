@@ -52,7 +52,7 @@ from segnet_ros.frames import Frame
 from segnet_ros.labels import load_label_set
 from segnet_ros.ros import drive as drive_module
 from segnet_ros.ros.conversions import preallocated_image
-from segnet_ros.ros.large_images import PROFILE_VARIABLES
+from segnet_ros.ros.large_images import OWN_SETTINGS
 from segnet_ros.sample_drive.drive import SAMPLE_FRAMES, SampleDrive
 from segnet_ros.tools.cli import main
 from segnet_ros.training.dataset import frame_paths, read_frame
@@ -70,7 +70,7 @@ def own_process():
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with mock.patch.dict(os.environ):
         # If these were set, it would not load its own profile.
-        for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
+        for name in OWN_SETTINGS:
             os.environ.pop(name, None)
         try:
             yield

@@ -35,7 +35,7 @@ from ros_domain import free_domain
 import yaml
 
 from segnet_ros.resources import share_directory
-from segnet_ros.ros.large_images import _variables_read, PROFILE_VARIABLES
+from segnet_ros.ros.large_images import _variables_read, OWN_SETTINGS
 
 SHARE = share_directory()
 LAUNCH = SHARE / 'launch'
@@ -158,7 +158,7 @@ def started(monkeypatch):
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
-    for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
+    for name in OWN_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return lambda file, **arguments: what_starts(LAUNCH / file, arguments)
 
@@ -322,7 +322,7 @@ def test_rviz_takes_the_bag_s_time(started, said, sim_time):
 @pytest.mark.parametrize('large_images, own, given', [
     ('true', None, dict.fromkeys(_variables_read(), str(CONFIG / 'fastdds_large_images.xml'))),
     ('false', None, {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT'}),
-    *(('true', name, {}) for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'))])
+    *(('true', name, {}) for name in OWN_SETTINGS)])
 def test_all_that_is_started_gets_the_shared_memory(started, monkeypatch, large_images, own,
                                                     given):
     if own:

@@ -16,7 +16,9 @@
 
 from collections import deque
 import re
+from types import SimpleNamespace
 
+from class_numbers import values_of
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
@@ -28,16 +30,9 @@ from segnet_ros.ros.monitor import OUTCOMES, StreamMonitor
 @pytest.fixture
 def clock(monkeypatch):
     """Return a clock that the test sets: clock.now."""
-    class Clock:
-        now = 1000.0
-
-    clock = Clock()
+    clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(monitor_module.time, 'monotonic', lambda: clock.now)
     return clock
-
-
-def values_of(status):
-    return {value.key: value.value for value in status.values}
 
 
 @pytest.mark.parametrize('rate', [0.1, 0.4, 1.0, 2.0, 5.0, 30.0, 200.0])

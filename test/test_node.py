@@ -25,9 +25,10 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 import weakref
 
+from class_numbers import values_of
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ from segnet_ros.ros import camera as camera_module, node as node_module
 from segnet_ros.ros.camera import Camera
 from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
+from segnet_ros.ros.lifecycle import state_of
 from segnet_ros.ros.monitor import STAGES
 from segnet_ros.ros.outputs import Outputs, scaled_info
 from segnet_ros.ros.worker import Worker
@@ -79,10 +81,6 @@ def bench(weights):
 
 def array_of(msg):
     return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.width, -1).squeeze()
-
-
-def values_of(status):
-    return {value.key: value.value for value in status.values}
 
 
 def decoded(msg):
@@ -115,8 +113,7 @@ def test_every_output_has_the_frame_s_header_and_size(bench):
                         ('color_mask/compressed', CompressedImage),
                         ('overlay/compressed', CompressedImage)):
         bench.listen(topic, kind)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
     for number, size in enumerate([(48, 64), (49, 63), (90, 160)]):
         sent = image_message(size, stamp=(7, number), seed=number)
         camera.publish(sent)
@@ -178,8 +175,7 @@ def publish_and_hold(bench, camera):
 
 def test_nothing_is_computed_that_nobody_subscribes_to(bench):
     bench.start_node()
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
     asked = []
     segmenter = the_segmenter(bench)
     run = segmenter.segment
@@ -210,7 +206,7 @@ def test_colours_changed_while_it_is_inactive_are_published_once_it_is_active(be
     bench.listen('legend', Image, LATCHED)
     bench.spin_until(lambda: bench.heard['legend'])
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-    assert node.set_parameters([Parameter('palette.road', value=[1, 2, 3])])[0].successful
+    bench.put(palette__road=[1, 2, 3])
     bench.spin_for(0.3)
     assert len(bench.heard['legend']) == 1, 'an inactive node is silent'
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
@@ -232,10 +228,8 @@ def test_compressed_input(bench):
 
 def test_bad_frames_are_counted_and_the_node_goes_on(bench, weights):
     bench.start_node(diagnostics_period=0.2)
-    bench.listen('mask', Image)
     bench.listen('/diagnostics', DiagnosticArray)
-    camera = bench.publisher(Image, qos=10)
-    bench.connected(camera)
+    camera = bench.camera('mask', qos=10)
     bad = [Image(), image_message(), image_message(), image_message()]
     bad[1].encoding = 'pink16'
     bad[2].data = bad[2].data[:-5]
@@ -266,10 +260,8 @@ def test_bad_frames_are_counted_and_the_node_goes_on(bench, weights):
 
 def test_results_that_are_too_few_or_too_late_are_told_live(bench):
     node = bench.start_node(diagnostics_period=0.1, output_rate_warning=1000.0)
-    bench.listen('mask', Image)
     bench.listen('/diagnostics', DiagnosticArray)
-    camera = bench.publisher(Image, qos=1)
-    bench.connected(camera)
+    camera = bench.camera('mask', qos=1)
 
     def told(words):
         msg = image_message()
@@ -278,11 +270,10 @@ def test_results_that_are_too_few_or_too_late_are_told_live(bench):
         return [s for m in bench.heard['/diagnostics'] for s in m.status if words in s.message]
 
     bench.spin_until(lambda: told('fewer than output_rate_warning: 1000'))
-    assert node.set_parameters([Parameter('output_rate_warning', value=0.0)])[0].successful
-    assert node.set_parameters([Parameter('latency_warning', value=1e-5)])[0].successful
+    bench.put(output_rate_warning=0.0, latency_warning=1e-5)
     bench.spin_until(lambda: told('more than latency_warning: 1e-05'))
     assert {s.level for s in told('_warning')} == {DiagnosticStatus.WARN}
-    assert node.set_parameters([Parameter('latency_warning', value=0.0)])[0].successful
+    bench.put(latency_warning=0.0)
     heard = bench.heard['/diagnostics']
     heard.clear()
     bench.spin_until(lambda: told('') and len(heard) > 2)
@@ -291,9 +282,7 @@ def test_results_that_are_too_few_or_too_late_are_told_live(bench):
 
 def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch):
     bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     segmenter = the_segmenter(bench)
     with monkeypatch.context() as patch:
         patch.setattr(segmenter, 'segment', lambda *_: 1 / 0)
@@ -305,9 +294,7 @@ def test_an_exception_while_segmenting_does_not_stop_the_node(bench, monkeypatch
 
 def test_the_newest_frame_wins_and_the_others_are_counted(bench):
     bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image, qos=10)
-    bench.connected(camera)
+    camera = bench.camera('mask', qos=10)
     segmenter = the_segmenter(bench)
     run, all_sent = segmenter.segment, threading.Event()
 
@@ -331,9 +318,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted(bench):
 
 def test_frames_in_work_when_ros_is_shut_down_are_no_errors(bench, capfd):
     node = bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     go_on = publish_and_hold(bench, camera)
     rclpy.shutdown(context=bench.context)  # as rclpy's own signal handler does
     go_on()
@@ -357,12 +342,8 @@ def test_lifecycle_can_go_round_and_round(bench):
         assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
         assert node._network is None and not node._cameras
         bench.spin_until(lambda: not node.count_publishers('/segmentation/mask'))
-    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(node) == 'unconfigured'
     assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
-
-
-def state_of(node):
-    return node._state_machine.current_state[0]
 
 
 def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
@@ -378,7 +359,7 @@ def test_an_impossible_transition_is_refused_and_the_node_goes_on(bench, capfd):
         answer = client.call_async(ChangeState.Request(transition=transition))
         bench.spin_until(answer.done)
         assert answer.result().success is success
-    assert state_of(node) == State.PRIMARY_STATE_ACTIVE
+    assert state_of(node) == 'active'
     heard = capfd.readouterr().err
     assert 'transition 1 is not possible while the node is active' in heard
     assert 'cleanup is not possible while the node is active' in heard
@@ -442,11 +423,9 @@ def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monke
     with monkeypatch.context() as patch:
         patch.setattr(Camera, 'start', lambda *_: 1 / 0)
         assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
-    assert state_of(node) == State.PRIMARY_STATE_INACTIVE
+    assert state_of(node) == 'inactive'
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['mask'])
 
@@ -461,9 +440,7 @@ def test_each_thread_has_a_worker_of_its_own(bench, monkeypatch):
 
 def test_frames_in_work_at_the_same_time_overlap(bench):
     bench.start_node(parallel_frames=2)
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image, qos=10)
-    bench.connected(camera)
+    camera = bench.camera('mask', qos=10)
     started = threading.Barrier(2)  # breaks unless both run at the same time
     segmenters = bench.node._cameras[0]._segmenters
     build = segmenters._build
@@ -488,9 +465,7 @@ def test_frames_in_work_at_the_same_time_overlap(bench):
 
 def test_a_frame_that_was_overtaken_is_dropped(bench):
     bench.start_node(parallel_frames=2)
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image, qos=10)
-    bench.connected(camera)
+    camera = bench.camera('mask', qos=10)
     newer_is_out = threading.Event()
     segmenters = bench.node._cameras[0]._segmenters
     build = segmenters._build
@@ -544,7 +519,7 @@ def test_an_error_while_deactivating_gives_everything_back(bench):
 
     camera.stop = stop_with_an_error_the_first_time
     assert node.trigger_deactivate() == TransitionCallbackReturn.ERROR
-    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(node) == 'unconfigured'
     assert node._network is None and not node._cameras and not node._workers
     assert node.transition_error == 'deactivate failed: RuntimeError: a cable came loose'
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -558,11 +533,11 @@ def test_a_wrong_parameter_fails_configure_and_a_right_one_mends_it(bench, weigh
                                                                     value):
     node = bench.start_node(activate=False, **{parameter: value})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    assert state_of(node) == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(node) == 'unconfigured'
     right = {'weights': weights, 'device': 'cpu', 'precision': 'auto', 'network_size': 'auto',
              'output_size': 'input', 'camera_names': [''], 'input_transport': 'raw',
              'statistics_roi': [0.0, 0.0, 1.0, 1.0]}[parameter]
-    assert node.set_parameters([Parameter(parameter, value=right)])[0].successful
+    bench.put(**{parameter: right})
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
@@ -573,7 +548,7 @@ def test_a_wrong_class_parameter_is_named_and_no_other_is_left_behind(bench, tmp
     lawn = LabelSet('garden', ('lawn', 'hedge'), ((0, 200, 0), (0, 90, 0)))
     info = ModelInfo(lawn, width=1 / 32, input_size=(48, 64))
     save_checkpoint(tmp_path / 'garden.safetensors', info.build(), info)
-    node.set_parameters([Parameter('weights', value=str(tmp_path / 'garden.safetensors'))])
+    bench.put(weights=str(tmp_path / 'garden.safetensors'))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.has_parameter('alert_fractions.lawn')
     assert not node.has_parameter('alert_fractions.sky')
@@ -584,7 +559,7 @@ def test_a_wrong_colour_is_named_at_once(bench, capfd):
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "'palette.road': [1, 2, 300] is not a colour" in capfd.readouterr().err
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    assert node.set_parameters([Parameter('palette.road', value=[1, 2, 3])])[0].successful
+    bench.put(palette__road=[1, 2, 3])
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
@@ -601,8 +576,7 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
     bench.listen('color_mask', Image)
     bench.listen('overlay/compressed', CompressedImage)
     bench.listen('statistics', DiagnosticArray)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
 
     def segment():
         for messages in bench.heard.values():
@@ -611,27 +585,22 @@ def test_live_parameters_take_effect_and_the_others_are_refused(bench):
         bench.spin_until(lambda: all(bench.heard.values()))
         return {topic: messages[0] for topic, messages in bench.heard.items()}
 
-    def put(**values):
-        results = node.set_parameters(
-            [Parameter(k.replace('__', '.'), value=v) for k, v in values.items()])
-        assert all(r.successful for r in results), results
-
     first = segment()
-    put(overlay_alpha=0.0)
+    bench.put(overlay_alpha=0.0)
     assert array_of(segment()['overlay']).tobytes() == image_message().data.tobytes()
     largest = int(np.bincount(array_of(first['mask']).ravel()).argmax())
     name = load_label_set('camvid11').class_names[largest]
-    put(**{f'palette__{name}': [1, 2, 3]})
+    bench.put(**{f'palette__{name}': [1, 2, 3]})
     assert (array_of(segment()['color_mask']) == (1, 2, 3)).all(-1).any()
-    put(jpeg_quality=5)
+    bench.put(jpeg_quality=5)
     assert 2 * len(segment()['overlay/compressed'].data) < len(first['overlay/compressed'].data)
-    put(**{f'alert_fractions__{name}': 0.01})
+    bench.put(**{f'alert_fractions__{name}': 0.01})
     result = segment()
     assert result['statistics'].status[largest].level == DiagnosticStatus.WARN
     assert 'above 1 %' in result['statistics'].status[largest].message
-    put(confidence_threshold=0.999)
+    bench.put(confidence_threshold=0.999)
     assert (array_of(segment()['mask']) == VOID).all()
-    put(statistics_roi=[0.5, 0.5, 0.25, 0.5], confidence_threshold=0.0)
+    bench.put(statistics_roi=[0.5, 0.5, 0.25, 0.5], confidence_threshold=0.0)
     result = segment()
     assert len(result['statistics'].status) == 22
     region = array_of(result['mask'])[24:48, 32:48]
@@ -655,8 +624,7 @@ def test_sizes_of_network_and_results_follow_the_parameters(bench):
             # 'auto' would be 72x40, to fit the camera's shape. A new size is slow to build.
             ('64x48', 'input', ((48, 64), (90, 160))), ('64x48', 'network', ((48, 64), (48, 64))),
             ('64x48', '100x50', ((48, 64), (50, 100)))]:
-        node.set_parameters([Parameter('network_size', value=network_size),
-                             Parameter('output_size', value=output_size)])
+        bench.put(network_size=network_size, output_size=output_size)
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         with node._cameras[0]._segmenters.lend((90, 160), node.settings) as segmenter:
             assert (segmenter.network_size, segmenter.output_size) == expected
@@ -673,7 +641,7 @@ def test_a_diagnostics_period_of_0_sends_none(bench, monkeypatch):
     for period, expected in ((0.25, {node_module.WATCH_PERIOD, 0.25}),
                              (0.0, {node_module.WATCH_PERIOD})):
         periods.clear()
-        assert node.set_parameters([Parameter('diagnostics_period', value=period)])[0].successful
+        bench.put(diagnostics_period=period)
         node.trigger_configure()
         node.trigger_activate()
         assert set(periods) == expected
@@ -704,18 +672,18 @@ def test_a_node_that_is_not_active_tells_of_it_under_its_cameras_names(bench, mo
 
     warn, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     assert told() == (warn, 'unconfigured: not segmenting')
-    node.set_parameters([Parameter('weights', value='no_such')])
+    bench.put(weights='no_such')
     node.trigger_configure()
     level, message = told()
     assert level == error and message.startswith('configure failed') and 'no_such' in message
-    node.set_parameters([Parameter('weights', value=bench._weights)])
+    bench.put(weights=bench._weights)
     for trigger, expected in ((node.trigger_configure, (warn, 'inactive: not segmenting')),
                               (node.trigger_activate, (DiagnosticStatus.OK, 'no frames yet')),
                               (node.trigger_deactivate, (warn, 'inactive: not segmenting')),
                               (node.trigger_cleanup, (warn, 'unconfigured: not segmenting'))):
         assert trigger() == TransitionCallbackReturn.SUCCESS
         assert told() == expected
-    node.set_parameters([Parameter('diagnostics_period', value=0.0)])
+    bench.put(diagnostics_period=0.0)
     bench.spin_for(0.2)
     bench.heard['/diagnostics'].clear()
     bench.spin_for(0.3)
@@ -758,9 +726,7 @@ def test_a_pause_ends_with_the_clean_up(bench):
 
 def test_enable_pauses_at_once(bench):
     bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     client = bench.peer.create_client(SetBool, '/segmentation/segnet/enable')
     for enabled in (False, True):
         bench.heard['mask'].clear()
@@ -778,9 +744,7 @@ def test_enable_pauses_at_once(bench):
 
 def test_a_pause_holds_for_the_frame_in_work(bench):
     node = bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     go_on = publish_and_hold(bench, camera)
     node._on_enable(SetBool.Request(data=False), SetBool.Response())
     go_on()
@@ -911,10 +875,8 @@ def test_input_follows_what_the_camera_offers(bench, monkeypatch):
 
 def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
     node = bench.start_node(max_frame_age=1.0, diagnostics_period=0.1)
-    bench.listen('mask', Image)
     bench.listen('/diagnostics', DiagnosticArray)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     now = node.get_clock().now().nanoseconds // 10**9
     camera.publish(image_message(stamp=(now - 60, 0)))
     bench.spin_until(lambda: counts(bench)['stale'] == 1)
@@ -927,15 +889,13 @@ def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
 
 def test_max_rate_holds_a_fast_camera_back_and_a_higher_one_holds_at_once(bench):
     """How closely the rate is kept is checked in test_camera.py."""
-    node = bench.start_node(max_rate=0.01)
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    bench.start_node(max_rate=0.01)
+    camera = bench.camera('mask')
     for number in (1, 2, 3):
         camera.publish(image_message())
         bench.spin_until(lambda n=number: counts(bench)['received'] == n)
     assert counts(bench)['limited'] == 2
-    node.set_parameters([Parameter('max_rate', value=20.0)])
+    bench.put(max_rate=20.0)
     for number in (4, 5):  # the first of them may come before even the new period is over
         bench.spin_for(0.1)
         camera.publish(image_message())
@@ -1000,8 +960,7 @@ def test_who_asks_for_camera_info_during_a_frame_waits_for_the_next(bench):
 def test_who_asks_for_statistics_during_a_frame_gets_none_without_the_region(bench):
     bench.start_node(statistics_roi=[0.25, 0.25, 0.5, 0.5])
     bench.listen('class_fractions', Float32MultiArray)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
     go_on = publish_and_hold(bench, camera)
     bench.listen('statistics', DiagnosticArray)
     bench.spin_until(lambda: bench.node._cameras[0].outputs.subscribed('statistics'))
@@ -1015,14 +974,14 @@ def test_who_asks_for_statistics_during_a_frame_gets_none_without_the_region(ben
 def test_other_weights_bring_their_own_colours_and_classes(bench, weights, tmp_path):
     node = bench.start_node(activate=False, palette__sky=[1, 2, 3])
     node.trigger_configure()
-    node.set_parameters([Parameter('palette.car', value=[4, 5, 6])])
+    bench.put(palette__car=[4, 5, 6])
     network, info = load_checkpoint(weights)
     old = info.label_set
     new = LabelSet('other', tuple('lawn' if n == 'tree' else n for n in old.class_names),
                    tuple((r, g, 255 - b) for r, g, b in old.colors))
     save_checkpoint(tmp_path / 'other.safetensors', network, replace(info, label_set=new))
     node.trigger_cleanup()
-    node.set_parameters([Parameter('weights', value=str(tmp_path / 'other.safetensors'))])
+    bench.put(weights=str(tmp_path / 'other.safetensors'))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     expected = dict(zip(new.class_names, new.colors, strict=True))
     expected |= {'sky': (1, 2, 3), 'car': (4, 5, 6)}  # colours set by the user stay
@@ -1051,8 +1010,7 @@ def test_silence_is_reported_in_words_and_once(bench, monkeypatch, capfd):
     bench.spin_until(warnings)
     bench.spin_for(0.3)
     assert warnings() == 1
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
     camera.publish(image_message())
     bench.spin_until(lambda: counts(bench)['received'] == 1)
     bench.spin_until(lambda: warnings() > 1)
@@ -1158,9 +1116,7 @@ def test_the_limits_that_the_docs_propose_are_parameters(bench, capfd):
 def test_a_simulated_time_that_nobody_sends_is_told(bench):
     node = bench.start_node(use_sim_time=True, diagnostics_period=0.1)
     bench.listen('/diagnostics', DiagnosticArray)
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['mask'])
 
@@ -1191,9 +1147,7 @@ def test_what_dds_loses_is_counted_where_it_tells(bench, monkeypatch, supported)
     create = node_module.SegNetNode.create_subscription
     monkeypatch.setattr(node_module.SegNetNode, 'create_subscription', create_subscription)
     bench.start_node()
-    bench.listen('mask', Image)
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera('mask')
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['mask'])
     for count in created:
@@ -1204,10 +1158,6 @@ def test_what_dds_loses_is_counted_where_it_tells(bench, monkeypatch, supported)
 def test_60_lifecycles_leave_no_memory_behind(bench):
     node = bench.start_node(activate=False)
 
-    def resident():
-        with open('/proc/self/statm') as file:
-            return int(file.read().split()[1]) * 4096
-
     def cycle(times):
         for _ in range(times):
             for trigger in (node.trigger_configure, node.trigger_activate,
@@ -1215,7 +1165,7 @@ def test_60_lifecycles_leave_no_memory_behind(bench):
                 assert trigger() == TransitionCallbackReturn.SUCCESS
         gc.collect()
         # Count tensors too: a heap fragmented by other tests could absorb some unnoticed.
-        return resident(), sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+        return resident_bytes(), sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
     memory, tensors = cycle(20)
     grown, tensors_now = cycle(60)
@@ -1239,8 +1189,7 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     bench.listen('mask', Image)
     bench.spin_until(lambda: bench.heard['stop'])
     assert bench.heard['stop'][-1].data, 'it must stand while nothing is heard'
-    camera = bench.publisher(Image)
-    bench.connected(camera)
+    camera = bench.camera()
 
     camera.publish(image_message())
     bench.spin_until(lambda: bench.heard['mask'])
@@ -1258,7 +1207,7 @@ def test_the_example_planner_stops_for_pedestrians(bench):
     # If the network is unsure of an image, the road does not count as clear either.
     planner.set_parameters([Parameter('fraction', value=0.999)])
     for threshold, stop in ((0.0, False), (1.0, True)):
-        bench.node.set_parameters([Parameter('confidence_threshold', value=threshold)])
+        bench.put(confidence_threshold=threshold)
         bench.heard['stop'].clear()
         camera.publish(image_message())
         bench.spin_until(lambda: bench.heard['stop'])

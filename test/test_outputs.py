@@ -16,7 +16,7 @@
 
 from unittest.mock import MagicMock
 
-from class_numbers import statistics_of
+from class_numbers import statistics_of, values_of
 import cv2
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     outputs.publish(HEADER, segmentation((0.5, 0.25, 0.5, 0.5)), settings(), None)
     [msg] = publishers['statistics'].sent
     assert msg.header == HEADER
-    places = {s.name: {v.key: v.value for v in s.values} for s in msg.status}
+    places = {s.name: values_of(s) for s in msg.status}
     assert list(places) == ['segnet/front: road', 'segnet/front: car', 'segnet/front/roi: road',
                             'segnet/front/roi: car']
     assert places['segnet/front: car']['bounding_box'] == '30 20 30 20'

@@ -48,7 +48,7 @@ from segnet_ros.frames import Frame
 from segnet_ros.resources import share_directory
 from segnet_ros.ros import large_images
 from segnet_ros.ros.large_images import (
-    PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
+    OWN_SETTINGS, PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
 from segnet_ros.ros.replay import _offered_qos, bag_programme, Player, Programme
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def replay():
 
     def start(*args):
         env = {name: value for name, value in os.environ.items()
-               if name not in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')}
+               if name not in OWN_SETTINGS}
         env['ROS_DOMAIN_ID'] = str(DOMAIN)
         processes.append(subprocess.Popen(
             [sys.executable, '-c', MAIN, 'replay', *map(str, args)], cwd=ROOT, env=env, text=True,
@@ -358,7 +358,7 @@ def test_what_cannot_be_replayed_is_told(replay):
 
 def test_the_users_own_profile_stays(monkeypatch):
     monkeypatch.setattr(large_images, '_free_shared_memory', lambda: 1e9)
-    for name in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS'):
+    for name in OWN_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     with monkeypatch.context() as context:
         context.setenv(PROFILE_VARIABLES[1], 'mine.xml')

@@ -17,6 +17,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from small_network import shake_batch_norms
 import torch
 from torch import nn
 from torch.nn import functional
@@ -84,10 +85,7 @@ def test_where_it_pays(changed, pays):
 def test_a_prepared_network_of_half_width_has_both_and_gives_the_same():
     torch.manual_seed(0)
     network = build_network('segnet', 11, 0.5).eval()
-    for module in network.modules():  # as if trained: folding then gives biases
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
+    shake_batch_norms(network)  # as if trained: folding then gives biases
     image = torch.randn(2, 3, 45, 62)
     with torch.no_grad():
         expected = network(image)

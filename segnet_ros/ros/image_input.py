@@ -40,6 +40,10 @@ class ImageInput:
     def __init__(self, node, prefix: str, monitor: StreamMonitor,
                  on_image: Callable[[Image | CompressedImage], object]):
         self._node, self._prefix, self._monitor, self._on_image = node, prefix, monitor, on_image
+        compressed = node.get_parameter('input_transport').value == 'compressed'
+        self._type = CompressedImage if compressed else Image
+        self._type_name = f'sensor_msgs/msg/{self._type.__name__}'
+        self._topic = prefix + ('image/compressed' if compressed else 'image')
         self._subscription = None
         self.reliability: ReliabilityPolicy | None = None
         self._silent_since: float | None = None  # set once a warning was given
@@ -88,7 +92,7 @@ class ImageInput:
         if not publishers:
             if came:
                 return ": is the camera's driver still running?"
-            name, resolve = self._input()[1], self._node.resolve_topic_name
+            name, resolve = self._topic, self._node.resolve_topic_name
             if resolve(name) != resolve(name, only_expand=True):  # remapped already
                 return ": is the camera's driver running, and is this its topic?"
             example = name.removeprefix(self._prefix).replace('image', 'image_raw')
@@ -96,10 +100,10 @@ class ImageInput:
                     f"/{self._prefix or 'camera/'}{example}")
         found = f': {_offers(publishers)}'
         # DDS reports no mismatch of types.
-        others = sorted({p.topic_type for p in publishers} - {self._type_name()})
+        others = sorted({p.topic_type for p in publishers} - {self._type_name})
         if others:
             found += (f". They publish {' and '.join(others)}, this node takes "
-                      f'{self._type_name()}: see the parameter input_transport')
+                      f'{self._type_name}: see the parameter input_transport')
         elif (self.reliability == ReliabilityPolicy.RELIABLE and any(
                 p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers)):
             found += ('. This node asks for reliable: set the parameter input_reliability to '
@@ -108,12 +112,6 @@ class ImageInput:
             found += ('. Publishers in another container, or of another user, are seen but not '
                       "heard: see 'Large images over DDS' in the README")
         return found
-
-    def _input(self) -> tuple[type, str]:
-        """Return the message type and topic of the frames."""
-        if self._node.get_parameter('input_transport').value == 'compressed':
-            return CompressedImage, self._prefix + 'image/compressed'
-        return Image, self._prefix + 'image'
 
     def _subscribe(self, reliability: ReliabilityPolicy):
         self.stop()
@@ -124,9 +122,8 @@ class ImageInput:
             self._subscription = self._create_subscription()
 
     def _create_subscription(self, **callbacks):
-        message_type, topic = self._input()
         return self._node.create_subscription(
-            message_type, topic, self._on_image,
+            self._type, self._topic, self._on_image,
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible, **callbacks),
@@ -135,11 +132,8 @@ class ImageInput:
     def _on_lost(self, event):
         self._monitor.lost(event.total_count_change)
 
-    def _type_name(self) -> str:
-        return f'sensor_msgs/msg/{self._input()[0].__name__}'
-
     def _publishers(self):
-        topic = self._node.resolve_topic_name(self._input()[1])  # remappings included
+        topic = self._node.resolve_topic_name(self._topic)  # remappings included
         return topic, self._node.get_publishers_info_by_topic(topic)
 
     def _choose_reliability(self) -> ReliabilityPolicy:
@@ -147,7 +141,7 @@ class ImageInput:
         asked = self._node.get_parameter('input_reliability').value
         if asked != 'auto':
             return ReliabilityPolicy[asked.upper()]
-        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name()]
+        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name]
         if not publishers and self.reliability is not None:
             return self.reliability  # a driver that restarts will offer what it did
         if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
