@@ -122,67 +122,68 @@ def check_period(seconds: float):
 
 
 PARAMETERS = (
-    ParameterSpec('autostart', True, 'Whether the node configures and activates itself at start; '
-                                     'only read at start.', read_only=True),
+    ParameterSpec('autostart', True,
+                  'Whether the node configures and activates itself at start; only read at start.',
+                  read_only=True),
     ParameterSpec('weights', DEFAULT_WEIGHTS,
                   'Weights: a name shipped with the package or the path of a .safetensors file.'),
-    ParameterSpec('device', 'auto', 'Where the network runs: auto (CUDA if available), cpu, cuda '
-                                    'or cuda:N.'),
-    ParameterSpec('precision', 'auto', 'Precision of the network; auto is float16 on CUDA, '
-                                       'bfloat16 on CPUs that compute in it, else float32. int8, '
-                                       'for SegNet on x86 CPUs with AVX2, is usually the fastest '
-                                       'there.',
+    ParameterSpec('device', 'auto',
+                  'Where the network runs: auto (CUDA if available), cpu, cuda or cuda:N.'),
+    ParameterSpec('precision', 'auto',
+                  'Precision of the network; auto is float16 on CUDA, bfloat16 on CPUs that '
+                  'compute in it, else float32. int8, for SegNet on x86 CPUs with AVX2, is '
+                  'usually the fastest there.',
                   choices=('auto', 'float32', 'bfloat16', 'float16', 'int8')),
-    ParameterSpec('network_size', 'auto', 'Size that frames are scaled to for the network: auto '
-                                          "(the camera's aspect ratio, as many pixels as in "
-                                          'training) or WIDTHxHEIGHT.',
+    ParameterSpec('network_size', 'auto',
+                  "Size that frames are scaled to for the network: auto (the camera's aspect "
+                  'ratio, as many pixels as in training) or WIDTHxHEIGHT.',
                   check=partial(parse_size, words=('auto',))),
-    ParameterSpec('output_size', 'input', "Size of the results: input (the camera's), network or "
-                                          'WIDTHxHEIGHT.',
+    ParameterSpec('output_size', 'input',
+                  "Size of the results: input (the camera's), network or WIDTHxHEIGHT.",
                   check=partial(parse_size, words=('input', 'network'))),
-    ParameterSpec('parallel_frames', 1, 'Frames processed at the same time. More raise throughput '
-                                        "and latency: they share the CPU's threads.",
-                  bounds=(1, 16)),
-    ParameterSpec('camera_names', [''], 'Cameras, each with its own topics under its name; one '
-                                        'empty name is one camera with plain topic names.',
-                  check=parse_camera_names),
-    ParameterSpec('input_transport', 'raw', 'raw takes `image` (sensor_msgs/Image), compressed '
-                                            'takes `image/compressed`.',
+    ParameterSpec('parallel_frames', 1,
+                  'Frames processed at the same time. More raise throughput and latency: they '
+                  "share the CPU's threads.", bounds=(1, 16)),
+    ParameterSpec('camera_names', [''],
+                  'Cameras, each with its own topics under its name; one empty name is one camera'
+                  ' with plain topic names.', check=parse_camera_names),
+    ParameterSpec('input_transport', 'raw',
+                  'raw takes `image` (sensor_msgs/Image), compressed takes `image/compressed`.',
                   choices=('raw', 'compressed')),
-    ParameterSpec('input_reliability', 'auto', 'Reliability requested from the camera; auto is '
-                                               'reliable if every publisher offers it, else best '
-                                               'effort.',
-                  choices=('auto', 'reliable', 'best_effort')),
-    ParameterSpec('max_frame_age', 0.0, 'Drop frames whose stamp is older than this, in seconds; '
-                                        '0 drops none.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('max_rate', 0.0, 'Process at most this many frames a second from each camera; '
-                                   '0 is no limit.', live=True, bounds=(0.0, 1000.0)),
-    ParameterSpec('confidence_threshold', 0.0, 'Pixels with a confidence below this become void '
-                                               '(255).',
-                  live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('overlay_alpha', 0.5, 'Opacity of the colour mask in the overlay; 0 shows the '
-                                        'camera image, 1 the mask.', live=True, bounds=(0.0, 1.0)),
-    ParameterSpec('jpeg_quality', 90, 'JPEG quality of `overlay/compressed`.',
-                  live=True, bounds=(1, 100)),
-    ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0], 'Region for a second set of statistics: '
-                                                          'x, y, width, height as fractions of '
-                                                          'the image; the whole image turns it '
-                                                          'off.', live=True, check=parse_roi),
-    ParameterSpec('no_image_warning_period', 5.0, 'Warn once after this many seconds without a '
-                                                  'frame; 0 never warns.',
+    ParameterSpec('input_reliability', 'auto',
+                  'Reliability requested from the camera; auto is reliable if every publisher '
+                  'offers it, else best effort.', choices=('auto', 'reliable', 'best_effort')),
+    ParameterSpec('max_frame_age', 0.0,
+                  'Drop frames whose stamp is older than this, in seconds; 0 drops none.',
                   live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('output_rate_warning', 0.0, 'Warn on /diagnostics if a camera that has had '
-                                              'results has fewer a second than this, while '
-                                              "somebody subscribes; set it below the camera's "
-                                              'rate and max_rate; 0 never warns.',
+    ParameterSpec('max_rate', 0.0,
+                  'Process at most this many frames a second from each camera; 0 is no limit.',
                   live=True, bounds=(0.0, 1000.0)),
-    ParameterSpec('latency_warning', 0.0, 'Warn on /diagnostics if results come more than this '
-                                          "many seconds after their frame's stamp; 0 never "
-                                          'warns.', live=True, bounds=(0.0, 3600.0)),
-    ParameterSpec('diagnostics_period', 1.0, 'Seconds between messages on /diagnostics while the '
-                                             'node is active, at least 0.1 (else one a second); '
-                                             '0 never sends any.', bounds=(0.0, 60.0),
-                  check=check_period),
+    ParameterSpec('confidence_threshold', 0.0,
+                  'Pixels with a confidence below this become void (255).',
+                  live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('overlay_alpha', 0.5,
+                  'Opacity of the colour mask in the overlay; 0 shows the camera image, 1 the '
+                  'mask.', live=True, bounds=(0.0, 1.0)),
+    ParameterSpec('jpeg_quality', 90,
+                  'JPEG quality of `overlay/compressed`.', live=True, bounds=(1, 100)),
+    ParameterSpec('statistics_roi', [0.0, 0.0, 1.0, 1.0],
+                  'Region for a second set of statistics: x, y, width, height as fractions of the'
+                  ' image; the whole image turns it off.', live=True, check=parse_roi),
+    ParameterSpec('no_image_warning_period', 5.0,
+                  'Warn once after this many seconds without a frame; 0 never warns.',
+                  live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('output_rate_warning', 0.0,
+                  'Warn on /diagnostics if a camera that has had results has fewer a second than '
+                  "this, while somebody subscribes; set it below the camera's rate and max_rate; "
+                  '0 never warns.', live=True, bounds=(0.0, 1000.0)),
+    ParameterSpec('latency_warning', 0.0,
+                  'Warn on /diagnostics if results come more than this many seconds after their '
+                  "frame's stamp; 0 never warns.", live=True, bounds=(0.0, 3600.0)),
+    ParameterSpec('diagnostics_period', 1.0,
+                  'Seconds between messages on /diagnostics while the node is active, at least '
+                  '0.1 (else one a second); 0 never sends any.',
+                  bounds=(0.0, 60.0), check=check_period),
 )
 
 # Declared as PREFIX.CLASS for each class, once the weights' label set is known.
