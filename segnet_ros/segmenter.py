@@ -97,11 +97,10 @@ class Segmenter:
         height, width = self.network_size
         self._host_image = host_buffer((*self.camera_size, 3), torch.uint8, self.device)
         self._host_image_array = self._host_image.numpy()
-        self._image = self._host_image.to(self.device) if self._on_cuda else self._host_image
+        self._image = self._host_image.to(self.device)  # itself on a CPU, as below
         # CUDA's antialiased resize does not take uint8; half precision holds 0 to 255 exactly.
         resize_dtype = torch.float16 if self._on_cuda else torch.uint8
-        self._source = self._image if not self._on_cuda else self._buffer(
-            (*self.camera_size, 3), resize_dtype)
+        self._source = self._image.to(resize_dtype)
         self._small = self._buffer((height, width, 3), resize_dtype)
         self._normalised = self._buffer((height, width, 3), torch.float32)
         self._input = self._buffer((height, width, 3), self.dtype)

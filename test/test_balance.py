@@ -142,7 +142,7 @@ def test_drive_that_is_not_there_is_told(data, weights, capsys):
     assert "split 'val:c': no image in" in capsys.readouterr().err
 
 
-def test_split_of_void_is_told(data, weights, tmp_path, capsys):
+def test_split_of_void_is_told(weights, tmp_path, capsys):
     write_split(tmp_path, 'void', {
         '0.png': (np.zeros((*SIZE, 3), np.uint8), np.full(SIZE, VOID, np.uint8))})
     assert main(['balance', '--weights', str(weights), '--data', str(tmp_path),

@@ -131,7 +131,7 @@ def test_the_network_that_is_exported_is_the_same():
         assert torch.equal(ExportableNetwork(network)(image), network(image))
 
 
-def test_a_slow_stage_shows_and_the_segmenter_is_left_as_it_was(plan, monkeypatch):
+def test_a_slow_stage_shows_and_the_segmenter_is_left_as_it_was(plan):
     segmenter, image = plan.segmenter(CAMERA), street(CAMERA)
     paint = segmenter._paint
 

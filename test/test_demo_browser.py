@@ -308,7 +308,7 @@ def test_downloads_hold_what_is_shown(page):
     assert np.abs(download(page, 'Overlay') - mixed).max() < 8  # the JPEG is decoded twice
 
 
-def test_another_model_sees_the_same_picture(page, models):
+def test_another_model_sees_the_same_picture(page):
     page.locator('.segnet-samples button img').nth(2).click()
     expect(caption(page)).to_have_text('lima.png')
     page.locator('#model input').click()

@@ -207,7 +207,7 @@ def test_odd_sizes_are_segmented(models, size):
     assert models.segment('tiny', street(*size)).label_map.shape == size
 
 
-def test_missing_weights_are_named(weights):
+def test_missing_weights_are_named():
     with pytest.raises(CheckpointError, match="no file 'no_such'"):
         Models(['no_such'])
     with pytest.raises(ValueError, match='no weights to show'):

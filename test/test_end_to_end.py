@@ -445,7 +445,7 @@ def test_the_node_s_process_ends_well_in_the_midst_of_work(tmp_path, numbers):
     assert len(masks) > 3 and overlays
 
 
-def test_wrong_weights_end_the_process_with_one_clear_error(tmp_path):
+def test_wrong_weights_end_the_process_with_one_clear_error():
     done = subprocess.run(
         [sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '-p', 'weights:=no_such'],
         env={**os.environ, 'ROS_DOMAIN_ID': free_domain()}, text=True, capture_output=True,

@@ -92,11 +92,6 @@ def test_frames_make_a_video(drive):
     assert not np.array_equal(images[0], images[1])
 
 
-def test_rate_sets_the_time_between_frames():
-    slow, fast = SampleDrive(1, (90, 120), 15.0), SampleDrive(1, (90, 120), 30.0)
-    assert np.array_equal(slow.frame(10)[1], fast.frame(20)[1])
-
-
 @pytest.mark.parametrize('size', [(90, 120), (97, 131), (720, 1280), (100, 1000)])
 def test_other_sizes_show_the_same_street(drive, size):
     image, labels = SampleDrive(3, size).frame(9)

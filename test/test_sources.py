@@ -342,7 +342,7 @@ def test_labels_of_images_by_stem(folder):
         labels(1)
 
 
-def test_what_macos_leaves_beside_images_are_none(folder, video):
+def test_what_macos_leaves_beside_images_are_none(folder):
     names = [path.name for path in image_files(folder)]
     (folder / '._b.png').write_bytes(b'an icon')
     assert [path.name for path in image_files(folder)] == names

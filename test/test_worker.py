@@ -169,7 +169,7 @@ def test_a_gpu_that_is_lost_is_told_to_the_node(error, lost):
     assert node.lose_device.call_args_list == ([((error,),)] if lost else [])
 
 
-def test_where_it_went_wrong_is_told(batches):
+def test_where_it_went_wrong_is_told():
     camera, trouble = Camera('front'), ValueError('a frame like no other')
     camera.log_error = MagicMock()
     camera.segmenter.segment.side_effect = trouble

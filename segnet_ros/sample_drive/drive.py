@@ -36,14 +36,14 @@ class SampleDrive:
     """
     Render the frames of one synthetic drive.
 
-    `seed` picks street, weather and traffic, `size` is (height, width) in pixels, `rate` the
-    frames a second.
+    `seed` picks street, weather and traffic, `size` is (height, width) in pixels.
     """
 
-    def __init__(self, seed: int = 0, size: tuple[int, int] = (360, 480), rate: float = 15.0):
+    rate = 15.0  # frames a second
+
+    def __init__(self, seed: int = 0, size: tuple[int, int] = (360, 480)):
         self.seed = seed
         self.size = size
-        self.rate = rate
         self._scene = Scene(seed)
         self._soft_ground = cv2.GaussianBlur(self._scene.ground, (9, 41), 0)
         rng = np.random.default_rng([seed % 2**32, 6])
