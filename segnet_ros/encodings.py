@@ -87,12 +87,12 @@ def unpack_image(msg: Any) -> np.ndarray:
     if encoding in PACKED_8:
         channels, code = PACKED_8[encoding]
         pixels = _rows(msg, width * channels)[:, :width * channels]
-        return to_rgb(pixels.reshape(height, width, channels), code)
+        return _to_rgb(pixels.reshape(height, width, channels), code)
     if encoding in PACKED_16:
         channels, code = PACKED_16[encoding]
         samples = _rows(msg, width * channels * 2)[:, :width * channels * 2].view(
             '>u2' if msg.is_bigendian else '<u2')
-        return to_rgb(_to_8_bits(samples).reshape(height, width, channels), code)
+        return _to_rgb(_to_8_bits(samples).reshape(height, width, channels), code)
     if encoding in YUV_422:
         pairs = _rows(msg, even_width * 2)[:, :even_width * 2]
         return cv2.cvtColor(pairs.reshape(height, even_width, 2), YUV_422[encoding])[:, :width]
@@ -140,7 +140,7 @@ def unpack_compressed(msg: Any) -> np.ndarray:
         if (image != mosaic[..., None]).any():
             return image  # named after the sensor, but already demosaicked
         image = np.ascontiguousarray(mosaic)  # WebP has no grey images
-    return to_rgb(image, code)
+    return _to_rgb(image, code)
 
 
 def is_depth(encoding: str) -> bool:
@@ -154,7 +154,7 @@ def is_depth(encoding: str) -> bool:
         name[:1].isdigit() and name.endswith('C1') and name not in SUPPORTED_ENCODINGS)
 
 
-def to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
+def _to_rgb(pixels: np.ndarray, code: int | None) -> np.ndarray:
     """Convert (H, W, C) uint8 by an OpenCV code; None means that it is RGB already."""
     if code is None:
         return pixels

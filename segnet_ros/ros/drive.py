@@ -88,8 +88,8 @@ def drive(source: str, output: Path, weights: str, device: str = 'auto', precisi
                            truths(index) if truths and index is not None else None,
                            frame.stamp_ns)
 
-            measured = run_processes(node_command(weights, device, precision, camera),
-                                     player_command(played, rate, fps, camera),
+            measured = run_processes(_node_command(weights, device, precision, camera),
+                                     _player_command(played, rate, fps, camera),
                                      camera, frames.count, add)
             return report.finish({'source': source, **measured})
 
@@ -149,7 +149,7 @@ def run_processes(run_node: list[str], run_player: list[str], camera: BagTopic,
     }
 
 
-def node_command(weights: str, device: str, precision: str, camera: BagTopic) -> list[str]:
+def _node_command(weights: str, device: str, precision: str, camera: BagTopic) -> list[str]:
     """Return the command line of the node."""
     transport = 'compressed' if camera.is_compressed else 'raw'
     input_name = 'image/compressed' if camera.is_compressed else 'image'
@@ -162,7 +162,7 @@ def node_command(weights: str, device: str, precision: str, camera: BagTopic) ->
         '-p', 'no_image_warning_period:=0.0']
 
 
-def player_command(source: str, rate: float, fps: float, camera: BagTopic) -> list[str]:
+def _player_command(source: str, rate: float, fps: float, camera: BagTopic) -> list[str]:
     """Return the command line of the player."""
     command = [
         sys.executable, '-m', 'segnet_ros.tools.cli', 'replay', source, '--topic', IMAGE_TOPIC,

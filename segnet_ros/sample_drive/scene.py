@@ -58,7 +58,7 @@ class Light:
         return 0.9 + 0.35 * side * self.sunny_side
 
 
-def make_light(rng) -> Light:
+def _make_light(rng) -> Light:
     """Return a random light: sunny, overcast or dusk."""
     kind = rng.choice(['sunny', 'overcast', 'dusk'], p=[0.45, 0.4, 0.15])
     jitter = rng.uniform(0.85, 1.2)
@@ -80,7 +80,7 @@ class Scene:
     def __init__(self, seed: int):
         self.seed = seed
         rng = self._random(0, 0)
-        self.light = make_light(rng)
+        self.light = _make_light(rng)
         self.bend = float(rng.uniform(-7, 7))
         self.horizon = float(rng.uniform(0.42, 0.51))
         self.ground, self.ground_labels = textures.ground(rng, -self.light.sunny_side)

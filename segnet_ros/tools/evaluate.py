@@ -55,7 +55,7 @@ def main(args: argparse.Namespace):
     evaluation = evaluate(args.weights, args.data, args.split, args.size, args.label_set,
                           args.robustness, args.device, args.precision)
     with keep_stdout_for(args.json):
-        print_scores(evaluation.result)
+        _print_scores(evaluation.result)
         if args.json:
             write_whole(args.json, (json.dumps(evaluation.result, indent=1) + '\n').encode())
             print(f'scores: {args.json}')
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace):
                 print(f'picture: {path}')
 
 
-def print_scores(result: dict):
+def _print_scores(result: dict):
     """Print the scores in percent, as papers give them."""
     size = 'x'.join(map(str, result['size'])) if result['size'] else "of each frame's own shape"
     print(f'{result["weights"]} on {result["frames"]} frames of {result["split"]}, network input '

@@ -94,7 +94,7 @@ def read_frame(image_path: Path, annotation_path: Path, label_set: LabelSet) -> 
     return image, label_map
 
 
-def resize_frame(frame: LabelledFrame, size: tuple[int, int]) -> LabelledFrame:
+def _resize_frame(frame: LabelledFrame, size: tuple[int, int]) -> LabelledFrame:
     """Return the frame scaled to (height, width), or itself if it has that size."""
     image, label_map = frame
     if label_map.shape == size:
@@ -115,7 +115,7 @@ def read_frames(paths: list[tuple[Path, Path]], label_set: LabelSet, size: tuple
     """
     with tqdm(paths, what, unit='frame', leave=False) as progress:  # cleared before an error shows
         frames = (read_frame(*pair, label_set) for pair in progress)
-        return [resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
+        return [_resize_frame(frame, fit_input_size(size, frame[1].shape)) for frame in frames]
 
 
 def class_shares(frames: list[LabelledFrame], num_classes: int) -> np.ndarray:

@@ -47,7 +47,7 @@ def class_weights(shares: np.ndarray, offset: float) -> torch.Tensor:
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
-def bias_of_classes(config: TrainConfig, label_set: LabelSet) -> torch.Tensor:
+def _bias_of_classes(config: TrainConfig, label_set: LabelSet) -> torch.Tensor:
     """
     Return the recipe's class_bias as (num_classes, 1, 1) float32.
 
@@ -83,7 +83,7 @@ class SegmentationModule(lightning.LightningModule):
         heads = self.network.stage_channels()[:-1] if config.aux_weight else []
         self.aux_heads = nn.ModuleList(nn.Conv2d(c, len(info.label_set), 1) for c in heads)
         self.register_buffer('class_weights', weights)
-        self.register_buffer('class_bias', bias_of_classes(config, info.label_set),
+        self.register_buffer('class_bias', _bias_of_classes(config, info.label_set),
                              persistent=False)
         for name in ('mean', 'std'):
             values = torch.tensor(getattr(info, name)).view(1, 3, 1, 1) * 255
