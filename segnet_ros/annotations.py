@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segnet_ros.frames import is_image_file
+from segnet_ros.frames import decode_pixels, is_image_file
 from segnet_ros.labels import LabelSet
 
 
@@ -41,10 +41,11 @@ def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
     :raises ValueError: naming the file, if it is not an image of this label set's class ids.
     """
     # Read the bytes here: OpenCV crashes on a file name that is not valid text.
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    annotation = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    if annotation is None:
-        raise ValueError(f'{path} is not an image that OpenCV can read')
+    content = path.read_bytes()
+    try:
+        annotation = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
     if annotation.ndim == 3:
         raise ValueError(f'{path} holds colours, {annotation.shape}; it must hold class ids in '
                          'one channel (for a palette PNG, save the ids as greyscale with Pillow: '
@@ -52,7 +53,7 @@ def read_annotation(path: Path, label_set: LabelSet) -> np.ndarray:
     if annotation.dtype != np.uint8:
         raise ValueError(f'{path} is {annotation.dtype}; it must hold class ids in one channel '
                          'of uint8')
-    depth = content[24] if content[:4].tobytes() == b'\x89PNG' else 8  # PNG specification, 11.2.2
+    depth = content[24] if content.startswith(b'\x89PNG') else 8  # PNG specification, 11.2.2
     if depth < 8:  # OpenCV stretches 1, 2 and 4 bits to 0 to 255
         annotation //= 255 // (2**depth - 1)
     try:

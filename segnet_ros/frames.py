@@ -77,6 +77,12 @@ def decode_image(data: bytes, upright: bool = False, keep_grey: bool = False) ->
     flags = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     if not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    image = decode_pixels(data, flags)
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+
+
+def decode_pixels(data: bytes, flags: int) -> np.ndarray:
+    """Return what cv2.imdecode does; ValueError if the data are not a whole image."""
     image, why = None, ''
     if is_whole_image(data):
         try:  # OpenCV returns None for most bad data and raises for some, such as huge images
@@ -85,7 +91,7 @@ def decode_image(data: bytes, upright: bool = False, keep_grey: bool = False) ->
             why = f': {error.err}'
     if image is None:
         raise ValueError(f'the {len(data)} bytes are not a whole image that OpenCV can read{why}')
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+    return image
 
 
 def encode_image(image: np.ndarray, codec: str, jpeg_quality: int = 95) -> bytes:

@@ -276,6 +276,14 @@ def test_confusion_is_plotted_in_percent_of_the_truth():
         assert [label.get_text() for label in labels] == ['car', 'tree', 'sky']
 
 
+def test_the_picture_of_many_classes_stays_small():
+    names = [f'c{n}' for n in range(254)]
+    figure = confusion_figure({'confusion_matrix': np.eye(254, dtype=int).tolist(), 'miou': 1.0,
+                               'class_names': names})
+    assert figure.get_figwidth() == figure.get_figheight() <= 30
+    assert not figure.axes[0].texts
+
+
 def test_label_set_of_the_annotations(weights, data, tmp_path):
     labels = CAMVID.to_dict()
     labels['void']['file_id'] = 200

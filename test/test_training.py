@@ -20,6 +20,7 @@ from dataclasses import replace
 import errno
 import fcntl
 import gc
+import logging
 import math
 import os
 from pathlib import Path
@@ -224,14 +225,21 @@ def cut_jpeg(path):
     path.write_bytes(whole[:len(whole) // 2])
 
 
+def claim_to_be_huge(path):
+    png = path.read_bytes()
+    header = b'IHDR' + struct.pack('>II', 50000, 50000) + png[24:29]
+    path.write_bytes(png[:12] + header + struct.pack('>I', zlib.crc32(header)) + png[33:])
+
+
 @pytest.mark.parametrize('name, spoil, words', [
     ('train', shutil.rmtree, r'no images \(.png, .*\) in '),
     ('trainannot/0002_1.png', Path.unlink, 'is missing'),
     ('train/0002_1.png', b'no picture', 'the 10 bytes are not a whole image'),
     ('train/0002_1.jpg', cut_jpeg, 'are not a whole image'),
     ('trainannot/0002_1.png', lambda path: path.write_bytes(path.read_bytes()[:60]),
-     'not an image that OpenCV can read'),
-    ('trainannot/0002_1.png', b'', 'not an image that OpenCV can read'),
+     'are not a whole image that OpenCV can read'),
+    ('trainannot/0002_1.png', b'', 'the 0 bytes are not a whole image that OpenCV can read'),
+    ('trainannot/0002_1.png', claim_to_be_huge, 'not a whole image that OpenCV can read: '),
     ('trainannot/0002_1.png', np.full(SIZE, 12, np.uint8), r'ids \[12\]'),
     ('trainannot/0002_1.png', np.zeros((10, 10), np.uint8),
      r'is \(10, 10\); .*size of its image, \(64, 96\)'),
@@ -296,6 +304,14 @@ def test_frames_that_are_scored_and_trained_on_are_told(data, caplog):
     assert not caplog.text
     TrainingData(recipe(data, val_split='val+train:0002'))
     assert '4 of the 8 frames to score on are trained on too' in caplog.text
+
+
+def test_a_split_that_is_a_link_to_another_is_the_same(scratch, caplog):
+    for name in ('val', 'valannot'):
+        shutil.rmtree(scratch / name)
+        (scratch / name).symlink_to(name.replace('val', 'train'))
+    TrainingData(recipe(scratch, val_split='val'))
+    assert '8 of the 8 frames to score on are trained on too' in caplog.text
 
 
 def test_hold_out_takes_a_drive_by_its_name(data):
@@ -574,12 +590,13 @@ def test_void_pixels_count_neither_as_loss_nor_as_weight(data):
 
 def test_recipe_is_read_and_overridden(tmp_path):
     path = tmp_path / 'r.yaml'
-    path.write_text('lr: 1\nwidth: 0.25\nphases:\n'
+    path.write_text('lr: 1\nwidth: 0.25\nwarmup_steps: 1e3\nphases:\n'
                     '  - {epochs: 3, crop: [64, 96], scale: [1, 2]}\n'
                     '  - {epochs: 2, crop: [128, 160], scale: [0.5, 1.5]}\n')
     config = load_config(path, {'width': 0.5, 'input_size': [128, 160]})
     assert (config.lr, config.width, config.input_size) == (1.0, 0.5, (128, 160))
     assert isinstance(config.lr, float)
+    assert config.warmup_steps == 1000
     assert config.epochs == 5
     assert [config.phase(e).crop for e in range(6)] == [(64, 96)] * 3 + [(128, 160)] * 3
     assert load_config(None, config.to_dict()) == config
@@ -627,6 +644,8 @@ def test_without_phases_crops_are_whole_frames():
     ('phases: [{epochs: 1, crop: [32, 32], scale: [2, 1]}]',
      "'scale' must be above 0, minimum first"),
     ('{architecture: pspnet, batch_size: 1}', "'batch_size' must be at least 2 for pspnet"),
+    ('{batch_size: 1, phases: [{epochs: 1, crop: [8, 16], scale: [1, 1]}]}',
+     "'batch_size' must be at least 2 for crops of 16x16 and less"),
     ('phases: [{epochs: 0, crop: [32, 32], scale: [1, 1]}]', "'epochs' must be at least 1"),
     ('phases: [{epochs: 1, crop: [32, 32], scale: [1, .inf]}]', "'scale' must be above 0"),
     ('lr: .inf', "'lr' must be at least 0, not inf"),
@@ -739,6 +758,18 @@ def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch, 
         torch.testing.assert_close(tensor, expected[name], rtol=0.02, atol=2e-3)
 
 
+def test_a_copy_that_goes_on_leaves_the_original_its_state(data, tmp_path, monkeypatch):
+    config = recipe(data, phases=(Phase(3, (32, 64), (1, 1)),))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, 'EpochOrder', KilledInEpoch2)
+        with pytest.raises(Killed):
+            train(config, tmp_path / 'run' / 'original', 'cpu')
+    shutil.copytree(tmp_path / 'run' / 'original', tmp_path / 'run', dirs_exist_ok=True)
+    train(config, tmp_path / 'run', 'cpu')
+    assert list(losses(tmp_path / 'run')) == [0, 1, 2]
+    assert (tmp_path / 'run' / 'original' / 'last.ckpt').exists()
+
+
 def test_rate_goes_on_with_the_epochs_where_one_has_other_steps(scratch, tmp_path, monkeypatch):
     config = recipe(scratch, phases=(Phase(4, (32, 64), (0.8, 1.2)),), warmup_steps=1)
     rates = []
@@ -792,6 +823,16 @@ def test_ctrl_c_before_the_first_step_is_one(data, tmp_path, monkeypatch):
             train(recipe(data), tmp_path, 'cpu')
     finally:
         signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
+
+
+def test_sigterm_before_the_first_step_is_no_success(data, tmp_path, monkeypatch,
+                                                     signal_handlers):
+    load = TrainingData.val_dataloader
+    monkeypatch.setattr(TrainingData, 'val_dataloader', lambda frames: (
+        os.kill(os.getpid(), signal.SIGTERM), load(frames))[1])
+    with pytest.raises(SystemExit) as stop:
+        train(recipe(data), tmp_path, 'cpu')
+    assert stop.value.code == 128 + signal.SIGTERM
 
 
 def test_another_exit_is_let_through(data, tmp_path, monkeypatch):
@@ -974,6 +1015,23 @@ def test_a_disk_that_is_full_of_state_is_told_with_the_file(tmp_path, full_disk)
     assert failed.value.filename == str(path)
     assert failed.value.strerror == os.strerror(errno.EFBIG)
     assert callbacks.WholeFiles().load_checkpoint(path) == {'step': 1}
+
+
+def test_a_row_that_a_full_disk_took_is_none(tmp_path, full_disk):
+    path = tmp_path / 'metrics.csv'
+    metrics = callbacks.MetricsFile(path, ('road',))
+    metrics.log_metrics({'epoch': 0, 'loss': '1' * 8000}, 1)
+    with full_disk(), pytest.raises(OSError) as failed:
+        metrics.log_metrics({'epoch': 1, 'loss': '2' * 200}, 2)
+    assert failed.value.filename == str(path)
+    metrics.log_metrics({'epoch': 1, 'loss': '3'}, 2)
+    assert [row['loss'][-1] for row in rows(tmp_path)] == ['1', '3']
+
+
+def test_what_ends_one_of_several_processes_is_told():
+    train_module._hush_lightning()
+    launcher = logging.getLogger('lightning.fabric.strategies.launchers.subprocess_script')
+    assert launcher.isEnabledFor(logging.INFO)
 
 
 def test_a_gpu_s_error_while_state_is_written_is_no_file_s(tmp_path, monkeypatch):

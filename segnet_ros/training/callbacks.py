@@ -16,6 +16,7 @@
 
 import csv
 from dataclasses import replace
+import io
 import logging
 import multiprocessing
 import os
@@ -34,7 +35,7 @@ from segnet_ros.labels import LabelSet
 from segnet_ros.metrics import scores, without_nan
 from segnet_ros.processes import ending_signals
 from segnet_ros.training.curves import save_curves
-from segnet_ros.whole_file import errors_named, whole_file
+from segnet_ros.whole_file import whole_file, write_whole
 
 
 def average_weights(decay: float) -> WeightAveraging:
@@ -241,9 +242,11 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict, step: int | None = None):
         """Append one row."""
-        started = self._path.is_file()
-        with errors_named(self._path), self._path.open('a', newline='') as file:
-            writer = csv.DictWriter(file, self._columns, extrasaction='ignore')
-            if not started:
-                writer.writeheader()
-            writer.writerow({**metrics, 'step': step})
+        before = self._path.read_bytes() if self._path.is_file() else b''
+        added = io.StringIO()
+        writer = csv.DictWriter(added, self._columns, extrasaction='ignore')
+        if not before:
+            writer.writeheader()
+        writer.writerow({**metrics, 'step': step})
+        # Whole, or the next row would end up in what a full disk took of this one.
+        write_whole(self._path, before + added.getvalue().encode())

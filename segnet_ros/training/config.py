@@ -119,6 +119,10 @@ class TrainConfig:
         for bias in self.class_bias.values():
             if not math.isfinite(bias):
                 raise ValueError(f"training setting 'class_bias' must be finite, not {bias}")
+        if self.batch_size == 1 and any(max(phase.crop) <= 16 for phase in self.phases):
+            raise ValueError("training setting 'batch_size' must be at least 2 for crops of 16x16 "
+                             'and less: their deepest features are single pixels, which cannot be '
+                             'normalised')
         if self.architecture == 'pspnet' and self.batch_size == 1:
             raise ValueError("training setting 'batch_size' must be at least 2 for pspnet: its "
                              'averages over a whole frame cannot be normalised over one frame')
@@ -209,7 +213,7 @@ def _phase(part) -> Phase:
 def _whole(value) -> int:
     if float(value) % 1:
         raise ValueError(f'{value} must be a whole number')
-    return int(value)
+    return value if isinstance(value, int) else int(float(value))  # 1e3 is text in YAML
 
 
 def _pair(values, kind: Callable) -> tuple:

@@ -29,6 +29,7 @@ from segnet_ros.whole_file import whole_file
 
 SHOWN = 3  # of the best frames, and of the worst
 LEGEND_COLUMNS = 6
+LARGEST = 30.0  # inches of the confusion matrix; one of 120 classes would take 3 GB
 
 
 def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
@@ -48,7 +49,7 @@ def confusion_figure(result: dict) -> Figure:
     """Draw the confusion matrix in percent of each true class's pixels."""
     matrix, names = np.array(result['confusion_matrix'], float), result['class_names']
     percent = 100 * matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    side = 2.5 + 0.55 * len(names)
+    side = min(2.5 + 0.55 * len(names), LARGEST)
     figure = Figure(figsize=(side, side), layout='constrained')
     axes = figure.add_subplot()
     axes.imshow(percent, cmap='Blues', vmin=0, vmax=100)
@@ -58,7 +59,7 @@ def confusion_figure(result: dict) -> Figure:
     axes.set_ylabel('truth')
     axes.set_title(f'Percent of each true class, mIoU {100 * result["miou"]:.1f}')
     for (row, column), value in np.ndenumerate(percent):
-        if value >= 0.5:
+        if value >= 0.5 and side < LARGEST:
             axes.text(column, row, f'{value:.0f}', ha='center', va='center', fontsize=8,
                       color='white' if value > 55 else 'black')
     return figure

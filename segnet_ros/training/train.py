@@ -26,13 +26,14 @@ import fcntl
 import logging
 import os
 from pathlib import Path
+import signal
 from typing import Literal
 import warnings
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -82,7 +83,7 @@ class TrainingData(lightning.LightningDataModule):
         self.train_frames = frames * config.passes
         self.shares = class_shares(frames, len(self.label_set))
         _check_classes(self.shares, self.label_set, 'training')
-        if both := set(held) & set(paths):
+        if both := {p.resolve() for p, _ in held} & {p.resolve() for p, _ in paths}:
             logging.warning('%d of the %d frames to score on are trained on too: the scores say '
                             'little about unseen frames', len(both), len(held))
         self.val_frames = read_frames(held, self.label_set, size, 'reading validation frames')
@@ -176,6 +177,8 @@ def train(config: TrainConfig, output: Path, accelerator: str = 'auto',
         except SystemExit as stop:  # lightning's, if Ctrl-C came before the first step
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
+            if isinstance(stop, SIGTERMException):
+                raise SystemExit(128 + signal.SIGTERM) from None
             raise
     return weights
 
@@ -223,7 +226,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
             callbacks=[
                 EndOnSignal(), FirstEpoch(), ExportWeights(info, weights),
                 average_weights(config.ema_decay),
-                ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=1,
+                ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=-1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
                 DrawCurves(metrics, info.label_set), ProgressBar()])
     except MisconfigurationException as error:
@@ -270,6 +273,8 @@ def _hush_lightning():
     """Keep lightning's advertisements and advice off the console; its errors stay."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What it says where the system has killed one of its processes, for want of memory, say.
+    logging.getLogger('lightning.fabric.strategies.launchers').setLevel(logging.INFO)
     for message in ('.*does not have many workers', '.*exists and is not empty', '.*LeafSpec',
                     'Grad strides do not match', 'The dirpath has changed'):
         warnings.filterwarnings('ignore', message)
