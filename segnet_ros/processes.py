@@ -22,7 +22,7 @@ import subprocess
 import time
 
 END_TIMEOUT = 10.0  # seconds
-SAME_SIGNAL = 1.0  # seconds in which several signals are one
+CLOSING = 30.0  # seconds for closing files, which further signals must not disturb
 SOME_LEFT_OUT = 3  # exit code of verbs; 2 is argparse's
 
 
@@ -35,11 +35,11 @@ def take_signals_as_interrupts():
     last = -math.inf
 
     def interrupt(*_):
-        # A terminal and `ros2 launch` both send SIGINT, a shell and the kernel SIGHUP; the second
-        # must not interrupt the closing of files.
+        # A terminal and `ros2 launch` both send SIGINT, a shell and the kernel SIGHUP, and people
+        # press Ctrl-C again. Not for ever, as a library may swallow the first interrupt.
         nonlocal last
         now = time.monotonic()
-        if now > last + SAME_SIGNAL:
+        if now > last + CLOSING:
             last = now
             raise KeyboardInterrupt
 

@@ -15,6 +15,7 @@
 """Check that trial commands meet no robot, whatever the environment of their shell says."""
 
 import os
+import signal
 
 import pytest
 
@@ -51,17 +52,16 @@ def test_it_refuses_a_domain_that_dds_has_no_ports_for(domain):
 
 @pytest.mark.parametrize('arguments, domain', [([], None), (['--domain', '7'], 7)])
 @pytest.mark.parametrize('verb', [bench, drive], ids=['bench', 'drive'])
-def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain):
+def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain, signal_handlers):
     class EnteredError(Exception):
         """Ends the verb once it enters the domain."""
 
     def enter(asked):
         assert asked == domain
+        with pytest.raises(KeyboardInterrupt):  # or a SIGTERM would leave the nodes running
+            signal.raise_signal(signal.SIGTERM)
         raise EnteredError
     monkeypatch.setattr(verb, 'enter_domain', enter)
-    # Or a SIGTERM would leave the nodes running.
-    taken = []
-    monkeypatch.setattr(verb, 'take_signals_as_interrupts', lambda: taken.append('SIGTERM'))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with pytest.raises(EnteredError):
         main([verb.__name__.rpartition('.')[2], *arguments])
-    assert taken

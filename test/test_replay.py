@@ -254,6 +254,17 @@ def test_the_clock_of_what_begins_at_zero_is_never_zero(tmp_path, receiver, repl
     assert all(t.clock.sec or t.clock.nanosec for t in ticks)
 
 
+@pytest.mark.timeout(20)
+def test_a_signal_that_another_thread_takes_ends_a_long_gap():
+    player = Player(MagicMock(), MagicMock())
+    taker = threading.Thread(target=lambda: (
+        time.sleep(0.2), signal.pthread_kill(threading.get_ident(), signal.SIGINT)))
+    taker.start()
+    with pytest.raises(KeyboardInterrupt):
+        player._wait_until(time.monotonic() + 60, 0)
+    taker.join()
+
+
 def test_topics_that_ros_2_does_not_allow_are_told(tmp_path, receiver, replay):
     """As bags have that were converted from ROS 1."""
     write_bag(frames(3), tmp_path / 'one')

@@ -563,6 +563,28 @@ def test_images_left_out_are_not_among_those_segmented_before(bag, tmp_path, pre
     assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 6)
 
 
+def test_ctrl_c_twice_amid_a_decoder_ends_it_without_a_word(bag, tmp_path, weights):
+    """Python would abort, were a thread still within OpenCV when it ends."""
+    code = """if True:
+        import os, signal, sys
+        import cv2, numpy as np
+        from segnet_ros.bags import segmentation
+        from segnet_ros.tools.cli import main
+
+        def decode(_):
+            for _ in range(8):
+                os.kill(os.getpid(), signal.SIGINT)
+                cv2.GaussianBlur(np.zeros((1000, 1000, 3), np.uint8), (0, 0), 30)
+            raise ValueError('nothing')
+        segmentation.decode_message = decode
+        sys.exit(main(['segment-bag', *sys.argv[1:]]))"""
+    ended = subprocess.run(
+        [sys.executable, '-c', code, bag, tmp_path / 'out', '--weights', weights, '--device',
+         'cpu'], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130 and 'Traceback' not in ended.stderr, ended.stderr
+    assert 'terminate' not in ended.stderr
+
+
 def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
     options = BagOptions(topics=('/front/image_raw',) * 2)
     assert segment_bag(bag, tmp_path / 'out', predictor, options).frames == 7

@@ -813,6 +813,25 @@ def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devi
         assert list(losses(tmp_path)) == list(range(9))
 
 
+def test_sigterm_before_the_processes_have_met_leaves_none(data, tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, '-m', 'segnet_ros.tools.cli', 'train', '--data', str(data), '--output',
+         str(tmp_path), '--accelerator', 'cpu', '--devices', '2', '--set', 'batch_size=2',
+         '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}'],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ROOT})
+    try:
+        children = Path(f'/proc/{run.pid}/task/{run.pid}/children')
+        while not children.read_text() and run.poll() is None:
+            time.sleep(0.05)
+        run.terminate()
+        _, told = run.communicate(timeout=60)  # until no process is left that writes to it
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), told
+
+
 def test_ctrl_c_before_the_first_step_is_one(data, tmp_path, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt

@@ -240,7 +240,8 @@ class Player:
                 f'nothing was recorded for the next {left * self._rate:.0f} s; waiting')
         while (left := due - time.monotonic()) > 0:
             self._tick(time_ns - round(left * self._rate * 1e9))
-            time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
+            # A signal that another thread takes would not end a longer sleep.
+            time.sleep(min(left, CLOCK_PERIOD if self._clock else 1.0))
         self._tick(time_ns)
 
     def _tick(self, time_ns: int):

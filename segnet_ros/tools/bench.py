@@ -22,7 +22,6 @@ import tempfile
 
 from segnet_ros.extras import pip_install
 from segnet_ros.own_domain import enter_domain
-from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.tools.arguments import (
     add_device_argument, add_domain_argument, add_precision_argument, keep_stdout_for)
 from segnet_ros.whole_file import is_stream, write_whole
@@ -60,7 +59,6 @@ def main(args: argparse.Namespace) -> int:
                              'out') from error
         if args.soak or not {*PANELS} & {*args.only}:
             raise ValueError(f'--plot draws {", ".join(PANELS)}, and none of them is measured')
-    take_signals_as_interrupts()  # or a SIGTERM would leave the nodes running
     enter_domain(args.domain)
     from segnet_ros.bench.environment import describe
     from segnet_ros.bench.plan import make_plan

@@ -22,6 +22,7 @@ import os
 import sys
 
 from segnet_ros.extras import install_extra, pip_install
+from segnet_ros.processes import take_signals_as_interrupts
 
 # Each verb's module has add_arguments(parser) and main(args) -> exit code or None.
 VERBS = {
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
                               for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
         sys.stdout.reconfigure(errors='backslashreplace')  # file names may be no valid text
+    take_signals_as_interrupts()
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:  # also during the seconds that importing PyTorch takes

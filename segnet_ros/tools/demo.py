@@ -18,7 +18,6 @@ import argparse
 import os
 import tempfile
 
-from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.tools.arguments import add_device_argument
 
 KEY = 'GOOGLE_MAPS_API_KEY'
@@ -45,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace):
     """Serve the page until interrupted."""
-    take_signals_as_interrupts()
     if FOLDER in os.environ:
         return _serve(args)
     # Otherwise uploads would lie in a folder shared by all users, and stay there after a kill.

@@ -18,7 +18,6 @@ import argparse
 from pathlib import Path
 
 from segnet_ros.own_domain import enter_domain
-from segnet_ros.processes import take_signals_as_interrupts
 from segnet_ros.resources import DEFAULT_WEIGHTS
 from segnet_ros.tools.arguments import add_domain_argument, add_model_arguments
 
@@ -42,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Run the drive; print a short table and where the files are."""
-    take_signals_as_interrupts()
     from segnet_ros.ros.drive import CHECKS, drive
     from segnet_ros.ros.large_images import use_large_image_profile
     enter_domain(args.domain)

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 import sys
 
-from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
+from segnet_ros.processes import SOME_LEFT_OUT
 from segnet_ros.resources import DEFAULT_WEIGHTS
 from segnet_ros.tools.arguments import add_model_arguments, keep_stdout_for
 
@@ -61,7 +61,6 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'--limit {args.limit}: give at least 1')
     from tqdm import tqdm
 
-    take_signals_as_interrupts()
     from segnet_ros.prediction import predict, Results
     from segnet_ros.predictor import Predictor
     results = Results(args.out, tuple(args.write or ['mask']), args.video, args.below,

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 import sys
 
-from segnet_ros.processes import SOME_LEFT_OUT, take_signals_as_interrupts
+from segnet_ros.processes import SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -44,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Write the bag, then say what it holds."""
-    take_signals_as_interrupts()
     from tqdm import tqdm
 
     from segnet_ros.bags.reading import compressed_topic, image_topic

@@ -17,7 +17,7 @@
 import argparse
 import sys
 
-from segnet_ros.processes import ignore_signals, SOME_LEFT_OUT, take_signals_as_interrupts
+from segnet_ros.processes import ignore_signals, SOME_LEFT_OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -50,8 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args: argparse.Namespace) -> int:
     """Replay, then report; being interrupted counts as success."""
-    # With rclpy's handlers, a SIGTERM would wait for the next message.
-    take_signals_as_interrupts()
     import rclpy
     from rclpy.exceptions import InvalidTopicNameException
     from rclpy.signals import SignalHandlerOptions
@@ -59,6 +57,7 @@ def main(args: argparse.Namespace) -> int:
     from segnet_ros.ros.large_images import use_large_image_profile
     use_large_image_profile()
     try:
+        # With rclpy's handlers, a SIGTERM would wait for the next message.
         rclpy.init(args=['--ros-args', *args.ros_args],
                    signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # rcl cannot read an argument

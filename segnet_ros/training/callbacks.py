@@ -14,6 +14,7 @@
 
 """Callbacks and files of a training run: averaged weights, their export, metrics, curves."""
 
+from contextlib import suppress
 import csv
 from dataclasses import replace
 import io
@@ -160,9 +161,11 @@ class EndOnSignal(lightning.Callback):
                 worker.kill()  # or it could print a traceback once this process is gone
             if trainer.strategy.launcher is not None:
                 trainer.strategy.launcher.kill(number)  # processes that lightning started
-            if trainer.is_global_zero:  # print() may be what the signal interrupted
-                os.write(2, f'\nstopped by {signal.Signals(number).name}; run the same command to '
-                            'resume from the last complete epoch\n'.encode())
+            if trainer.is_global_zero:
+                with suppress(OSError):  # of `2>&1 | tee`, which Ctrl-C ends too
+                    # print() may be what the signal interrupted.
+                    os.write(2, f'\nstopped by {signal.Signals(number).name}; run the same '
+                                'command to resume from the last complete epoch\n'.encode())
             os._exit(128 + number)
 
         for number in ending_signals():
