@@ -21,7 +21,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
-from segnet_ros.ros.launch_arguments import is_true
+from segnet_ros.ros.launch_arguments import full_name, is_true
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -58,11 +58,12 @@ def _player(context) -> list[ExecuteProcess]:
                            for name in ('image', 'large_images'))
     if '{camera}' in image:
         raise ValueError(f'image:={image}: the demo plays to one camera')
-    # Declared in segnet.launch.py, which comes later.
-    sim_time = LaunchConfiguration('use_sim_time', default='').perform(context)
+    # Declared in segnet.launch.py, which comes later, and by a group around this.
+    sim_time, group = (LaunchConfiguration(name, default='').perform(context)
+                       for name in ('use_sim_time', 'ros_namespace'))
     return [ExecuteProcess(
         cmd=[ExecutableInPackage('segnet', 'segnet_ros'), 'replay',
-             LaunchConfiguration('source'), '--loop', '--topic', image,
+             LaunchConfiguration('source'), '--loop', '--topic', full_name(image, group),
              *['--clock'] * is_true('use_sim_time', sim_time)],
         output='screen',
         additional_env=large_image_environment(is_true('large_images', large_images)))]

@@ -18,12 +18,12 @@ import os
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from segnet_ros.ros.large_images import large_image_environment
-from segnet_ros.ros.launch_arguments import check_parameters_file, is_true
+from segnet_ros.ros.launch_arguments import check_parameters_file, full_name, is_true
 from segnet_ros.ros.parameters import parse_camera_names
 
 SHARE = FindPackageShare('segnet_ros')
@@ -52,8 +52,8 @@ ARGUMENTS = {
     'input_transport': (
         '', 'Image transport: raw or compressed. Empty: what the parameters file says.'),
     'parameters': (
-        PathJoinSubstitution([SHARE, 'config', 'segnet.yaml']),
-        "File with the node's parameters."),
+        '', "File with the node's parameters, such as a copy of config/segnet.yaml, which lists "
+        'them with their defaults. Empty: none.'),
     'autostart': (
         '', 'Whether the node configures and activates itself, true or false; set false under a '
         'lifecycle manager. Empty: what the parameters file says.'),
@@ -102,9 +102,11 @@ def _start(context):
     if not cameras and '{camera}' in values['image']:
         raise ValueError(f"image:={values['image']} needs camera_names to put in place of "
                          '{camera}')
-    namespace = _full_namespace(context, values['namespace'])
+    group = LaunchConfiguration('ros_namespace', default='').perform(context)
+    namespace, image = (full_name(values[name], group) for name in ('namespace', 'image'))
     parameters = os.path.expanduser(values['parameters'])
-    check_parameters_file(parameters, namespace + '/segnet')
+    if parameters:
+        check_parameters_file(parameters, namespace + '/segnet')
     if rviz:  # if it were missed only when it is started, the node would outlive the launch
         FindPackageShare('rviz2').perform(context)
     environment = large_image_environment(large_images)
@@ -120,9 +122,10 @@ def _start(context):
         package='segnet_ros', executable='segnet_node', name='segnet',
         namespace=values['namespace'], output='screen', emulate_tty=True,
         respawn=respawn, respawn_delay=2.0,
-        parameters=[parameters, *([overrides] if overrides else [])],
+        # Not the defaults too: they would replace what a SetParameter around this says.
+        parameters=[*filter(None, (parameters, overrides))],
         remappings=[rule for camera in cameras or ['']
-                    for rule in _input_remappings(camera, values['image'])],
+                    for rule in _input_remappings(camera, image)],
         ros_arguments=['--log-level', values['log_level']], additional_env=environment)]
     if values['bag']:
         clock = ['--clock'] if sim_time else []
@@ -130,7 +133,7 @@ def _start(context):
             cmd=['ros2', 'bag', 'play', os.path.expanduser(values['bag']), '--delay', '5', *clock],
             output='screen', additional_env=environment))
     if rviz:
-        actions.append(_rviz(context, values['image'], namespace, cameras, sim_time, environment))
+        actions.append(_rviz(context, image, namespace, cameras, sim_time, environment))
     return actions
 
 
@@ -143,14 +146,6 @@ def _input_remappings(camera: str, image: str) -> list[tuple[str, str]]:
             (prefix + 'camera_info', '/'.join([*topic.split('/')[:-1], 'camera_info']))]
 
 
-def _full_namespace(context, namespace: str) -> str:
-    """Return the node's namespace as the graph has it; '' is the root."""
-    if not namespace.startswith('/'):  # relative to that of a group (PushROSNamespace)
-        group = LaunchConfiguration('ros_namespace', default='').perform(context)
-        namespace = group.strip('/') + '/' + namespace
-    return '/'.join(['', *filter(None, namespace.split('/'))])
-
-
 def _rviz(context, image: str, namespace: str, cameras: list[str], sim_time: bool,
           environment: dict[str, str]) -> Node:
     """Return RViz; its configuration names the default topics, so remap those to the real ones."""
@@ -159,7 +154,7 @@ def _rviz(context, image: str, namespace: str, cameras: list[str], sim_time: boo
     return Node(
         package='rviz2', executable='rviz2', name='segnet_rviz',
         arguments=['-d', SHARE.perform(context) + '/config/segnet.rviz'],
-        parameters=[{'use_sim_time': sim_time}],
+        parameters=[{'use_sim_time': True}] if sim_time else [],
         remappings=[('/segmentation/image', image.replace('{camera}', camera)),
                     ('/segmentation/overlay', outputs + '/overlay'),
                     ('/segmentation/color_mask', outputs + '/color_mask')],

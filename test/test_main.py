@@ -38,7 +38,11 @@ pytestmark = pytest.mark.usefixtures('signal_handlers')
     ('max_rate:=10', "'max_rate'", True),
     ('alert_fractions.car:=1', "'alert_fractions.car'", True),  # declared when configured
     ('jpeg_quality:=0', 'jpeg_quality', False),
-    ('weights:=7', "'weights'", False)])
+    ('weights:=7', "'weights'", False),
+    ('qos_overrides./diagnostics.publisher.reliability:=sure', '/diagnostics: Unexp', False),
+    ('qos_overrides./mask.publisher.reliability:=sure', ' mask: Unexpected QoS', False),
+    ('qos_overrides./image.subscription.history:=long', ' image: Unexpected QoS', False),
+    ('qos_overrides./camera_info.subscription.durability:=latched', ' camera_info: Une', False)])
 def test_a_value_that_does_not_fit_is_told_in_one_line(capfd, tmp_path, parameter, words, hint):
     weights = write_small_checkpoint(tmp_path / 'small.safetensors')
     assert main_module.main(['--ros-args', '-p', f'weights:={weights}', '-p', parameter]) == 1

@@ -138,8 +138,17 @@ def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, tro
     info = CameraInfo(width=width, height=height)
     info.binning_x, info.binning_y = binning if isinstance(binning, tuple) else (binning, binning)
     info.roi.width, info.roi.height = roi
-    found = calibration_trouble(info, (480, 640))
+    found = calibration_trouble(info, (480, 640), 'cam')
     assert found.startswith(trouble) and bool(found) == bool(trouble)
+
+
+@pytest.mark.parametrize('of_info, of_images, fits', [
+    ('front', 'front', True), ('', 'front', True), ('rear', '', True), ('rear', 'front', False)])
+def test_a_calibration_of_another_camera_does_not_fit(of_info, of_images, fits):
+    info = CameraInfo(width=64, height=48)
+    info.header.frame_id = of_info
+    assert calibration_trouble(info, (48, 64), of_images) == (
+        '' if fits else "its frame_id is 'rear', that of the images 'front'")
 
 
 @pytest.mark.parametrize(('topic', 'wanted'), [

@@ -32,6 +32,7 @@ from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.image_input import ImageInput
 from segnet_ros.ros.monitor import StreamMonitor
 from segnet_ros.ros.outputs import calibration_trouble, Outputs
+from segnet_ros.ros.parameters import qos_errors_named
 from segnet_ros.ros.segmenters import Segmenters
 from segnet_ros.ros.settings import Settings
 from segnet_ros.segmentation import Segmentation
@@ -96,11 +97,13 @@ class Camera:
         self._told_of_info.clear()
         self._first_image: float | None = None
         self.monitor.started()
-        self._info_subscription = self._node.create_subscription(
-            CameraInfo, self._prefix + 'camera_info', self._on_camera_info,
-            # Compatible with anything a driver offers.
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=_INFO_OVERRIDES)
+        topic = self._prefix + 'camera_info'
+        with qos_errors_named(topic):
+            self._info_subscription = self._node.create_subscription(
+                CameraInfo, topic, self._on_camera_info,
+                # Compatible with anything a driver offers.
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                qos_overriding_options=_INFO_OVERRIDES)
         self._images.start()
 
     def stop(self):
@@ -127,10 +130,11 @@ class Camera:
     def _on_camera_info(self, msg: CameraInfo):
         self._camera_info = msg
 
-    def _calibration(self, size: tuple[int, int]) -> CameraInfo | None:
-        """Return the calibration if there is one and it fits frames of this size, else None."""
-        info = self._camera_info
-        if info is not None and (trouble := calibration_trouble(info, size)):
+    def _calibration(self, frame: DecodedFrame) -> CameraInfo | None:
+        """Return the calibration if there is one and it fits the frame, else None."""
+        info, header = self._camera_info, frame.header
+        if info is not None and (
+                trouble := calibration_trouble(info, frame.image.shape[:2], header.frame_id)):
             self._warn_of_info(trouble)
             return None
         return info
@@ -227,7 +231,7 @@ class Camera:
                 return self.monitor.count('dropped')
             self._newest_published = received
             self.outputs.publish(frame.header, segmentation, settings,
-                                 self._calibration(frame.image.shape[:2]))
+                                 self._calibration(frame))
         self.monitor.processed([*frame.times, segmented, time.monotonic()],
                                self._age(frame.header))
 

@@ -23,6 +23,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from segnet_ros.ros.monitor import StreamMonitor
+from segnet_ros.ros.parameters import qos_errors_named
 
 # Reliability is not among the overrides: input_reliability and what publishers offer decide it.
 _OVERRIDES = QoSOverridingOptions([QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH])
@@ -116,10 +117,11 @@ class ImageInput:
     def _subscribe(self, reliability: ReliabilityPolicy):
         self.stop()
         self.reliability = reliability
-        try:
-            self._subscription = self._create_subscription(message_lost=self._on_lost)
-        except UnsupportedEventTypeError:  # by this middleware
-            self._subscription = self._create_subscription()
+        with qos_errors_named(self._topic):
+            try:
+                self._subscription = self._create_subscription(message_lost=self._on_lost)
+            except UnsupportedEventTypeError:  # by this middleware
+                self._subscription = self._create_subscription()
 
     def _create_subscription(self, **callbacks):
         return self._node.create_subscription(

@@ -35,6 +35,17 @@ def is_true(name: str, value: str) -> bool:
     return value.lower() in TRUE
 
 
+def full_name(name: str, group: str) -> str:
+    """
+    Return a topic or namespace as the graph has it, '' for the root namespace.
+
+    :param group: the namespace of the group that includes the launch file (PushROSNamespace), in
+        which relative names are.
+    """
+    name = name if name.startswith('/') else f'{group}/{name}'
+    return '/'.join(['', *filter(None, name.split('/'))])
+
+
 def check_parameters_file(path: str | Path, node: str):
     """
     Raise ValueError if a parameters file says something, but nothing for a node.

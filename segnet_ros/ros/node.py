@@ -37,7 +37,7 @@ from segnet_ros.ros.monitor import state_status
 from segnet_ros.ros.outputs import LabelInfo
 from segnet_ros.ros.parameters import (
     class_specs, declare, has_default, PARAMETERS, ParameterSpec,
-    parse_camera_names, parse_size, refusal)
+    parse_camera_names, parse_size, qos_errors_named, refusal)
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.worker import cpu_threads, Worker
 from segnet_ros.runtime import choose_device, choose_precision, device_name, prepare
@@ -82,9 +82,10 @@ class SegNetNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self.create_service(SetBool, '~/enable', self._on_enable)
-        self._diagnostics = self.create_publisher(
-            DiagnosticArray, '/diagnostics', 10,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        with qos_errors_named('/diagnostics'):
+            self._diagnostics = self.create_publisher(
+                DiagnosticArray, '/diagnostics', 10,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
         # Steady time: a paused bag or a clock that jumps must not silence the node.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(IDLE_PERIOD, self._publish_state, clock=self._steady)

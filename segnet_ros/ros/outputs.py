@@ -24,6 +24,7 @@ from std_msgs.msg import Float32MultiArray, Header
 from segnet_ros.labels import LabelSet
 from segnet_ros.legend import draw_legend
 from segnet_ros.ros.conversions import compressed_message, preallocated_image
+from segnet_ros.ros.parameters import qos_errors_named
 from segnet_ros.ros.settings import Settings
 from segnet_ros.ros.statistics import class_statuses, fractions_message
 from segnet_ros.segmentation import PICTURES, Segmentation
@@ -75,9 +76,10 @@ class Outputs:
 
     def _create(self, name: str, message_type, qos: dict):
         # A new profile each time: rclpy writes the overrides into the one that it is given.
-        self._publishers[name] = self._node.create_publisher(
-            message_type, self._prefix + name, QoSProfile(**qos),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        with qos_errors_named(self._prefix + name):
+            self._publishers[name] = self._node.create_publisher(
+                message_type, self._prefix + name, QoSProfile(**qos),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def destroy(self):
         """Destroy the topics."""
@@ -176,8 +178,11 @@ class Outputs:
                 fractions_message(segmentation.statistics, self._label_set))
 
 
-def calibration_trouble(info: CameraInfo, size: tuple[int, int]) -> str:
-    """Return why a calibration does not fit images of size (height, width), or ''."""
+def calibration_trouble(info: CameraInfo, size: tuple[int, int], frame_id: str) -> str:
+    """Return why a calibration does not fit images of size (height, width) and a frame, or ''."""
+    # Where they differ, behaviour is undefined (sensor_msgs/Image): it is another camera's.
+    if info.header.frame_id and frame_id and info.header.frame_id != frame_id:
+        return f"its frame_id is '{info.header.frame_id}', that of the images '{frame_id}'"
     width = (info.roi.width or info.width) / max(1, info.binning_x)
     height = (info.roi.height or info.height) / max(1, info.binning_y)
     if not (width and height):

@@ -18,7 +18,8 @@ The node's parameters: one table that declares, describes, bounds and documents 
 config/segnet.yaml and the README's table say the same; a test keeps the three in step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 import json
@@ -238,6 +239,15 @@ def refusal(parameter: Parameter, specs: dict[str, ParameterSpec], configured: b
 def quoted(text: str) -> str:
     """Return text as a parameter's value on a command line, where rcl reads it as YAML."""
     return json.dumps(text, ensure_ascii=False)
+
+
+@contextmanager
+def qos_errors_named(topic: str) -> Iterator[None]:
+    """Raise ValueError with the topic's name where rclpy refuses one of its qos_overrides."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f'{topic}: {error}') from error
 
 
 def parameter_error(error: ParameterException) -> str:
