@@ -14,6 +14,7 @@
 
 """Check a camera without a node: how often it takes a frame, its QoS, its warnings."""
 
+import threading
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -69,6 +70,7 @@ class Scene:
         if message_type is Image:
             self._on_image = callback
             self.asked.append(qos.reliability)
+        return topic
 
     def _publishers(self):
         return [SimpleNamespace(node_namespace='/', node_name=f'driver{number}',
@@ -162,6 +164,8 @@ def test_it_follows_publishers_that_come_and_go(scene):
         scene.watch()
         scene.watch()  # no change, so no new subscription: it would lose frames
     assert scene.asked == [RELIABLE, BEST_EFFORT, RELIABLE]
+    # One at a time, or every frame would come twice.
+    assert scene.camera._node.destroy_subscription.call_args_list == [(('image',),)] * 2
 
 
 def test_a_driver_that_starts_anew_is_asked_for_what_it_offered(scene):
@@ -320,6 +324,28 @@ def test_calibration_is_forgotten_when_it_starts_anew(scene):
         scene.start()
 
 
+def test_one_frame_is_published_at_a_time(scene):
+    """Its messages are reused: another frame's results must not come between them."""
+    camera = scene.start().camera
+    other_is_in, overlapped = threading.Event(), []
+
+    def publish_one(received):
+        frame = SimpleNamespace(header=frame_of(1000).header, times=[received] * 3, image=IMAGE)
+        camera.publish(frame, None, received, scene.settings)
+
+    def publish(*_):
+        if threading.current_thread() is other:
+            other_is_in.set()
+        else:
+            other.start()
+            overlapped.append(other_is_in.wait(0.2))
+    camera.outputs.publish = publish
+    other = threading.Thread(target=publish_one, args=(scene.now + 1,))
+    publish_one(scene.now)
+    other.join(10)
+    assert overlapped == [False] and other_is_in.is_set()
+
+
 def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
     camera = scene.start().camera
     camera.outputs.subscribed = lambda topic: topic == 'mask/camera_info'
@@ -332,6 +358,11 @@ def test_a_calibration_of_another_shape_is_withheld_and_told_once(scene):
     scene.warnings.pop(0)
     assert scene.warnings == ['mask/camera_info cannot be published from /camera_info: it is for '
                               '64x36, which has a different aspect ratio from the images, 64x48']
+    camera.stop()
+    scene.start()
+    camera._on_camera_info(CameraInfo(width=64, height=36))
+    camera.publish(frame, None, scene.now, scene.settings)
+    assert len(scene.warnings) == 2, 'told anew once it starts anew'
 
 
 @pytest.mark.parametrize('subscribed', [True, False])
