@@ -18,6 +18,7 @@ from dataclasses import replace
 import gc
 import importlib.util
 from pathlib import Path
+from queue import SimpleQueue
 import re
 import threading
 import time
@@ -432,10 +433,12 @@ def test_a_failed_activation_leaves_it_inactive_and_can_be_repeated(bench, monke
 
 def test_each_thread_has_a_worker_of_its_own(bench, monkeypatch):
     ran = []
-    monkeypatch.setattr(Worker, 'run', lambda worker, threads: ran.append(worker))
+    monkeypatch.setattr(Worker, 'run', lambda worker, threads: ran.append((worker, threads)))
+    monkeypatch.setattr(node_module, 'cpu_threads', lambda: 5)
     bench.start_node(parallel_frames=2)
     bench.spin_until(lambda: len(ran) == 2)
-    assert ran[0] is not ran[1]
+    assert ran[0][0] is not ran[1][0]
+    assert [threads for _, threads in ran] == [2, 2], 'no more than one worker would use'
 
 
 def test_frames_in_work_at_the_same_time_overlap(bench):
@@ -851,6 +854,21 @@ def test_a_batch_is_taken_only_where_every_camera_waits():
     assert frames.take(3) == []
 
 
+def test_every_worker_that_waits_for_a_frame_is_woken_at_the_end():
+    frames, waiting, taken = NewestFrames(), threading.Semaphore(0), SimpleQueue()
+    wait_for = frames._condition.wait_for
+    # The lock is held here, so close() comes after the wait has begun.
+    frames._condition.wait_for = lambda condition: waiting.release() or wait_for(condition)
+    workers = [threading.Thread(target=lambda: taken.put(frames.take()), daemon=True)
+               for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        assert waiting.acquire(timeout=10)
+    frames.close()
+    assert [taken.get(timeout=10) for _ in workers] == [[], [], []]
+
+
 def test_input_follows_what_the_camera_offers(bench, monkeypatch):
     monkeypatch.setattr(node_module, 'WATCH_PERIOD', 0.05)
     bench.start_node()
@@ -1114,7 +1132,9 @@ def test_the_limits_that_the_docs_propose_are_parameters(bench, capfd):
 
 
 def test_a_simulated_time_that_nobody_sends_is_told(bench):
-    node = bench.start_node(use_sim_time=True, diagnostics_period=0.1)
+    # With a period, `no frames` would take the place of what is told.
+    node = bench.start_node(use_sim_time=True, diagnostics_period=0.1,
+                            no_image_warning_period=0.0)
     bench.listen('/diagnostics', DiagnosticArray)
     camera = bench.camera('mask')
     camera.publish(image_message())
