@@ -19,6 +19,7 @@ import gc
 from itertools import permutations
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 import weakref
@@ -151,6 +152,7 @@ def test_other_sizes_are_given_another_try(batches):
     worker.process(take(*cameras), None)
     cameras[1].segmenter.network_size = (2, 2)
     worker.process(take(cameras[1], image=np.zeros((4, 4, 3), np.uint8)), None)
+    assert worker._fit  # so that run() takes them together again
     worker.process([*take(cameras[0]), *take(cameras[1], image=np.zeros((4, 4, 3), np.uint8))],
                    None)
     assert len(batches) == 1 and worker._fit
@@ -192,6 +194,30 @@ def test_a_batch_of_a_size_that_is_gone_is_let_go(batches):
     gc.collect()
     old, new = kept
     assert old() is None and new() is not None
+
+
+def test_a_batch_of_a_size_that_is_gone_is_let_go_even_if_none_follows(batches):
+    cameras = [Camera('front'), Camera('rear')]
+    worker = Worker(MagicMock(), MagicMock(), together=2)
+    worker.process(take(*cameras), None)
+    old = weakref.ref(cameras[0].segmenter)
+    batches.clear()  # which holds the segmenters too
+    for camera, size in zip(cameras, ((4, 4), (6, 6)), strict=True):
+        camera.segmenter = MagicMock(network='one', network_size=size)
+    worker.process(take(*cameras, image=np.zeros((4, 4, 3), np.uint8)), None)
+    gc.collect()
+    assert old() is None and not batches
+
+
+def test_a_worker_computes_with_the_threads_that_it_is_given():
+    before, found, frames = torch.get_num_threads(), [], MagicMock()
+    frames.take = lambda together: found.append(torch.get_num_threads()) or []
+    for threads in (before + 1, before + 2):
+        worker = threading.Thread(target=Worker(MagicMock(), frames).run, args=(threads,))
+        worker.start()
+        worker.join()
+    torch.set_num_threads(before)  # a worker's are also those of new threads
+    assert found == [before + 1, before + 2]
 
 
 def test_workers_share_out_what_the_process_had_before_them():
