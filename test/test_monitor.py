@@ -264,9 +264,10 @@ def test_frames_dropped_before_nobody_subscribed_are_no_trouble():
 @pytest.mark.parametrize('others, level', [
     ([], DiagnosticStatus.ERROR), (['unwatched'], DiagnosticStatus.WARN),
     (['paused'], DiagnosticStatus.WARN), (['dropped'], DiagnosticStatus.ERROR)])
-def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level):
+@pytest.mark.parametrize('first', [True, False])
+def test_a_camera_whose_frames_are_all_stale_gives_nothing_at_all(others, level, first):
     monitor = StreamMonitor()
-    for outcome in ['stale'] * 3 + others:
+    for outcome in others * first + ['stale'] * 3 + others * (not first):
         monitor.received()
         monitor.count(outcome)
     found, message = verdict(monitor)
