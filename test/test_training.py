@@ -175,6 +175,19 @@ def test_images_may_be_whatever_can_be_read(scratch):
     assert read_frame(*paths[0], CAMVID)[0].shape == (*SIZE, 3)
 
 
+def test_images_are_turned_upright_as_the_masks_are(scratch):
+    path = scratch / 'train' / '0001_0.png'
+    jpeg = cv2.imencode('.jpg', cv2.imread(str(path)))[1].tobytes()
+    exif = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0'
+    upside_down = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', 2 + len(exif)) + exif + jpeg[2:]
+    mask = scratch / 'trainannot' / path.name
+    path.with_suffix('.jpg').write_bytes(jpeg)
+    as_it_is, _ = read_frame(path.with_suffix('.jpg'), mask, CAMVID)
+    path.with_suffix('.jpg').write_bytes(upside_down)
+    assert np.array_equal(read_frame(path.with_suffix('.jpg'), mask, CAMVID)[0],
+                          as_it_is[::-1, ::-1])
+
+
 def test_what_macos_leaves_beside_frames_is_none(scratch, caplog):
     paths = frame_paths(scratch, 'train')
     for path in paths[0]:
@@ -532,6 +545,14 @@ def test_items_depend_on_seed_epoch_and_index_alone(data):
 
     assert items(0, 0) == items(0, 0)
     assert len({*items(0, 0), *items(0, 1), *items(1, 0)}) == 9
+
+
+def test_a_frame_is_cropped_elsewhere_in_every_epoch(data):
+    frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
+    config = recipe(data, phases=(Phase(4, (32, 32), (0.8, 1.2)),), jitter=0.0, degrade=0.0,
+                    paste=0.0)
+    crops = TrainingFrames(frames, np.ones(11) / 11, config)
+    assert len({crops[epoch, 0][1].numpy().tobytes() for epoch in range(4)}) == 4
 
 
 def test_tensors_are_channels_first(data):
@@ -1143,6 +1164,12 @@ def test_no_devices_are_none(data, tmp_path):
     for devices in (-1, 0):
         with pytest.raises(ValueError, match=f'--devices {devices}: give at least 1'):
             train(recipe(data), tmp_path, 'cpu', devices=devices)
+
+
+def test_every_step_takes_a_whole_batch(data):
+    loaded = TrainingData(recipe(data, batch_size=3))
+    loaded.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=1)
+    assert len(loaded.train_frames) == 8 and len(loaded.train_dataloader()) == 2
 
 
 def test_too_few_frames_for_a_step(data, tmp_path):
