@@ -19,6 +19,7 @@ from dataclasses import replace
 import errno
 import fcntl
 from itertools import islice
+import os
 from pathlib import Path
 import shutil
 import signal
@@ -43,6 +44,7 @@ from segnet_ros.bags.folder import find_jobs, segment_bags
 from segnet_ros.bags.reading import (
     bag_topics, COMPRESSED, decode_message, IMAGE, RawMessage, read_messages, TYPES)
 from segnet_ros.bags.segmentation import BagOptions, segment_bag
+from segnet_ros.bags.split_bag import SplitBag
 from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.extras import install_extra
 from segnet_ros.frames import Frame
@@ -261,6 +263,51 @@ def _copy_with_damage(bag, out, at):
             if index == at:
                 msg = replace(msg, data=msg.data[:100])
             writer.write(connection, message.record_ns, TYPES.serialize_cdr(msg, IMAGE))
+
+
+def test_a_partial_bag_goes_on_with_its_own_source_and_precision_only(bag, tmp_path, weights,
+                                                                      predictor, monkeypatch):
+    write_bag(drive(5), tmp_path / 'another' / 'in', '/front/image_raw')
+    with monkeypatch.context() as patch:
+        patch.setattr(SplitBag, 'complete', MagicMock(side_effect=Stop))
+        with pytest.raises(Stop):
+            segment_bag(bag, tmp_path / 'out', predictor)
+    for source, model in ((tmp_path / 'another' / 'in', predictor),
+                          (bag, Predictor(weights, 'cpu', 'bfloat16'))):
+        with pytest.raises(ValueError, match=r'out\.partial was started with a different input'):
+            segment_bag(source, tmp_path / 'out', model)
+    assert segment_bag(bag, tmp_path / 'out', predictor).resumed == 7
+
+
+def test_a_bag_whose_images_are_all_damaged_is_not_segmented(tmp_path, weights, capsys):
+    write_bag(drive(1), tmp_path / 'one', '/front/image_raw')
+    _copy_with_damage(tmp_path / 'one', tmp_path / 'in', at=0)
+    assert run(tmp_path / 'in', tmp_path / 'out', weights) == 1
+    assert 'in: none of its images could be read' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_two_bags_of_one_name_are_refused(folder, tmp_path, weights, capsys):
+    shutil.copy(next((folder / 'b0.x').glob('*.mcap')), folder / 'b0.x.mcap')
+    assert run(folder, tmp_path / 'out', weights) == 1
+    assert 'two of its bags have the same name' in capsys.readouterr().err
+
+
+def test_what_an_earlier_run_left_unfinished_is_no_bag_to_segment(folder, tmp_path, weights):
+    shutil.copytree(folder / 'b0.x', folder / 'b2.partial')
+    jobs = find_jobs(folder, tmp_path / 'out', {'weights': str(weights)}, BagOptions())
+    assert [job.source.name for job in jobs] == ['b0.x', 'b1.x']
+
+
+def test_ray_sends_nothing_to_its_developers(monkeypatch):
+    told = []
+    monkeypatch.setitem(sys.modules, 'ray', SimpleNamespace(
+        init=lambda **_: told.append(os.environ.get('RAY_USAGE_STATS_ENABLED'))))
+    monkeypatch.setattr(os, 'environ', {})
+    bag_folder._start_ray()
+    os.environ['RAY_USAGE_STATS_ENABLED'] = '1'  # who wants to may
+    bag_folder._start_ray()
+    assert told == ['0', '1']
 
 
 def test_what_is_complete_stays_and_what_is_foreign_is_refused(bag, tmp_path, predictor):
