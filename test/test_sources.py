@@ -28,7 +28,7 @@ from uneven_video import write_uneven_video
 from segnet_ros.bags.reading import IMAGE, TYPES
 from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.frames import decode_image, encode_image, Frame, is_whole_image
-from segnet_ros.labels import load_label_set
+from segnet_ros.labels import LabelSet, load_label_set
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.sources import (
     Frames, image_files, is_bag_source, keep_frames, open_frames, open_labels, sample_seed,
@@ -326,6 +326,15 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize('own, rate', [(25.0, 25.0), (0.0, 15.0), (90_000.0, 15.0)])
+def test_a_video_that_tells_its_clock_for_its_rate_has_the_one_given(tmp_path, own, rate):
+    images = [(0, picture(0)), (0, picture(1))]
+    frames = video_frames(tmp_path / 'v', SimpleNamespace(
+        rate=own, count=0, read=lambda: iter(images)), 15.0, pytest.fail)
+    assert frames.rate == rate
+    assert [frame.stamp_ns for frame in frames] == [0, round(1e9 / rate)]
+
+
 def test_labels_of_images_by_stem(folder):
     camvid = load_label_set('camvid11')
     assert open_labels(folder, camvid) is None
@@ -363,6 +372,15 @@ def test_labels_of_the_sample_drive():
     labels = open_labels('sample:4', load_label_set('camvid11'))
     np.testing.assert_array_equal(labels(7), SampleDrive(4).frame(7)[1])
     assert labels(150) is None
+    assert open_labels('sample', LabelSet('own', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))) is None
+
+
+def test_labels_of_a_folder_in_the_home(folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(folder.parent))
+    (folder.parent / 'driveannot').mkdir()
+    cv2.imwrite(str(folder.parent / 'driveannot' / 'c.png'), np.full((30, 41), 3, np.uint8))
+    assert len(list(open_frames('~/drive'))) == 3
+    assert (open_labels('~/drive', load_label_set('camvid11'))(2) == 3).all()
 
 
 def test_labels_in_capitals_are_found_and_those_of_nothing_told(folder):
