@@ -94,6 +94,15 @@ def test_class_that_no_frame_shows_is_left_alone():
     assert bias[1] - bias[0] < -0.5
 
 
+def test_what_gains_almost_nothing_is_not_changed():
+    truth = torch.arange(2).repeat(10_000)
+    logits = 9.0 * torch.nn.functional.one_hot(truth, 2)
+    logits[1] = torch.tensor([0.3, 0.0])  # one pixel of the second class, narrowly missed
+    assert not fit_bias([alike(logits, truth)]).any()
+    logits[1::2][:1000] = torch.tensor([0.3, 0.0])
+    assert fit_bias([alike(logits, truth)])[1] > 0.1
+
+
 def test_balanced_weights_are_better_and_known_from_the_split(data, weights, tmp_path, capsys):
     output = tmp_path / 'new' / 'balanced.safetensors'
     assert main(['balance', '--weights', str(weights), '--data', str(data), '--split', 'val:a',
