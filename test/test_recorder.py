@@ -74,6 +74,18 @@ def test_images_wait_for_a_slow_node(recorder, recorded, monkeypatch):
     assert len(recorded) == 20 and recorder.unmatched_results() == 0
 
 
+def test_images_wait_for_the_first_result_too(recorder, monkeypatch):
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(module, 'WAITING_BYTES', 1000)
+    now = 1000.0
+    for seconds in range(20):
+        give(recorder, seconds, 'image')
+    assert len(recorder._waiting) == 20
+    now += module.PATIENCE + 1
+    give(recorder, 20, 'image')
+    assert len(recorder._waiting) == 10
+
+
 def test_the_newest_image_s_results_are_awaited(recorder, recorded, monkeypatch):
     monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: now))
     assert not recorder.awaits_results()
