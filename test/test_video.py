@@ -29,7 +29,7 @@ from rendered_pictures import picture
 
 from segnet_ros import video as video_module
 from segnet_ros.extras import install_extra
-from segnet_ros.video import UntrustedVideo, VideoWriter
+from segnet_ros.video import Timeline, UntrustedVideo, VideoWriter
 
 
 def pictures(count, size=(96, 128)):
@@ -162,9 +162,32 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path):
     assert image[:, :45].min() > 200 and image[:, 51:].max() < 50
 
 
+def test_a_title_may_be_in_any_code_page(tmp_path):
+    with av.open(str(tmp_path / 'v.mp4'), 'w') as container:
+        container.metadata['title'] = 'Strasse'
+        stream = container.add_stream('libx264', 5)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, 'yuv420p'
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+        for packet in (*stream.encode(picture), *stream.encode()):
+            container.mux(packet)
+    whole = (tmp_path / 'v.mp4').read_bytes()
+    assert b'Strasse' in whole
+    (tmp_path / 'v.mp4').write_bytes(whole.replace(b'Strasse', 'Stra\xdfe!'.encode('latin-1')))
+    assert len(list(UntrustedVideo(tmp_path / 'v.mp4').read())) == 1
+
+
 def test_no_frame_no_file(tmp_path):
     write(tmp_path / 'v.mp4', [])
     assert not (tmp_path / 'v.mp4').exists()
+
+
+def test_a_clock_that_is_set_adds_no_hours():
+    timeline = Timeline(10.0)
+    seconds = (0, 0.1, 3600, 3600.1, 5, 5.1)  # set forward, then back
+    assert [timeline.place(round(s * 1e9)) for s in seconds] == pytest.approx(
+        [0, 1, 101, 102, 103, 104])
+    assert timeline.place(9 * 10**9, anew=True) == pytest.approx(105)
+    assert timeline.place(9_200_000_000) == pytest.approx(107)
 
 
 @pytest.mark.parametrize('image', [
@@ -200,6 +223,8 @@ def test_an_older_pyav_is_told_before_anything_is_done(tmp_path, monkeypatch, ve
     monkeypatch.setattr(av, '__version__', version)
     with pytest.raises(ValueError, match='PyAV 12.3'):
         VideoWriter(tmp_path / 'v.mp4', 15)
+    monkeypatch.setattr(av, '__version__', '12.3.0')
+    VideoWriter(tmp_path / 'v.mp4', 15)
 
 
 def test_an_ffmpeg_without_the_encoder_is_told_before_anything_is_done(tmp_path, monkeypatch):
