@@ -519,6 +519,28 @@ def test_from_round_to_round_passes_the_period():
     assert moments[2] - moments[1] >= 0.29
 
 
+@pytest.mark.parametrize('acknowledged', [(True, True), (False, True), (True, False)])
+def test_it_knows_whether_all_has_arrived(acknowledged):
+    sinks = [Sink(), Sink()]
+    for sink, answer in zip(sinks, acknowledged, strict=True):
+        sink.wait_for_all_acked = lambda timeout, answer=answer: answer
+    player = Player(None, Programme(lambda: iter([(0, sinks[0], 0)]), sinks, sinks, 1))
+    player.play()
+    assert player.summary.all_acknowledged == all(acknowledged)
+
+
+@pytest.mark.parametrize('own_clock', [True, False])
+def test_the_bag_s_clock_gives_way_to_the_player_s_alone(tmp_path, monkeypatch, own_clock):
+    topics = [BagTopic(name, f'{package}/msg/{kind}', 1, []) for name, package, kind in (
+        ('/clock', 'rosgraph_msgs', 'Clock'), ('/image', 'sensor_msgs', 'Image'))]
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_topics', lambda path: topics)
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_period_ns', lambda path: 1)
+    node = MagicMock()
+    bag_programme(node, tmp_path, None, own_clock=own_clock)
+    assert [call.args[1] for call in node.create_publisher.call_args_list] == [
+        '/clock', '/image'][own_clock:]
+
+
 def test_nothing_to_publish():
     with pytest.raises(ValueError, match='nothing that can be published'):
         Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)
