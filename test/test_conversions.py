@@ -219,6 +219,22 @@ def test_8k(encoding):
     assert image[-1, -1].tolist() == ([130] * 3 if encoding == 'nv12' else [128] * 3)
 
 
+def test_a_grey_image_of_no_colour_s_name_is_no_depth_image():
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    msg = compressed_message(grey, 'png', Header())
+    msg.format = '8UC1; png compressed '
+    assert (image_from_message(msg) == grey[..., None]).all()
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono16', 'bayer_rggb8', 'uyvy', 'nv12'])
+def test_what_a_driver_leaves_behind_the_image_is_not_read(encoding):
+    """Such as the rest of a buffer that is filled up to whole pages."""
+    msg = make_message(encoding, 4, 6)
+    expected = image_from_message(msg).copy()
+    msg.data.frombytes(bytes(4096))
+    assert np.array_equal(image_from_message(msg), expected)
+
+
 @pytest.mark.parametrize('change, message', [
     ({'encoding': '32FC1'}, "encoding '32FC1' is not supported; supported are rgb8, .*nv21$"),
     ({'encoding': ''}, "encoding '' is not supported"),
