@@ -70,9 +70,6 @@ def main(args=None) -> int:
     except ParameterException as error:
         print(f'segnet_node: {parameter_error(error)}', file=sys.stderr)
         return 1
-    except ValueError as error:
-        print(f'segnet_node: {error}', file=sys.stderr)
-        return 1
     finally:
         ignore_signals()
         _end(node, executor)

@@ -243,11 +243,11 @@ def quoted(text: str) -> str:
 
 @contextmanager
 def qos_errors_named(topic: str) -> Iterator[None]:
-    """Raise ValueError with the topic's name where rclpy refuses one of its qos_overrides."""
+    """Raise ParameterException with the topic where rclpy refuses one of its qos_overrides."""
     try:
         yield
     except RuntimeError as error:
-        raise ValueError(f'{topic}: {error}') from error
+        raise ParameterException(topic, str(error)) from error
 
 
 def parameter_error(error: ParameterException) -> str:
