@@ -70,9 +70,9 @@ def full_disk():
     return limited
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def signal_handlers():
-    """Restore the handlers of SIGINT, SIGTERM and SIGHUP after the test."""
+    """Restore the handlers of SIGINT, SIGTERM and SIGHUP, which commands set, after the test."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     yield

@@ -45,8 +45,6 @@ from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.tools import bench, cli
 
-pytestmark = pytest.mark.usefixtures('signal_handlers')
-
 CAMERA = (48, 64)
 HEADLINE = {'full_width_speedup', 'full_width_default_speedup', 'openvino_ratio',
             'node_throughput_ratio', 'node_default_ratio',

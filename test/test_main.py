@@ -31,9 +31,6 @@ import torch
 from segnet_ros.ros import main as main_module, node as node_module
 
 
-pytestmark = pytest.mark.usefixtures('signal_handlers')
-
-
 @pytest.mark.parametrize('parameter, words, hint', [
     ('max_rate:=10', "'max_rate'", True),
     ('alert_fractions.car:=1', "'alert_fractions.car'", True),  # declared when configured

@@ -52,7 +52,7 @@ def test_it_refuses_a_domain_that_dds_has_no_ports_for(domain):
 
 @pytest.mark.parametrize('arguments, domain', [([], None), (['--domain', '7'], 7)])
 @pytest.mark.parametrize('verb', [bench, drive], ids=['bench', 'drive'])
-def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain, signal_handlers):
+def test_what_starts_nodes_enters_it_first(monkeypatch, verb, arguments, domain):
     class EnteredError(Exception):
         """Ends the verb once it enters the domain."""
 

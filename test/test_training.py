@@ -856,20 +856,16 @@ def test_sigterm_before_the_processes_have_met_leaves_none(data, tmp_path):
 def test_ctrl_c_before_the_first_step_is_one(data, tmp_path, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
-    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(TrainingData, 'train_dataloader', interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe(data), tmp_path, 'cpu')
-    finally:
-        signal.signal(signal.SIGINT, before)  # lightning leaves it ignored
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(data), tmp_path, 'cpu')
 
 
-def test_sigterm_before_the_first_step_is_no_success(data, tmp_path, monkeypatch,
-                                                     signal_handlers):
+def test_sigterm_before_the_first_step_is_no_success(data, tmp_path, monkeypatch):
     load = TrainingData.val_dataloader
     monkeypatch.setattr(TrainingData, 'val_dataloader', lambda frames: (
         os.kill(os.getpid(), signal.SIGTERM), load(frames))[1])
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with pytest.raises(SystemExit) as stop:
         train(recipe(data), tmp_path, 'cpu')
     assert stop.value.code == 128 + signal.SIGTERM
@@ -1032,8 +1028,24 @@ def test_kill_while_the_state_is_written_leaves_the_one_before(data, tmp_path, m
         with pytest.raises(Killed):
             train(config, tmp_path, 'cpu')
     train(config, tmp_path, 'cpu')
-    # Epoch 1, whose state and loss were not written yet, is repeated.
-    assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('012')
+    # Epoch 1, whose state was not written yet, is repeated.
+    assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('0112')
+
+
+def test_kill_after_the_state_is_written_leaves_the_loss_too(data, tmp_path, monkeypatch):
+    config = recipe(data, phases=(Phase(2, (32, 64), (0.8, 1.2)),))
+    save = callbacks.WholeFiles.save_checkpoint
+
+    def killed_after_the_first(*args, **kwargs):
+        save(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.WholeFiles, 'save_checkpoint', killed_after_the_first)
+        with pytest.raises(Killed):
+            train(config, tmp_path, 'cpu')
+    train(config, tmp_path, 'cpu')
+    assert [r['epoch'] for r in rows(tmp_path) if r['loss']] == list('01')
 
 
 def test_state_of_a_gpu_run_is_read_where_there_is_none(data, tmp_path, monkeypatch):

@@ -87,10 +87,18 @@ class ExportWeights(lightning.Callback):
             trainer.check_val_every_n_epoch = 1
 
     def on_train_epoch_end(self, trainer, module):
-        """Stop a run that has diverged before its state overwrites the last good one."""
-        if not trainer.callback_metrics['loss'].isfinite():
+        """
+        Log the loss; stop a run that has diverged before its state overwrites the last good one.
+
+        lightning would log it only after the state is written: a run that is killed in between
+        and goes on would never have a row for that epoch.
+        """
+        loss = trainer.callback_metrics['loss']
+        if not loss.isfinite():
             raise _diverged(trainer, 'loss is')
         self._check_weights(trainer, module)
+        trainer.logger.log_metrics({'epoch': trainer.current_epoch, 'loss': loss.item()},
+                                   trainer.global_step - 1)
 
     def on_validation_epoch_end(self, trainer, module):
         """Log the scores and save the weights; ValueError if the weights are not finite."""

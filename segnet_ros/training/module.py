@@ -170,7 +170,7 @@ class SegmentationModule(lightning.LightningModule):
         images, label_maps = batch
         step = self._graphs.get(label_maps.shape, self.losses)
         cross_entropy, loss = step(images, label_maps)
-        self.log('loss', cross_entropy, prog_bar=True, on_step=False, on_epoch=True,
+        self.log('loss', cross_entropy, prog_bar=True, logger=False, on_step=False, on_epoch=True,
                  sync_dist=True)
         return loss
 
