@@ -25,23 +25,34 @@ import os
 import resource
 import signal
 
+from labelled_folder import write_split
 import pytest
+from training_fixtures import SIZE
 
+from segnet_ros.labels import VOID
+from segnet_ros.sample_drive.drive import SampleDrive
+
+TRAINING = ('lightning', 'matplotlib', 'pytorch_optimizer', 'torchmetrics')
 # Packages that each file needs beyond package.xml; `make venv` installs all of them.
 NEEDS = {
     'test_balance.py': ('lightning',),
+    'test_callbacks.py': TRAINING,
+    'test_curves.py': ('matplotlib',),
+    'test_dataset.py': TRAINING,
     'test_demo_browser.py': ('gradio', 'playwright'),
     'test_demo_page.py': ('av', 'gradio'),
     'test_drive_report.py': ('av',),
     'test_end_to_end.py': ('av',),
     'test_evaluate.py': ('torchmetrics',),
     'test_metrics.py': ('torchmetrics',),
+    'test_module.py': ('lightning', 'pytorch_optimizer', 'torchmetrics'),
+    'test_muon.py': ('pytorch_optimizer',),
     'test_own_classes.py': ('lightning',),
     'test_predict.py': ('av',),
     'test_segment_bag.py': ('ray',),
     'test_sources.py': ('av',),
     'test_street_view.py': ('PIL',),
-    'test_training.py': ('lightning', 'pytorch_optimizer', 'torchmetrics'),
+    'test_train.py': TRAINING,
     'test_video.py': ('av',),
 }
 MISSING = {file: [name for name in names if find_spec(name) is None]
@@ -78,3 +89,29 @@ def signal_handlers():
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Write a CamVid-like folder: drives 0001 and 0002 in train, 0003 in val."""
+    folder = tmp_path_factory.mktemp('camvid_like')
+    for split, seeds in (('train', (1, 2)), ('val', (3,))):
+        frames = {}
+        for seed in seeds:
+            drive = SampleDrive(seed=seed, size=SIZE)
+            for index in range(4):
+                image, label_map = drive.frame(20 * index)
+                label_map[:2] = VOID
+                frames[f'{seed:04}_{index}.png'] = image, label_map
+        write_split(folder, split, frames)
+    return folder
+
+
+@pytest.fixture
+def scratch(data, tmp_path):
+    """Return a copy of the data that a test may spoil."""
+    for path in data.rglob('*.png'):
+        target = tmp_path / path.relative_to(data)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return tmp_path
