@@ -35,7 +35,7 @@ from segnet_ros.sample_drive.drive import SampleDrive
 TRAINING = ('lightning', 'matplotlib', 'pytorch_optimizer', 'torchmetrics')
 # Packages that each file needs beyond package.xml; `make venv` installs all of them.
 NEEDS = {
-    'test_balance.py': ('lightning',),
+    'test_balance.py': TRAINING,
     'test_callbacks.py': TRAINING,
     'test_curves.py': ('matplotlib',),
     'test_dataset.py': TRAINING,
@@ -47,7 +47,7 @@ NEEDS = {
     'test_metrics.py': ('torchmetrics',),
     'test_module.py': ('lightning', 'pytorch_optimizer', 'torchmetrics'),
     'test_muon.py': ('pytorch_optimizer',),
-    'test_own_classes.py': ('lightning',),
+    'test_own_classes.py': TRAINING,
     'test_predict.py': ('av',),
     'test_segment_bag.py': ('ray',),
     'test_sources.py': ('av',),
@@ -91,7 +91,7 @@ def signal_handlers():
         signal.signal(number, handler)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def data(tmp_path_factory):
     """Write a CamVid-like folder: drives 0001 and 0002 in train, 0003 in val."""
     folder = tmp_path_factory.mktemp('camvid_like')

@@ -14,11 +14,10 @@
 
 """Check that a recipe is read and overridden, and that each mistake in one is told."""
 
-from pathlib import Path
-
 import pytest
 
 from segnet_ros.labels import load_label_set
+from segnet_ros.resources import share_directory
 from segnet_ros.training.config import load_config, Phase
 
 CAMVID = load_label_set('camvid11')
@@ -38,7 +37,8 @@ def test_recipe_is_read_and_overridden(tmp_path):
     assert load_config(None, config.to_dict()) == config
 
 
-@pytest.mark.parametrize('path', sorted(Path('config/train').glob('*.yaml')), ids=str)
+@pytest.mark.parametrize('path', sorted((share_directory() / 'config' / 'train').glob('*.yaml')),
+                         ids=lambda path: path.name)
 def test_shipped_recipes_load(path):
     config = load_config(path, {'data': 'somewhere'})
     assert config.phases and config.class_bias.keys() == set(CAMVID.class_names)
