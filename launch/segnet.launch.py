@@ -41,25 +41,24 @@ ARGUMENTS = {
         '', 'Names of several cameras, separated by commas; each gets its own outputs. Empty: one '
         'camera. Set it here, not in the parameters file: the topics are remapped here.'),
     'weights': (
-        '', 'Weights: a name that ships with the package or a .safetensors file. Empty: what the '
-        'parameters file says.'),
+        '', 'Weights: a name that ships with the package or a .safetensors file. Empty: not '
+        'set here.'),
     'device': (
-        '', 'Where the network runs: auto, cpu, cuda or cuda:N. Empty: what the parameters file '
-        'says.'),
+        '', 'Where the network runs: auto, cpu, cuda or cuda:N. Empty: not set here.'),
     'precision': (
-        '', 'Precision of the network: auto, float32, bfloat16, float16 or int8. Empty: what the '
-        'parameters file says.'),
+        '', 'Precision of the network: auto, float32, bfloat16, float16 or int8. Empty: not '
+        'set here.'),
     'input_transport': (
-        '', 'Image transport: raw or compressed. Empty: what the parameters file says.'),
+        '', 'Image transport: raw or compressed. Empty: not set here.'),
     'parameters': (
         '', "File with the node's parameters, such as a copy of config/segnet.yaml, which lists "
         'them with their defaults. Empty: none.'),
     'autostart': (
         '', 'Whether the node configures and activates itself, true or false; set false under a '
-        'lifecycle manager. Empty: what the parameters file says.'),
+        'lifecycle manager. Empty: not set here.'),
     'use_sim_time': (
         '', 'Take the time from /clock, which a bag started here then publishes; true or false. '
-        'Empty: what the parameters file says, and a bag started here publishes no /clock.'),
+        'Empty: not set here, and a bag started here publishes no /clock.'),
     'bag': (
         '', 'Bag to play with `ros2 bag play`, five seconds after the node is started. Its images '
         'must be on the topic that `image` names. Empty: none.'),

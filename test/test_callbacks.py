@@ -14,7 +14,7 @@
 
 """Check signals, divergence, averaging, and the state and metrics that a run writes."""
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 import errno
 import math
 import os
@@ -39,24 +39,36 @@ torch.set_num_threads(1)
 ROOT = str(Path(__file__).resolve().parents[1])
 
 
-@pytest.mark.parametrize('number, devices, to_all', [
-    (signal.SIGINT, 1, False), (signal.SIGTERM, 1, True), (signal.SIGTERM, 2, False)])
-def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devices, to_all):
-    arguments = ['train', '--data', str(data), '--output', str(tmp_path), '--accelerator', 'cpu',
-                 '--epochs', '9', '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}',
-                 '--set', 'batch_size=2']
+def command(data, output):
+    """Return the arguments of a run of nine short epochs."""
+    return ['train', '--data', str(data), '--output', str(output), '--accelerator', 'cpu',
+            '--epochs', '9', '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}',
+            '--set', 'batch_size=2']
+
+
+@contextmanager
+def running_apart(arguments, devices):
+    """Start the command in a process group of its own; kill what is left of it at the end."""
     run = subprocess.Popen(
         [sys.executable, '-m', 'segnet_ros.tools.cli', *arguments, '--devices', str(devices)],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
         cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ROOT})
     try:
+        yield run
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize('number, devices, to_all', [
+    (signal.SIGINT, 1, False), (signal.SIGTERM, 1, True), (signal.SIGTERM, 2, False)])
+def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devices, to_all):
+    arguments = command(data, tmp_path)
+    with running_apart(arguments, devices) as run:
         while not (tmp_path / 'last.ckpt').is_file() and run.poll() is None:
             time.sleep(0.01)
         (os.killpg if to_all else os.kill)(run.pid, number)
         _, told = run.communicate(timeout=20)  # until no process is left that writes to it
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 128 + number, told
     assert told.count(f'stopped by {number.name}; run the same command to resume') == 1
     assert 'Traceback' not in told
@@ -66,21 +78,12 @@ def test_a_signal_ends_a_run_at_once_and_it_goes_on(data, tmp_path, number, devi
 
 
 def test_sigterm_before_the_processes_have_met_leaves_none(data, tmp_path):
-    run = subprocess.Popen(
-        [sys.executable, '-m', 'segnet_ros.tools.cli', 'train', '--data', str(data), '--output',
-         str(tmp_path), '--accelerator', 'cpu', '--devices', '2', '--set', 'batch_size=2',
-         '--set', 'width=0.0625', '--set', f'input_size={list(SIZE)}'],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-        cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ROOT})
-    try:
+    with running_apart(command(data, tmp_path), 2) as run:
         children = Path(f'/proc/{run.pid}/task/{run.pid}/children')
         while not children.read_text() and run.poll() is None:
             time.sleep(0.05)
         run.terminate()
         _, told = run.communicate(timeout=60)  # until no process is left that writes to it
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), told
 
 

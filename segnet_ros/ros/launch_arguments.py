@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check the arguments of launch files; knows nothing of what is launched."""
+"""Check and complete the arguments of launch files; knows nothing of what is launched."""
 
 from collections.abc import Iterator
 from pathlib import Path
