@@ -226,6 +226,7 @@ def _trainer(config: TrainConfig, info: ModelInfo, weights: Path, accelerator: s
             callbacks=[
                 EndOnSignal(), FirstEpoch(), ExportWeights(info, weights),
                 average_weights(config.ema_decay),
+                # -1: or it deletes the file that a copied state remembers, in another folder.
                 ModelCheckpoint(output, filename='last', every_n_epochs=1, save_top_k=-1,
                                 enable_version_counter=False, save_on_train_epoch_end=True),
                 DrawCurves(metrics, info.label_set), ProgressBar()])
