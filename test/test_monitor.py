@@ -15,6 +15,7 @@
 """Check a camera's rates and what its status on /diagnostics says."""
 
 from collections import deque
+from dataclasses import replace
 import re
 from types import SimpleNamespace
 
@@ -25,6 +26,12 @@ import pytest
 
 from segnet_ros.ros import monitor as monitor_module
 from segnet_ros.ros.monitor import OUTCOMES, StreamMonitor
+from segnet_ros.ros.settings import Settings
+
+NO_LIMITS = Settings(
+    max_frame_age=0.0, max_rate=0.0, confidence_threshold=0.0, overlay_alpha=0.5, jpeg_quality=90,
+    no_image_warning_period=5.0, output_rate_warning=0.0, latency_warning=0.0, roi=None, alerts={},
+    palette=np.zeros((256, 3), np.uint8))
 
 
 @pytest.fixture
@@ -51,8 +58,13 @@ def test_rate_falls_when_nothing_comes_any_more():
     assert monitor_module._rate(deque([3.0]), 3.1) == 0 == monitor_module._rate(deque(), 1.0)
 
 
+def status_of(monitor, facts=None, paused=False, trouble='', **limits):
+    settings = replace(NO_LIMITS, **limits)
+    return monitor.status('segnet: front', facts or {}, settings, paused, trouble)
+
+
 def verdict(monitor, **kwargs):
-    status = monitor.status('camera', {}, **kwargs)
+    status = status_of(monitor, **kwargs)
     return status.level, status.message
 
 
@@ -66,7 +78,7 @@ def test_a_slow_camera_is_no_missing_one(clock):
         assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
     clock.now += 2
     assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
-    assert verdict(monitor, silence=10.0)[0] == DiagnosticStatus.OK
+    assert verdict(monitor, no_image_warning_period=10.0)[0] == DiagnosticStatus.OK
 
 
 def test_a_camera_that_boots_is_given_the_same_time(clock):
@@ -76,8 +88,8 @@ def test_a_camera_that_boots_is_given_the_same_time(clock):
     assert verdict(monitor) == (DiagnosticStatus.OK, 'no frames yet')
     clock.now += 3600
     assert verdict(monitor) == (DiagnosticStatus.WARN, 'no frames')
-    assert verdict(monitor, silence=0.0) == (DiagnosticStatus.OK, 'no frames yet')
-    assert verdict(monitor, silence=3605.0)[0] == DiagnosticStatus.OK
+    assert verdict(monitor, no_image_warning_period=0.0) == (DiagnosticStatus.OK, 'no frames yet')
+    assert verdict(monitor, no_image_warning_period=3605.0)[0] == DiagnosticStatus.OK
     monitor.started()  # again
     assert verdict(monitor)[0] == DiagnosticStatus.OK
 
@@ -87,7 +99,7 @@ def test_a_camera_that_died_is_not_segmented_though_no_warning_is_wanted(clock):
     monitor.received()
     for wait, told in ((1, 'segmenting'), (60, 'no frame for 61 s')):
         clock.now += wait
-        assert verdict(monitor, silence=0.0) == (DiagnosticStatus.OK, told)
+        assert verdict(monitor, no_image_warning_period=0.0) == (DiagnosticStatus.OK, told)
 
 
 def test_frames_that_were_lost_on_their_way_are_told_once(clock):
@@ -95,7 +107,7 @@ def test_frames_that_were_lost_on_their_way_are_told_once(clock):
     monitor.received()
     monitor.lost(50)
     monitor.lost(2)
-    status = monitor.status('camera', {})
+    status = status_of(monitor)
     assert status.level == DiagnosticStatus.WARN
     assert status.message.startswith("52 frames lost in DDS: see 'Large images over DDS'")
     assert (values_of(status)['lost'], values_of(status)['received']) == ('52', '1')
@@ -114,10 +126,10 @@ def test_trouble_from_outside_is_told_with_what_else_there_is(clock):
         'no clock; 1 of 1 frames dropped: they come faster than they can be segmented')
 
 
-@pytest.mark.parametrize('limit', [{'most_latency': 0.2}, {'age_limited': True}])
+@pytest.mark.parametrize('limit', [{'latency_warning': 0.2}, {'max_frame_age': 1.0}])
 def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock, limit):
     monitor = StreamMonitor()
-    assert verdict(monitor, silence=0.0, **limit)[0] == DiagnosticStatus.OK
+    assert verdict(monitor, no_image_warning_period=0.0, **limit)[0] == DiagnosticStatus.OK
     finish(monitor, clock, 0.1, 20, age=0.05)
     finish(monitor, clock, 0.1, 5, age=-3600.0)  # a bag restarts before its clock does
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')
@@ -131,7 +143,7 @@ def test_stamps_ahead_of_the_clock_are_told_where_a_limit_counts_from_them(clock
     _, message = verdict(monitor, trouble='no images', **limit)
     assert message == 'no images'
     finish(monitor, clock, 0.1, 30, age=-1.9)
-    _, message = verdict(monitor, least_rate=20.0, **limit)
+    _, message = verdict(monitor, output_rate_warning=20.0, **limit)
     assert re.fullmatch('.* results a second, .*; results 1.900 s before .* do not work', message)
     monitor.received()
     monitor.count('unwatched')  # and nobody subscribes any more
@@ -175,7 +187,7 @@ def test_a_pause_is_counted_and_hides_no_missing_camera(clock):
     for _ in range(3):
         monitor.received()
         monitor.count('paused')
-    status = monitor.status('camera', {}, paused=True)
+    status = status_of(monitor, paused=True)
     assert (status.level, status.message) == (DiagnosticStatus.OK, 'paused through ~/enable')
     assert values_of(status)['received'] == values_of(status)['paused'] == '3'
     clock.now += 6
@@ -191,7 +203,7 @@ def work(monitor, clock, milliseconds, age=0.02):
 def test_the_status_tells_latency_by_stage_rates_and_age(clock):
     monitor = StreamMonitor()
     assert not any(key.startswith(('latency', 'age')) for key in values_of(
-        monitor.status('segnet: front', {})))
+        status_of(monitor)))
     for number in range(1, 102):  # at 20 Hz, every other frame taken: 1, 2, ... 101 ms
         for _ in range(2):
             clock.now += 0.05
@@ -199,7 +211,7 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
         monitor.count('limited')
         work(monitor, clock, np.array([1, 2, 3, 4]) * number)
     clock.now += 0.025
-    status = monitor.status('segnet: front', {'device': 'a CPU', 'memory': '7 MiB resident'})
+    status = status_of(monitor, {'device': 'a CPU', 'memory': '7 MiB resident'})
     assert (status.name, status.hardware_id) == ('segnet: front', 'segnet: front')
     assert values_of(status) == {
         'device': 'a CPU', 'memory': '7 MiB resident', 'input_rate': '20.00 Hz',
@@ -214,7 +226,7 @@ def test_the_status_tells_latency_by_stage_rates_and_age(clock):
         'stamp_age_ms': 'p50 20.00, p95 20.00, max 20.00'}
     for _ in range(monitor_module.WINDOW):  # this pushes out the earlier ones
         work(monitor, clock, [5, 1, 1, 1])
-    values = values_of(monitor.status('segnet: front', {}))
+    values = values_of(status_of(monitor))
     assert values['latency_wait_ms'] == 'p50 5.00, p95 5.00, max 5.00'
     assert values['latency_total_ms'] == 'p50 8.00, p95 8.00, max 8.00'
 
@@ -229,7 +241,7 @@ def test_ages_by_another_clock_are_no_latencies(clock, ages, told):
     monitor = StreamMonitor()
     for age in ages:
         work(monitor, clock, [1, 1, 1, 1], age)
-    assert values_of(monitor.status('segnet: front', {}))['stamp_age_ms'] == told
+    assert values_of(status_of(monitor))['stamp_age_ms'] == told
 
 
 @pytest.mark.parametrize(('outcome', 'level', 'message'), [
@@ -249,7 +261,7 @@ def test_the_message_tells_what_became_of_the_frames_since_the_last(clock, outco
     work(monitor, clock, [1, 1, 1, 1])
     assert verdict(monitor) == (level, message)
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')
-    assert values_of(monitor.status('camera', {}))[outcome] == '2'  # this count is cumulative
+    assert values_of(status_of(monitor))[outcome] == '2'  # this count is cumulative
 
 
 def test_frames_dropped_before_nobody_subscribed_are_no_trouble():
@@ -331,7 +343,7 @@ def test_results_too_late_to_publish_are_not_laid_to_the_clocks(clock):
     for _ in range(2):
         monitor.received()
         monitor.late([clock.now, clock.now, clock.now, clock.now + 0.25, clock.now + 0.25], 0.3)
-    status = monitor.status('segnet: front', {})
+    status = status_of(monitor)
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, (
         'the last 3 frames became older than max_frame_age here: segment faster (lighter '
         'weights, a smaller network_size) or allow more'))
@@ -360,12 +372,12 @@ def test_what_was_before_it_started_anew_is_no_news(clock):
     monitor.count('dropped')
     clock.now += 3
     monitor.started()
-    status = monitor.status('camera', {})
+    status = status_of(monitor)
     assert (status.level, status.message) == (DiagnosticStatus.OK, 'no frames yet')
     assert not [key for key in values_of(status) if 'latency' in key or 'age' in key]
     assert monitor.counts['failed'] == monitor.counts['dropped'] == 1
     finish(monitor, clock, 0.1, 2)
-    values = values_of(monitor.status('camera', {}))
+    values = values_of(status_of(monitor))
     assert values['input_rate'] == values['output_rate'] == '10.00 Hz'
 
 
@@ -379,7 +391,7 @@ def finish(monitor, clock, period, times, age=0.0):
 def test_too_few_results_are_told_while_somebody_wants_them(clock):
     monitor = StreamMonitor()
     monitor.started()
-    limit = {'least_rate': 5.0}
+    limit = {'output_rate_warning': 5.0}
     finish(monitor, clock, 0.5, 9)
     assert verdict(monitor, **limit) == (DiagnosticStatus.OK, 'segmenting')  # too early to tell
     finish(monitor, clock, 0.5, 3)
@@ -409,7 +421,8 @@ def test_a_steady_rate_is_judged_the_same_at_any_time(clock, rate, share, level)
         finish(monitor, clock, (1 + jitter) / rate, 1)
         for later in (0.0, 0.9 / rate, -0.9 / rate):  # just after one, just before the next
             clock.now += later
-            assert verdict(monitor, silence=0.0, least_rate=share * rate)[0] == level
+            assert verdict(monitor, no_image_warning_period=0.0,
+                           output_rate_warning=share * rate)[0] == level
 
 
 @pytest.mark.parametrize('pause', ['unwatched', 'paused', 'by status', 'deactivated'])
@@ -417,7 +430,7 @@ def test_results_that_nobody_wanted_are_not_missing(clock, pause):
     monitor = StreamMonitor()
     finish(monitor, clock, 0.1, 60, age=2.0)
     clock.now += 4
-    limits = {'least_rate': 5.0, 'most_latency': 1.0}
+    limits = {'output_rate_warning': 5.0, 'latency_warning': 1.0}
     assert verdict(monitor, **limits)[0] == DiagnosticStatus.WARN
     monitor.received()
     if pause == 'by status':
@@ -442,16 +455,16 @@ def test_late_results_are_told_until_others_come(clock):
     finish(monitor, clock, 0.1, 1, age=0.2)
     told = (DiagnosticStatus.WARN, 'results up to 0.600 s after their stamps, more than '
                                    'latency_warning: 0.5')
-    assert verdict(monitor, most_latency=0.5) == told
-    assert verdict(monitor, most_latency=0.5) == told  # until a newer result comes
+    assert verdict(monitor, latency_warning=0.5) == told
+    assert verdict(monitor, latency_warning=0.5) == told  # until a newer result comes
     assert verdict(monitor) == (DiagnosticStatus.OK, 'segmenting')  # 0: no limit
     finish(monitor, clock, 0.1, 1, age=0.2)
-    assert verdict(monitor, most_latency=0.5) == (DiagnosticStatus.OK, 'segmenting')
+    assert verdict(monitor, latency_warning=0.5) == (DiagnosticStatus.OK, 'segmenting')
     finish(monitor, clock, 0.1, 1, age=0.6)
     finish(monitor, clock, 0.1, 1, age=0.2)
-    assert verdict(monitor, most_latency=0.5) == told
+    assert verdict(monitor, latency_warning=0.5) == told
     finish(monitor, clock, 0.1, 1, age=1.8e9)
-    assert verdict(monitor, most_latency=0.5)[1].endswith("0.5: check the cameras' clocks")
+    assert verdict(monitor, latency_warning=0.5)[1].endswith("0.5: check the cameras' clocks")
 
 
 def test_two_cameras_on_one_topic_are_told(clock):

@@ -21,6 +21,8 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
+from segnet_ros.ros.settings import Settings
+
 STAGES = ('wait', 'convert', 'segment', 'publish', 'total')
 WINDOW = 300  # frames that percentiles cover
 RATE_SECONDS = 5.0  # that rates cover
@@ -78,7 +80,7 @@ class StreamMonitor:
     def started(self):
         """Start to expect frames; what became of those before is no news."""
         with self._lock:
-            self._seen = Counter(self.counts)
+            self._seen = self.counts.copy()
             self._last, self._run = '', 0
             for before in (self._arrivals, self._finishes, self._ages, self._resizes,
                            *self._latencies.values()):
@@ -160,9 +162,8 @@ class StreamMonitor:
         with self._lock:
             return time.monotonic() - self._waiting_since if self._waiting_since else 0.0
 
-    def status(self, name: str, facts: dict[str, str], silence: float = 5.0,
-               paused: bool = False, least_rate: float = 0.0, most_latency: float = 0.0,
-               age_limited: bool = False, trouble: str = '') -> DiagnosticStatus:
+    def status(self, name: str, facts: dict[str, str], settings: Settings, paused: bool = False,
+               trouble: str = '') -> DiagnosticStatus:
         """
         Return the status for /diagnostics and begin a new period.
 
@@ -170,46 +171,71 @@ class StreamMonitor:
         size or did not come for too long, or if results came too rarely, too late, or before
         their stamps while a limit counts from these. It is ERROR if any frame failed, all (at
         least three) were stale or the workers are stuck. The message says which. Failed and stale
-        frames are told until one of another outcome comes, or none for `silence` seconds.
+        frames are told until one of another outcome comes, or none for no_image_warning_period.
 
-        :param silence: warn after this many seconds without a frame; 0 never warns.
-        :param least_rate: warn below this many results a second; 0 never warns.
-        :param most_latency: warn above this many seconds from stamp to result; 0 never warns.
-        :param age_limited: whether frames are dropped by their age (max_frame_age).
         :param trouble: an external problem to warn of, or ''.
         """
         with self._lock:
             now = time.monotonic()
-            news = {key: self.counts[key] - self._seen[key]
-                    for key in ('received', 'lost', *OUTCOMES)}
-            self._seen = Counter(self.counts)
+            news = self.counts - self._seen
+            self._seen = self.counts.copy()
             self._told = True
             if paused:
                 self._forget_results()
-            arriving = _rate(self._arrivals, now)
-            values = {**facts, 'input_rate': f'{arriving:.2f} Hz',
-                      'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
-                      **{key: str(self.counts[key]) for key in news}}
-            if self._arrivals:
-                values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
-            values |= {f'latency_{stage}_ms': _percentiles(seconds)
-                       for stage, seconds in self._latencies.items() if seconds}
-            if self._ages:
-                age = float(np.median(self._ages))
-                values['stamp_age_ms'] = (
-                    _percentiles(self._ages) if abs(age) < CLOCK_SECONDS else
-                    f"{age:.0f} s: stamps are not from the node's clock")
-            silent = self.silent_seconds()
-            warning = trouble or self._resizing(now) or self._missed(now, least_rate, most_latency)
-            # Without a clock, every result would be ahead.
-            ahead = self._ahead() if not trouble and (age_limited or most_latency) else ''
-            warnings = [*filter(None, (warning, ahead, _losses(news)))]
-            otherwise = ('no frames yet' if not self._arrivals else
-                         'segmenting' if arriving or silent < RATE_SECONDS else
-                         f'no frame for {silent:.0f} s')
-            level, message = self._verdict(news, 0 < silence < silent, paused, otherwise, warnings)
+            level, message = self._verdict(now, news, settings, paused, trouble)
+            values = {**facts, **self._values(now)}
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id=name,
                                 values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+    def _values(self, now: float) -> dict[str, str]:
+        """Return rates, counts since the start, and the latest latencies, in words."""
+        values = {'input_rate': f'{_rate(self._arrivals, now):.2f} Hz',
+                  'output_rate': f'{_rate(self._finishes, now):.2f} Hz',
+                  **{key: str(self.counts[key]) for key in ('received', 'lost', *OUTCOMES)}}
+        if self._arrivals:
+            values['age_of_last_frame'] = f'{now - self._arrivals[-1]:.3f} s'
+        values |= {f'latency_{stage}_ms': _percentiles(seconds)
+                   for stage, seconds in self._latencies.items() if seconds}
+        if self._ages:
+            age = float(np.median(self._ages))
+            values['stamp_age_ms'] = (
+                _percentiles(self._ages) if abs(age) < CLOCK_SECONDS else
+                f"{age:.0f} s: stamps are not from the node's clock")
+        return values
+
+    def _verdict(self, now: float, news: Counter, settings: Settings, paused: bool,
+                 trouble: str) -> tuple[bytes, str]:
+        """Return the level and message: what is worst comes first."""
+        if news['failed']:
+            return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {self.last_error}"
+        if (stuck := self.stuck_seconds()) > STUCK_SECONDS:
+            return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
+        silent = self.silent_seconds()
+        if 0 < settings.no_image_warning_period < silent:
+            cause = f'the last one failed: {self.last_error}' if self._last == 'failed' else ''
+            return DiagnosticStatus.WARN, _joined('no frames', cause, _losses(news))
+        if paused:
+            return DiagnosticStatus.OK, 'paused through ~/enable'
+        if self._last == 'failed':
+            return DiagnosticStatus.ERROR, f'the last frame failed: {self.last_error}'
+        if self._last in TOO_OLD or any(news[key] for key in TOO_OLD):
+            return self._too_old(news)
+        if warning := self._warning(now, news, settings, trouble):
+            return DiagnosticStatus.WARN, warning
+        if news['unwatched']:
+            return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
+        return DiagnosticStatus.OK, (
+            'no frames yet' if not self._arrivals else
+            'segmenting' if silent < RATE_SECONDS or _rate(self._arrivals, now) else
+            f'no frame for {silent:.0f} s')
+
+    def _warning(self, now: float, news: Counter, settings: Settings, trouble: str) -> str:
+        # Without a clock, every result would be ahead.
+        ahead = '' if trouble else self._ahead(settings)
+        drops = (f"{news['dropped']} of {news['received']} frames dropped: they come faster than "
+                 'they can be segmented' if news['dropped'] and not news['unwatched'] else '')
+        return _joined(trouble or self._resizing(now) or self._missed(now, settings), ahead,
+                       _losses(news), drops)
 
     def _resizing(self, now: float) -> str:
         resized = sum(now - t < RESIZE_SECONDS for t in self._resizes)
@@ -218,8 +244,9 @@ class StreamMonitor:
         return (f'the size of frames changed {resized} times in {RESIZE_SECONDS:.0f} s: does more '
                 'than one camera publish here?')
 
-    def _missed(self, now: float, least_rate: float, most_latency: float) -> str:
+    def _missed(self, now: float, settings: Settings) -> str:
         """Return which limit the latest results broke, or ''."""
+        least_rate, most_latency = settings.output_rate_warning, settings.latency_warning
         if least_rate and self._wanted_since is not None:
             # Long enough for ten results, one of which may fall just outside.
             window = max(RATE_SECONDS, 10 / least_rate)
@@ -235,40 +262,15 @@ class StreamMonitor:
                     f'latency_warning: {most_latency:g}{clocks}')
         return ''
 
-    def _ahead(self) -> str:
-        """Return a warning if results come before their stamps, else ''."""
+    def _ahead(self, settings: Settings) -> str:
+        """Return a warning if results come before stamps from which a limit counts, else ''."""
         age = float(np.median(self._ages_now)) if self._ages_now else 0.0
-        return '' if age > -AHEAD_SECONDS else (
-            f"results {-age:.3f} s before their frames' stamps: check the cameras' clocks; "
-            'max_frame_age and latency_warning do not work')
+        if age > -AHEAD_SECONDS or not (settings.max_frame_age or settings.latency_warning):
+            return ''
+        return (f"results {-age:.3f} s before their frames' stamps: check the cameras' clocks; "
+                'max_frame_age and latency_warning do not work')
 
-    def _verdict(self, news: dict[str, int], silent: bool, paused: bool, otherwise: str,
-                 warnings: list[str]) -> tuple[bytes, str]:
-        """Return the level and message; otherwise is the message if there is nothing to tell."""
-        if news['failed']:
-            return DiagnosticStatus.ERROR, f"{news['failed']} frames failed: {self.last_error}"
-        if (stuck := self.stuck_seconds()) > STUCK_SECONDS:
-            return DiagnosticStatus.ERROR, f'stuck: no frame finished for {stuck:.0f} s'
-        if silent:
-            cause = f'the last one failed: {self.last_error}' if self._last == 'failed' else ''
-            told = filter(None, ('no frames', cause, _losses(news)))
-            return DiagnosticStatus.WARN, '; '.join(told)
-        if paused:
-            return DiagnosticStatus.OK, 'paused through ~/enable'
-        if self._last == 'failed':
-            return DiagnosticStatus.ERROR, f'the last frame failed: {self.last_error}'
-        if self._last in TOO_OLD or any(news[key] for key in TOO_OLD):
-            return self._too_old(news)
-        if news['dropped'] and not news['unwatched']:
-            warnings.append(f"{news['dropped']} of {news['received']} frames dropped: they come "
-                            'faster than they can be segmented')
-        if warnings:
-            return DiagnosticStatus.WARN, '; '.join(warnings)
-        if news['unwatched']:
-            return DiagnosticStatus.OK, 'nobody subscribes to a result: not segmenting'
-        return DiagnosticStatus.OK, otherwise
-
-    def _too_old(self, news: dict[str, int]) -> tuple[bytes, str]:
+    def _too_old(self, news: Counter) -> tuple[bytes, str]:
         count = sum(news[key] for key in TOO_OLD)
         late = news['late'] > news['stale'] or not count and self._last == 'late'
         how = 'became older than max_frame_age here' if late else 'came older than max_frame_age'
@@ -308,6 +310,10 @@ def _rate(times: deque, now: float) -> float:
                (steps + 1) / max(1e-3, now - recent[0]))
 
 
-def _losses(news: dict[str, int]) -> str:
+def _joined(*parts: str) -> str:
+    return '; '.join(filter(None, parts))
+
+
+def _losses(news: Counter) -> str:
     return (f"{news['lost']} frames lost in DDS: see 'Large images over DDS' in the README"
             if news['lost'] else '')

@@ -260,14 +260,12 @@ class SegNetNode(LifecycleNode):
 
     def _diagnose(self):
         facts = {**self._facts, 'memory': _memory(self._device), 'enabled': str(self.enabled)}
-        settings, clock = self.settings, self.get_clock()
+        clock = self.get_clock()
         trouble = ('use_sim_time is set, but nothing is published on /clock'
                    if clock.ros_time_is_active and not clock.now().nanoseconds else '')
         self._publish_diagnostics([
-            camera.monitor.status(
-                self._status_name(camera.name), facts, settings.no_image_warning_period,
-                not self.enabled, settings.output_rate_warning, settings.latency_warning,
-                settings.max_frame_age > 0, trouble)
+            camera.monitor.status(self._status_name(camera.name), facts, self.settings,
+                                  not self.enabled, trouble)
             for camera in self._cameras])
 
     def _status_name(self, camera_name: str) -> str:
