@@ -40,8 +40,9 @@ class Scene:
         self.offered: list[ReliabilityPolicy] = []
         self.parameters = {'input_transport': 'raw', 'input_reliability': 'auto'}
         self.remapped: dict[str, str] = {}
-        self.settings = SimpleNamespace(max_rate=0.0, no_image_warning_period=0.0,
-                                        max_frame_age=0.0)
+        self.settings = SimpleNamespace(
+            max_rate=0.0, no_image_warning_period=0.0, max_frame_age=0.0, output_rate_warning=0.0,
+            latency_warning=0.0)
         self.type = 'sensor_msgs/msg/Image'  # that the publishers publish
         self.asked: list[ReliabilityPolicy] = []  # at each subscription to images
         self.warnings: list[str] = []
@@ -396,7 +397,7 @@ def test_a_frame_that_waited_too_long_for_its_turn_is_not_blamed_on_clocks(scene
     for _ in range(3):
         assert scene.camera.decode(frame_of(1000), arrival, scene.settings) is None
     assert scene.camera.monitor.counts == {outcome: 3}
-    message = scene.camera.monitor.status('camera', {}).message
+    message = scene.camera.monitor.status('camera', {}, scene.settings).message
     assert ('clocks' in message, 'segment faster' in message) == (
         outcome == 'stale', outcome == 'late')
 

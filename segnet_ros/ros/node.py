@@ -71,8 +71,7 @@ class SegNetNode(LifecycleNode):
         self.failure: str | None = None  # why the process must end, if it must
         self.transition_error = ''  # of the last transition
         self._cameras: list[Camera] = []
-        self._network = self._info = self._spare = self._frames = self._device = None
-        self._spare_lock = threading.Lock()
+        self._network = self._info = self._frames = self._device = None
         self._workers: list[threading.Thread] = []
         self.settings: Settings | None = None
         self._timers_running = []
@@ -103,8 +102,8 @@ class SegNetNode(LifecycleNode):
         network, self._info = load_checkpoint(path)
         self._network = prepare(network, device, dtype)
         # A network's first run is slow: do it here, not on the first camera frame, which newer
-        # ones would overtake. If the camera has this size, it gets this segmenter.
-        self._spare = self._build_segmenter(self._info.input_size)
+        # ones would overtake.
+        self._build_segmenter(self._info.input_size)
         self._facts = {'device': device_name(device), 'precision': str(dtype).split('.')[1],
                        'weights': str(path)}
         label_set = self._info.label_set
@@ -195,7 +194,7 @@ class SegNetNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
-        self._network = self._info = self._spare = self._frames = None
+        self._network = self._info = self._frames = None
         self._configured = False
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -227,11 +226,6 @@ class SegNetNode(LifecycleNode):
                 '`ros2 param list` shows those that it has')
 
     def _build_segmenter(self, camera_size: tuple[int, int]) -> Segmenter:
-        with self._spare_lock:
-            spare, self._spare = self._spare, None
-        if spare is not None and spare.camera_size == camera_size:
-            return spare
-        del spare  # free its buffers first
         network_size = (parse_size(self._value('network_size'), ('auto',))
                         or fit_input_size(self._info.input_size, camera_size))
         output = self._value('output_size')
