@@ -47,11 +47,11 @@ class Bench:
         self.heard: dict[str, list] = {}
         self.node = None
 
-    def start_node(self, activate=True, **parameters) -> SegNetNode:
+    def start_node(self, activate=True, cli_args=None, **parameters) -> SegNetNode:
         """Create the node, with parameters as a launch file would give them."""
         overrides = {'weights': self._weights, 'device': 'cpu', **parameters}
         self.node = SegNetNode(
-            context=self.context, namespace='/segmentation',
+            context=self.context, namespace='/segmentation', cli_args=cli_args,
             parameter_overrides=_parameters(overrides))
         self.executor.add_node(self.node)
         if activate:

@@ -891,6 +891,19 @@ def test_input_follows_what_the_camera_offers(bench, monkeypatch):
     served(first, asked=reliable)
 
 
+def test_swapped_cameras_are_each_asked_for_what_they_offer(bench, monkeypatch):
+    """A name that is remapped already must not be remapped again."""
+    monkeypatch.setattr(node_module, 'WATCH_PERIOD', 0.05)
+    topics = [f'/segmentation/{name}/image' for name in ('front', 'rear')]
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    bench.publisher(Image, 'front/image', best_effort)
+    bench.publisher(Image, 'rear/image')
+    node = bench.start_node(camera_names=['front', 'rear'], cli_args=[
+        '--ros-args', '-r', ':='.join(topics), '-r', ':='.join(topics[::-1])])
+    found = [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT]  # the other one's
+    bench.spin_until(lambda: [c._images.reliability for c in node._cameras] == found)
+
+
 def test_old_frames_are_dropped_but_not_those_from_the_future(bench):
     node = bench.start_node(max_frame_age=1.0, diagnostics_period=0.1)
     bench.listen('/diagnostics', DiagnosticArray)

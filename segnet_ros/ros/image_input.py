@@ -78,14 +78,14 @@ class ImageInput:
             # The limit may have been raised meanwhile.
             if since is not None and (seconds := time.monotonic() - silent - since) > 0.1:
                 self._node.get_logger().info(
-                    f'images again on {self._publishers()[0]}, after {seconds:.1f} s')
+                    f'images again on {self._full_topic()}, after {seconds:.1f} s')
             return True
         if self._silent_since is None:
             self._silent_since = time.monotonic() - silent
-            topic, publishers = self._publishers()
+            publishers = self._publishers()
             self._node.get_logger().warning(
-                f'no image on {topic} for {silent:.1f} s; it has {len(publishers)} publishers'
-                f'{self._likely_cause(publishers)}')
+                f'no image on {self._full_topic()} for {silent:.1f} s; it has {len(publishers)} '
+                f'publishers{self._likely_cause(publishers)}')
         return False
 
     def _likely_cause(self, publishers) -> str:
@@ -134,16 +134,19 @@ class ImageInput:
     def _on_lost(self, event):
         self._monitor.lost(event.total_count_change)
 
+    def _full_topic(self) -> str:
+        return self._node.resolve_topic_name(self._topic)  # remapped
+
     def _publishers(self):
-        topic = self._node.resolve_topic_name(self._topic)  # remappings included
-        return topic, self._node.get_publishers_info_by_topic(topic)
+        # rclpy remaps the name here: one that is remapped already might become another.
+        return self._node.get_publishers_info_by_topic(self._topic)
 
     def _choose_reliability(self) -> ReliabilityPolicy:
         """Return what to request; auto is reliable if all publishers offer it or none came yet."""
         asked = self._node.get_parameter('input_reliability').value
         if asked != 'auto':
             return ReliabilityPolicy[asked.upper()]
-        publishers = [p for p in self._publishers()[1] if p.topic_type == self._type_name]
+        publishers = [p for p in self._publishers() if p.topic_type == self._type_name]
         if not publishers and self.reliability is not None:
             return self.reliability  # a driver that restarts will offer what it did
         if all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers):
@@ -152,11 +155,11 @@ class ImageInput:
 
     def _on_incompatible(self, event):
         if self._node.get_parameter('input_reliability').value != 'auto':
-            topic, publishers = self._publishers()
             self._node.get_logger().warning(
-                f'{topic}: the QoS of a publisher is incompatible with what this node requests '
-                f'({event.last_policy_kind.name.lower()}): {_offers(publishers)}; set the '
-                "parameter input_reliability to 'auto' or 'best_effort'")
+                f'{self._full_topic()}: the QoS of a publisher is incompatible with what this '
+                f'node requests ({event.last_policy_kind.name.lower()}): '
+                f"{_offers(self._publishers())}; set the parameter input_reliability to 'auto' or "
+                "'best_effort'")
 
 
 def _offers(publishers) -> str:
