@@ -212,7 +212,9 @@ def test_a_warning_of_no_images_names_the_likely_cause(scene):
     scene.send(scene.now)
     scene.watch(0.1)
     scene.watch(5.1)
-    assert scene.warnings.pop().endswith('/driver0 offers reliable volatile')
+    assert scene.warnings.pop().endswith(
+        '/driver0 offers reliable volatile. A driver that crashed stays listed for a while: is it '
+        'still running?')
     scene.send(scene.now)
     scene.offered = []
     scene.watch(0.1)

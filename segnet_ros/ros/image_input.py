@@ -112,6 +112,8 @@ class ImageInput:
         elif not came:
             found += ('. Publishers in another container, or of another user, are seen but not '
                       "heard: see 'Large images over DDS' in the README")
+        else:
+            found += '. A driver that crashed stays listed for a while: is it still running?'
         return found
 
     def _subscribe(self, reliability: ReliabilityPolicy):
