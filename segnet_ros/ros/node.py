@@ -65,7 +65,7 @@ class SegNetNode(LifecycleNode):
         # First what destroy_node() needs: Kilted's rclpy calls it even if the rest of this raises.
         self._state_machine = None
         self._specs = {spec.name: spec for spec in PARAMETERS}
-        self._configured = False
+        self._configured = self._hung = False
         self.enabled = True
         self.ending = Ending()  # once it is asked for, workers get less time
         self.failure: str | None = None  # why the process must end, if it must
@@ -236,9 +236,13 @@ class SegNetNode(LifecycleNode):
     def _watch(self):
         for camera in self._cameras:
             camera.watch(self.settings)
-            # A driver that hangs raises no error; a CPU is only slow.
-            if self._device.type == 'cuda' and camera.monitor.stuck_seconds() > HUNG_SECONDS:
-                self.give_up(f'the GPU hangs: no frame finished for {HUNG_SECONDS:.0f} s')
+        # A driver that hangs raises no error; a CPU is only slow. It must be found twice: once is
+        # no more than a process that was frozen (docker pause) finds when it goes on.
+        hangs = self._device.type == 'cuda' and any(
+            camera.monitor.stuck_seconds() > HUNG_SECONDS for camera in self._cameras)
+        if hangs and self._hung:
+            self.give_up(f'the GPU hangs: no frame finished for {HUNG_SECONDS:.0f} s')
+        self._hung = hangs
 
     def _publish_state(self):
         """Report the state and last error on /diagnostics while the node is not active."""
