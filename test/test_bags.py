@@ -178,6 +178,15 @@ def test_after_a_crash(tmp_path):
     (out / 'bag2.mcap').write_bytes((out / 'bag.mcap').read_bytes())
     with pytest.raises(ValueError, match='2 bag files.*reindex'):
         bag_topics(out)
+    # Compressed by file, all but the last one.
+    (out / 'bag2.mcap').rename(out / 'bag2.mcap.zstd')
+    with pytest.raises(ValueError, match='2 bag files.*unpack'):
+        bag_topics(out)
+    (out / 'bag.mcap').unlink()
+    for path in (out, out / 'bag2.mcap.zstd'):
+        assert is_bag(path)
+        with pytest.raises(ValueError, match='bag2.mcap.zstd is compressed; .* zstd -d'):
+            bag_topics(path)
 
 
 @pytest.mark.parametrize('storage', list(StoragePlugin))
@@ -269,8 +278,9 @@ def test_topics_of_several_types_have_none(tmp_path):
         ('/a', '', 4), ('/b', IMAGE, 2)]
 
 
-def test_a_bag_of_one_moment_has_no_period(tmp_path):
-    write_bag([replace(frame, stamp_ns=START) for frame in recording()], tmp_path / 'bag')
+@pytest.mark.parametrize('count', [1, 4])
+def test_a_bag_of_one_moment_has_no_period(tmp_path, count):
+    write_bag([replace(frame, stamp_ns=START) for frame in recording(count)], tmp_path / 'bag')
     assert bag_period_ns(tmp_path / 'bag') == 10**9
 
 

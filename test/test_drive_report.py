@@ -86,6 +86,28 @@ def test_the_contact_sheet_s_frames_are_spread_over_the_drive(tmp_path, count):
     assert gaps.min() >= 1 and gaps.max() <= 2 * count / len(shown)
 
 
+def test_numbers_and_pictures_of_a_frame_worked_by_hand(tmp_path):
+    image = np.full((32, 48, 3), (200, 0, 0), np.uint8)
+    color = np.full((32, 48, 3), (0, 0, 200), np.uint8)
+    mask = np.zeros((32, 48), np.uint8)
+    truth = mask.copy()
+    mask[:8], mask[8:16] = 255, 1
+    truth[:12], truth[16:18] = 255, 1
+    with DriveReport(tmp_path, 5, LABELS) as report:
+        report.add(image, mask, color, 0.1, truth, 0)
+        summary = report.finish({})
+    first, other = LABELS.class_names[0], LABELS.class_names[5]
+    assert summary['latency_ms'] == {'p50': 100.0, 'p95': 100.0}
+    assert summary['class_fractions'][first] == 0.5  # of all pixels, unknown ones too
+    assert summary['per_class_iou'][first] == 14 / 20  # rows
+    assert summary['per_class_iou'][other] is None
+    [(_, shown)] = UntrustedVideo(tmp_path / 'video.mp4').read()
+    assert shown[10, 24, 0] > 150 and shown[54, 24, 2] > 150  # the camera above the mask
+    sheet = cv2.imread(str(tmp_path / 'contact_sheet.png'))[..., ::-1]
+    below = round(32 * CELL_WIDTH / 48) + 5
+    assert [tuple(sheet[y, 5]) for y in (5, below)] == [(200, 0, 0), (0, 0, 200)]
+
+
 def test_true_masks_of_another_size_are_told(tmp_path):
     with DriveReport(tmp_path, 5, LABELS) as report:
         add(report, truth=np.zeros((32, 48), np.uint8))

@@ -560,6 +560,17 @@ def test_a_long_gap_is_told(monkeypatch):
     assert len(told) == 1 and 'nothing was recorded' in told[0]
 
 
+def test_what_follows_a_clock_that_was_set_back_keeps_its_pace(monkeypatch):
+    sink, told = Sink(), []
+    monkeypatch.setattr('segnet_ros.ros.replay.get_logger',
+                        lambda name: SimpleNamespace(warning=told.append))
+    times = [0, 20_000_000, *(t * 20_000_000 - 3600 * 10**9 for t in range(5))]
+    Player(None, Programme(lambda: ((t, sink, t) for t in times), [sink], [sink], 1)).play()
+    assert [message for _, message in sink.calls] == times
+    assert sink.calls[6][0] - sink.calls[2][0] >= 0.079
+    assert len(told) == 1 and 'the clock was set back' in told[0]
+
+
 def test_what_cannot_be_published_is_left_out_and_told(tmp_path, monkeypatch):
     node = MagicMock()
     topics = [BagTopic(name, kind, 1, []) for name, kind in (

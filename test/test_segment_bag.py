@@ -39,12 +39,12 @@ from small_network import write_small_checkpoint
 import torch
 
 from segnet_ros.bags import folder as bag_folder, segmentation as bag_segmentation
-from segnet_ros.bags.cameras import result_prefixes
-from segnet_ros.bags.folder import find_jobs, segment_bags
+from segnet_ros.bags.cameras import camera_topics, result_prefixes
+from segnet_ros.bags.folder import find_jobs, is_folder_of_bags, segment_bags
 from segnet_ros.bags.reading import (
     bag_topics, COMPRESSED, decode_message, IMAGE, RawMessage, read_messages, TYPES)
 from segnet_ros.bags.segmentation import BagOptions, segment_bag
-from segnet_ros.bags.split_bag import SplitBag
+from segnet_ros.bags.split_bag import OutTopic, SplitBag
 from segnet_ros.bags.writing import make_header, write_bag
 from segnet_ros.extras import install_extra
 from segnet_ros.frames import Frame
@@ -154,6 +154,49 @@ def test_label_info_comes_once_before_the_first_mask_and_is_latched(bag, tmp_pat
     assert [q.durability.name for q in topics[info].qos] == ['TRANSIENT_LOCAL']
     assert [q.durability.name for q in topics[mask].qos] == ['VOLATILE']
     assert topics[mask].count == 7
+    assert msg.threshold == 0  # no pixel is void for its confidence
+
+
+def test_results_have_the_quality_of_service_of_the_node_s(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'out', predictor, BagOptions(results_only=True))
+    qos = {topic.name.rpartition('/')[2]: topic.qos for topic in bag_topics(tmp_path / 'out')}
+    assert {name: [(q.reliability.name, q.depth) for q in offered]
+            for name, offered in qos.items()} == {
+        'label_info': [('RELIABLE', 1)], 'mask': [('RELIABLE', 1)],
+        'statistics': [('RELIABLE', 10)]}
+
+
+def test_originals_keep_their_quality_of_service(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'info', predictor, BagOptions(('mask',)))
+    [latched] = [t.qos for t in bag_topics(tmp_path / 'info') if t.name.endswith('info')]
+    with Writer(tmp_path / 'in2', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES,
+                                           offered_qos_profiles=latched)
+        for message in read_messages(bag):
+            writer.write(connection, message.record_ns, message.cdr)
+    segment_bag(tmp_path / 'in2', tmp_path / 'out', predictor)
+    assert {t.name: t.qos for t in bag_topics(tmp_path / 'out')}['/front/image_raw'] == latched
+
+
+def test_results_have_their_image_s_record_time(tmp_path, predictor):
+    write_bag([replace(f, record_ns=f.stamp_ns + 5) for f in drive(3)], tmp_path / 'in')
+    segment_bag(tmp_path / 'in', tmp_path / 'out', predictor)
+    assert {m.record_ns for m in read_messages(tmp_path / 'out')} == {
+        f.stamp_ns + 5 for f in drive(3)}
+
+
+def test_times_of_a_bag_whose_clock_was_set_back(tmp_path):
+    name = 'std_msgs/msg/Empty'
+    topic = OutTopic('/a', name, TYPES.generate_msgdef(name, ros_version=2)[0],
+                     TYPES.hash_rihs01(name))
+    with SplitBag(tmp_path / 'out', [topic], {}) as bag:
+        for times in ((50, 60), (10, 20)):
+            for time_ns in times:
+                bag.write('/a', time_ns, b'\0\1\0\0\0')
+            bag.end_file({})
+        bag.complete()
+    with Reader(tmp_path / 'out') as reader:
+        assert (reader.start_time, reader.end_time, reader.message_count) == (10, 61, 4)
 
 
 def test_statistics_are_those_of_the_node(bag, tmp_path, predictor):
@@ -299,6 +342,13 @@ def test_what_an_earlier_run_left_unfinished_is_no_bag_to_segment(folder, tmp_pa
     assert [job.source.name for job in jobs] == ['b0.x', 'b1.x']
 
 
+def test_a_bag_of_several_files_is_no_folder_of_bags(bag, tmp_path, predictor):
+    segment_bag(bag, tmp_path / 'split', predictor, BagOptions(file_frames=3))
+    assert not is_folder_of_bags(tmp_path / 'split') and is_folder_of_bags(tmp_path)
+    (bag / 'metadata.yaml').unlink()  # a crash
+    assert not is_folder_of_bags(bag)
+
+
 def test_ray_sends_nothing_to_its_developers(monkeypatch):
     told = []
     monkeypatch.setitem(sys.modules, 'ray', SimpleNamespace(
@@ -319,6 +369,17 @@ def test_what_is_complete_stays_and_what_is_foreign_is_refused(bag, tmp_path, pr
     assert contents(tmp_path / 'out') == before
     with pytest.raises(ValueError, match='already exists'):
         segment_bag(bag, bag, predictor)
+    (tmp_path / 'link').symlink_to('nowhere')
+    with pytest.raises(ValueError, match='link already exists'):
+        segment_bag(bag, tmp_path / 'link', predictor)
+
+
+def test_weights_that_were_trained_anew_make_another_bag(bag, tmp_path, predictor, weights):
+    segment_bag(bag, tmp_path / 'out', predictor)
+    (tmp_path / 'new').mkdir()
+    new = write_small_checkpoint(tmp_path / 'new' / Path(weights).name, 1 / 8, SIZE)
+    with pytest.raises(ValueError, match='already exists'):
+        segment_bag(bag, tmp_path / 'out', Predictor(new, 'cpu', 'float32'))
 
 
 def test_two_writers_do_not_meet(bag, tmp_path, predictor):
@@ -596,6 +657,32 @@ def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, 
     errors = []
     outcome = segment_bag(tmp_path / 'two', tmp_path / 'out', predictor, on_error=errors.append)
     assert (outcome.frames, outcome.damaged) == (7, True) and '2 of /gone' in str(errors[0])
+
+
+def test_topics_without_images_have_no_results(bag, tmp_path, predictor):
+    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        good = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
+        writer.add_connection('/off/image_raw', IMAGE, typestore=TYPES)
+        for message in read_messages(bag):
+            writer.write(good, message.record_ns, message.cdr)
+    segment_bag(tmp_path / 'two', tmp_path / 'out', predictor)
+    assert [t.name for t in bag_topics(tmp_path / 'out') if t.name.startswith('/off')] == [
+        '/off/image_raw']
+
+
+def test_a_camera_is_known_by_its_first_image_that_is_one(tmp_path):
+    empty = TYPES.types[IMAGE](make_header(0, ''), 0, 0, '', 0, 0, np.zeros(0, np.uint8))
+    images = {name: TYPES.types[IMAGE](make_header(1, ''), 1, 1, encoding, 0, step,
+                                       np.zeros(step, np.uint8))
+              for name, encoding, step in (('/color', 'rgb8', 3), ('/depth', '16UC1', 2))}
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for name, image in images.items():
+            connection = writer.add_connection(name, IMAGE, typestore=TYPES)
+            writer.write(connection, 0, b'\0\1\0\0')  # damaged
+            writer.write(connection, 1, TYPES.serialize_cdr(empty, IMAGE))  # the driver starts
+            writer.write(connection, 2, TYPES.serialize_cdr(image, IMAGE))
+    topics, errors = camera_topics(tmp_path / 'bag')
+    assert [topic.name for topic in topics] == ['/color'] and not errors
 
 
 def test_images_left_out_are_not_among_those_segmented_before(bag, tmp_path, predictor,

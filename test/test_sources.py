@@ -87,6 +87,7 @@ def test_folder_in_order_of_names(folder):
 
 def test_one_image_is_a_source_too(folder):
     [frame] = open_frames(folder / 'b.PNG')
+    assert frame.name == 'b'  # a video's frames have numbers
     np.testing.assert_array_equal(frame.image, picture(1, 61, 33))
 
 
@@ -94,14 +95,16 @@ def test_broken_image_is_named(folder):
     whole = (folder / 'c.jpg').read_bytes()
     (folder / 'b2.jpg').write_bytes(whole[:len(whole) * 2 // 3])
     (folder / 'b3.png').write_bytes(b'')
+    (folder / 'd.png').symlink_to('unplugged')
     with pytest.raises(ValueError, match=r'b2\.jpg.*not a whole image'):
         list(open_frames(folder))
     errors = []
     found = list(open_frames(folder, fps=1, on_error=errors.append))
     assert [(f.name, f.index, f.stamp_ns // 10**9) for f in found] == [
         ('a', 0, 0), ('b', 1, 1), ('c', 4, 4)]
-    assert [type(e) for e in errors] == [ValueError] * 2
-    assert 'b2.jpg' in str(errors[0]) and 'b3.png' in str(errors[1])
+    assert [type(e) for e in errors] == [ValueError] * 3
+    for name, error in zip(('b2.jpg', 'b3.png', 'd.png'), errors, strict=True):
+        assert name in str(error)
 
 
 def test_photographs_are_turned_upright_and_messages_are_not(tmp_path):
@@ -326,7 +329,8 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize('own, rate', [(25.0, 25.0), (0.0, 15.0), (90_000.0, 15.0)])
+@pytest.mark.parametrize('own, rate', [
+    (25.0, 25.0), (240.0, 240.0), (0.0, 15.0), (90_000.0, 15.0)])
 def test_a_video_that_tells_its_clock_for_its_rate_has_the_one_given(tmp_path, own, rate):
     images = [(0, picture(0)), (0, picture(1))]
     frames = video_frames(tmp_path / 'v', SimpleNamespace(
@@ -335,7 +339,7 @@ def test_a_video_that_tells_its_clock_for_its_rate_has_the_one_given(tmp_path, o
     assert [frame.stamp_ns for frame in frames] == [0, round(1e9 / rate)]
 
 
-def test_labels_of_images_by_stem(folder):
+def test_labels_of_images_by_stem(folder, monkeypatch):
     camvid = load_label_set('camvid11')
     assert open_labels(folder, camvid) is None
     annotations = folder.with_name('driveannot')
@@ -349,6 +353,8 @@ def test_labels_of_images_by_stem(folder):
     assert (labels(2)[0] == 255).all() and (labels(2)[1:] == 3).all()
     with pytest.raises(ValueError, match=r'b\.png.*ids \[77\]'):
         labels(1)
+    monkeypatch.chdir(folder)
+    assert (open_labels('.', camvid)(2) == labels(2)).all()
 
 
 def test_what_macos_leaves_beside_images_are_none(folder):
@@ -366,6 +372,15 @@ def test_labels_of_a_video_in_order(video):
     labels = open_labels(video, load_label_set('camvid11'))
     assert [labels(i)[0, 0] for i in range(3)] == [0, 1, 2]
     assert labels(3) is None
+
+
+def test_labels_of_a_bag_whose_folder_has_a_point_in_its_name(tmp_path, monkeypatch):
+    write_bag([Frame(0, 0, '', '', picture(0))], tmp_path / 'bag.v1')
+    (tmp_path / 'bag.v1annot').mkdir()
+    cv2.imwrite(str(tmp_path / 'bag.v1annot' / '0.png'), np.full((37, 51), 3, np.uint8))
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert is_bag_source('~/bag.v1')
+    assert (open_labels('~/bag.v1', load_label_set('camvid11'))(0) == 3).all()
 
 
 def test_labels_of_the_sample_drive():
@@ -418,7 +433,7 @@ def test_a_bag_s_rate_is_that_of_the_time_before_and_after_its_clock_was_set(tmp
 
 
 @pytest.mark.parametrize('times, rate', [([0, 50], 20), ([0, 40, 100], 20), ([0, 10, 100], 20),
-                                         ([0, 0, 50, 50, 100], 40)])
+                                         ([0, 0, 50, 50, 100], 40), ([0, 5, 10], 200)])
 def test_a_bag_of_few_images_has_their_mean_rate(tmp_path, times, rate):
     write_bag([Frame(i, time * 10**6, '', '', picture(0)) for i, time in enumerate(times)],
               tmp_path / 'bag')

@@ -190,6 +190,20 @@ def test_a_clock_that_is_set_adds_no_hours():
     assert timeline.place(9_200_000_000) == pytest.approx(107)
 
 
+@pytest.mark.parametrize(('rate', 'seconds'), [(10.0, [0, 0, 0]), (0.05, [0, 20, 40])])
+def test_each_picture_has_a_place_though_stamps_are_equal_or_far_apart(rate, seconds):
+    timeline = Timeline(rate)
+    assert [timeline.place(s * 10**9) for s in seconds] == pytest.approx([0, 1, 2])
+
+
+def test_pictures_closer_than_a_tick_have_times_of_their_own(tmp_path):
+    with VideoWriter(tmp_path / 'v.mp4', 10) as writer:
+        for place in (0, 1, 1.001, 2):
+            writer.write(picture(0, (48, 64)), place)
+    times = [time for time, _ in UntrustedVideo(tmp_path / 'v.mp4').read()]
+    assert len({*times}) == 4 and times == sorted(times)
+
+
 @pytest.mark.parametrize('image', [
     np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), float)])
 def test_what_is_no_frame_is_refused(tmp_path, image):
@@ -206,7 +220,8 @@ def test_another_size_is_refused(tmp_path):
 
 @pytest.mark.parametrize(('name', 'fps', 'message'), [
     ('v.avi', 15, 'use that extension'), ('v.mp4', 0, 'from 0.001'), ('v.mp4', -1, 'from 0.001'),
-    ('v.mp4', float('nan'), 'from 0.001'), ('v.mp4', 0.0001, 'from 0.001')])
+    ('v.mp4', float('nan'), 'from 0.001'), ('v.mp4', 0.0001, 'from 0.001'),
+    ('v.mp4', 1001, 'from 0.001')])
 def test_what_cannot_be_written_is_refused(tmp_path, name, fps, message):
     with pytest.raises(ValueError, match=message):
         VideoWriter(tmp_path / name, fps)

@@ -62,7 +62,7 @@ def camera_topics(source: str | Path, names: Iterable[str] = ()
             unread.append(ValueError(f"{source}: {topic.name}: encoding '{encoding}' is "
                                      'not supported'))
     if wrong or not chosen:
-        known = ', '.join(images) or 'none'
+        known = ', '.join(images) or 'none with messages'
         raise ValueError('; '.join([
             f"{source} has no image topic {', '.join(wrong) or 'that can be read'}",
             f'image topics there: {known}', *map(str, unread)]))
@@ -132,6 +132,8 @@ def _encoding(source: str | Path, topic: BagTopic) -> str | None:
             try:
                 image: Any = TYPES.deserialize_cdr(message.cdr, message.type_name)
             except SerdeError:  # later messages may be intact
+                continue
+            if not len(image.data):  # as some drivers send before the first image
                 continue
             return image.format if message.type_name == COMPRESSED else image.encoding
     return None

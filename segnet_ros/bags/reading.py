@@ -43,7 +43,8 @@ else:  # comes with rosbags
     from backports import zstd
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-SUFFIXES = ('.mcap', '.db3')
+PACKED = '.zstd'  # as a recorder that compresses by file leaves them
+SUFFIXES = ('.mcap', '.db3', f'.mcap{PACKED}', f'.db3{PACKED}')
 # rosbag2 leaves empty what it does not find, such as the definitions of actions' feedback.
 KNOWN_DEFINITIONS = ("copy the bag without that topic, or in each .db3 file: sqlite3 FILE 'DELETE "
                      "FROM message_definitions WHERE encoding NOT IN (\"ros2msg\", \"ros2idl\")'")
@@ -99,11 +100,11 @@ def compressed_topic(topic: str) -> str:
 
 
 def is_bag(path: str | Path) -> bool:
-    """Tell whether the path is a rosbag2: its folder, or one of its .mcap or .db3 files."""
+    """Tell whether the path is a rosbag2: its folder, or one of its files."""
     path = Path(path)
     if path.is_dir():
         return (path / 'metadata.yaml').is_file() or bool(_storage_files(path))
-    return path.is_file() and path.suffix in SUFFIXES
+    return path.is_file() and path.name.endswith(SUFFIXES)
 
 
 @contextmanager
@@ -122,8 +123,11 @@ def open_bag(path: str | Path) -> Iterator[Reader]:
         files = _storage_files(path)
         if len(files) != 1:
             raise ValueError(f'{path}: no metadata.yaml and {len(files)} bag files; '
-                             'create it with `ros2 bag reindex`, or name one file')
+                             'create it with `ros2 bag reindex` (it passes over .zstd: unpack '
+                             'these first), or name one file')
         file = files[0]
+    if file.suffix == PACKED:
+        raise ValueError(f'{file} is compressed; name its folder, or unpack it with zstd -d')
     _check_database(file)
     try:
         with Reader(file) as reader:
@@ -263,7 +267,7 @@ def _advice(path: Path) -> Iterator[str]:
     """Yield what can be done about a bag that cannot be read."""
     damaged = [path]
     if path.is_dir():
-        files = _storage_files(path)
+        files = [file for file in _storage_files(path) if file.suffix != PACKED]
         damaged = [file for file in files if not _opens(file)]
         if damaged:
             yield f'damaged: {", ".join(file.name for file in damaged)}'

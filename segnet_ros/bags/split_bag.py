@@ -82,7 +82,7 @@ class SplitBag:
 
     def __enter__(self) -> 'SplitBag':
         """Lock the partial folder and find the files that are done."""
-        if self.out.exists():
+        if os.path.lexists(self.out):  # also a link to nothing
             raise ValueError(f'{self.out} already exists; remove it or choose another name')
         check_storage_path(self.out, self._storage.name.lower())
         self.partial.mkdir(parents=True, exist_ok=True)

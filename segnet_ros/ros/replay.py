@@ -193,8 +193,8 @@ class Player:
     Publishes a programme `rate` times as fast as recorded.
 
     Every message has its due time on one monotonic clock, so that delays do not add up. Late
-    messages are published at once; none are skipped. Only a source that opens late, or a round
-    that ends late, delays what follows.
+    messages are published at once; none are skipped. Only what delays all by more than LONG_WAIT,
+    a source that opens late, or a round that ends late, delays what follows.
     """
 
     def __init__(self, node: Node, programme: Programme, rate: float = 1.0, clock: bool = False):
@@ -226,6 +226,11 @@ class Player:
                 first_ns, start = time_ns, max(start, time.monotonic())
             last_ns = time_ns
             due = start + (time_ns - first_ns) / 1e9 / self._rate
+            if (late := time.monotonic() - due) > LONG_WAIT:
+                get_logger('segnet_replay').warning(
+                    f'{late:.0f} s late: the clock was set back while recording, or this process '
+                    'was stopped or is too slow; going on from here')
+                start, due = start + late, due + late
             self._wait_until(due, time_ns)
             publisher.publish(message)
             self._count(due)
