@@ -46,7 +46,7 @@ from segnet_ros.page import layout
 from segnet_ros.page.clips import segment_clip
 from segnet_ros.page.layout import build_page, model_choices, serve
 from segnet_ros.page.models import Models, Result, shipped_weights, SIZES_KEPT
-from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture
+from segnet_ros.page.pictures import data_uri, fit_picture, MAX_SIDE, read_picture, thumbnail
 from segnet_ros.page.result_view import render_result, seconds_text
 from segnet_ros.page.streets import drive_samples, DriveStreets, folder_samples, FolderStreets
 from segnet_ros.processes import running
@@ -147,10 +147,19 @@ def test_a_broken_file_is_named_without_its_folder(tmp_path, kind, damage):
     assert str(tmp_path) not in str(caught.value)
 
 
-@pytest.mark.parametrize('size', [(1, 9), (2000, 20)])
-def test_a_strip_is_refused(size):
-    with pytest.raises(ValueError, match='too thin a strip'):
-        fit_picture(np.zeros((*size, 3), np.uint8), 'a.png')
+@pytest.mark.parametrize('height, width', [(1, 9), (2000, 20)])
+def test_a_strip_is_refused(height, width):
+    with pytest.raises(ValueError, match=f'^a.png is {width} x {height} pixels: too thin a strip'):
+        fit_picture(np.zeros((height, width, 3), np.uint8), 'a.png')
+
+
+def test_the_largest_and_thinnest_picture_stays_as_it_is():
+    picture = fit_picture(np.zeros((MAX_SIDE // 8, MAX_SIDE, 3), np.uint8), 'a.png')
+    assert picture.image.shape == (MAX_SIDE // 8, MAX_SIDE, 3) and picture.caption == 'a.png'
+
+
+def test_a_thumbnail_has_the_picture_s_shape_and_colours():
+    assert near(thumbnail(street(320, 480)), street(160, 240))
 
 
 @pytest.mark.parametrize('shape', [(5, 7), (5, 7, 3)])
@@ -167,33 +176,41 @@ def decode_uri(uri: str) -> np.ndarray:
 
 # Models
 
-def test_results_are_the_segmenters_own(weights, models):
-    network, info = load_checkpoint(weights[0])
+@pytest.mark.parametrize('index, name', [(0, 'tiny'), (1, 'other')])
+def test_results_are_the_segmenters_own(weights, models, index, name):
+    network, info = load_checkpoint(weights[index])
     dtype = choose_precision('auto', torch.device('cpu'))
     segmenter = Segmenter(prepare(network, torch.device('cpu'), dtype), info, (60, 80))
     expected = segmenter.segment(street())
-    result = models.segment('tiny', street())
-    for name in ('label_map', 'confidence', 'color_mask'):
-        assert np.array_equal(getattr(result, name), getattr(expected, name)), name
+    result = models.segment(name, street())
+    for array in ('label_map', 'confidence', 'color_mask'):
+        assert np.array_equal(getattr(result, array), getattr(expected, array)), array
     shares = np.bincount(expected.label_map.ravel(), minlength=11) / (60 * 80)
-    assert np.allclose(result.fractions, shares) and result.seconds > 0
-    assert np.array_equal(models.overlay('tiny', street()), expected.overlay)
+    assert np.allclose(result.fractions, shares) and 0 < result.seconds < 60
+    assert result.made_by == f'{name} on cpu'
+    assert np.array_equal(models.overlay(name, street()), expected.overlay)
 
 
 def test_results_stay_valid_while_others_ask(models):
     images = [street(40 + 8 * (i % 3), 64, seed=i) for i in range(9)]
-    alone = [models.segment('tiny', image).confidence for image in images]
-    together: dict[int, np.ndarray] = {}
+
+    def arrays(image):
+        result = models.segment('tiny', image)
+        return (result.label_map, result.confidence, result.color_mask,
+                models.overlay('tiny', image))
+    alone = [[array.copy() for array in arrays(image)] for image in images]
+    together: dict[int, tuple[np.ndarray, ...]] = {}
 
     def ask(index):
-        together[index] = models.segment('tiny', images[index]).confidence
+        together[index] = arrays(images[index])
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(images))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(np.array_equal(together[i], alone[i]) for i in range(len(images)))
-    assert len({a.tobytes() for a in alone}) == len(images)
+    assert all(np.array_equal(*pair) for i in range(len(images))
+               for pair in zip(together[i], alone[i], strict=True))
+    assert len({confidence.tobytes() for _, confidence, *_ in alone}) == len(images)
 
 
 def test_few_sizes_are_kept(models):
@@ -280,13 +297,17 @@ def test_the_legend_has_every_class_by_share_with_its_colour():
         ('present', '3', 'Road', '50.0 %'), ('present', '0', 'Sky', '33.3 %'),
         ('present', '8', 'Car', '16.7 %')]
     assert rows[0][3] == ', '.join(map(str, LABELS.colors[3]))
-    assert len(rows) == 11 and all(row[0] == 'absent' for row in rows[3:])
+    assert len(rows) == 11
+    assert all((row[0], row[4]) == ('absent', '0.0 %') for row in rows[3:])
+    assert re.findall('--share: ([0-9.]+)', html)[:4] == ['0.5000', '0.3333', '0.1667', '0.0000']
 
 
 def test_a_trace_of_a_class_is_not_shown_as_nothing():
     label_map = np.zeros((100, 100), np.uint8)
     label_map[0, 0] = 5
-    assert '&lt; 0.1 %' in render_result(result_of(label_map), 'x')
+    label_map[1, :50] = 6
+    html = render_result(result_of(label_map), 'x')
+    assert '&lt; 0.1 %' in html and '<em>0.5 %' in html
 
 
 def test_the_html_holds_the_pictures_and_the_downloads():
@@ -298,6 +319,8 @@ def test_the_html_holds_the_pictures_and_the_downloads():
     assert np.array_equal(decode_uri(colors), LABELS.palette()[label_map])
     photo, = re.findall(r'class="photo" src="([^"]+)"', html)
     assert near(decode_uri(photo), street(30, 40))
+    confidence, = re.findall(r'class="confidence" src="([^"]+)"', html)
+    assert near(decode_uri(confidence), np.full((30, 40), 200))
     assert 'tiny on cpu, 63 ms' in html
 
 
@@ -406,6 +429,27 @@ def test_a_long_clip_is_cut_and_says_so(tmp_path, clip):
         assert len(list(open_frames(tmp_path / 'out.mp4'))) == 5
 
 
+def test_a_clip_whose_clock_jumps_says_how_much_of_it_was_segmented(tmp_path):
+    with VideoWriter(tmp_path / 'clip.mp4', 5) as video:
+        for place in (0, 1, 2, 3, 4, 36_000):
+            video.write(street(48, 64), place)
+    said = []
+    list(segment_clip(tmp_path / 'clip.mp4', tmp_path / 'out.mp4', lambda i: i, said.append))
+    assert said == ['Only the first 1 seconds were segmented.']
+
+
+def test_the_share_that_is_done_is_that_of_what_is_segmented(tmp_path, clip):
+    done = list(segment_clip(clip, tmp_path / 'out.mp4', lambda i: i, print, max_seconds=1.6))
+    assert done == [(i + 1) / 8 for i in range(8)]
+
+
+def test_a_large_clip_comes_back_smaller(tmp_path):
+    with VideoWriter(tmp_path / 'clip.mp4', 5) as video:
+        video.write(street(600, 1200))
+    list(segment_clip(tmp_path / 'clip.mp4', tmp_path / 'out.mp4', lambda i: i, pytest.fail))
+    assert next(iter(open_frames(tmp_path / 'out.mp4'))).image.shape == (960, 960, 3)
+
+
 @pytest.mark.parametrize('suffix', ['mp4', 'mkv'])
 def test_a_clip_of_uneven_frames_keeps_its_times(tmp_path, suffix):
     times = [33 * i for i in range(10)] + [400 + 200 * i for i in range(10)]
@@ -495,6 +539,41 @@ def test_a_clip_that_fails_leaves_no_file_behind(models, clip, tmp_path, monkeyp
     assert sorted((tmp_path / 'cache').iterdir()) == before
 
 
+@pytest.mark.parametrize('trouble, told', [
+    (ValueError('its size changes'), 'its size changes'),
+    (OSError(28, 'No space left on device', '/secret/out.mp4'), 'No space left on device')])
+def test_a_clip_that_fails_is_told_and_gives_way_to_the_next(models, clip, tmp_path, monkeypatch,
+                                                             trouble, told):
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
+    (tmp_path / 'cache').mkdir()
+    segment, _ = segment_of(models)
+
+    def failing(*_):
+        yield 0.5
+        raise trouble
+    said = []
+    monkeypatch.setattr(layout.clips, 'segment_clip', failing)
+    monkeypatch.setattr(gr, 'Warning', said.append)
+    *_, (_, clip_shown) = segment(models.names[0], str(clip), progress=lambda *_, **__: None)
+    assert said == [told] and clip_shown is None
+
+
+def test_a_click_before_the_countries_of_another_source_have_come(models, folder):
+    page = build_page(models, drive_samples(), {'Samples': FolderStreets(folder)})
+    [draw] = [f.fn for f in page.fns.values() if f.name == 'draw']
+    assert draw('Samples', 'France').caption in {'a.png', 'b.png', 'c.jpg', 'd.png'}
+
+
+def test_a_street_that_cannot_be_drawn_is_told(models, folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, 'Warning', said.append)
+    page = build_page(models, drive_samples(), {'Samples': FolderStreets(folder)})
+    (folder / 'Peru' / 'c.jpg').write_bytes(b'')
+    [draw] = [f.fn for f in page.fns.values() if f.name == 'draw']
+    draw('Samples', 'Peru')
+    assert 'c.jpg is not a picture' in said[0]
+
+
 def test_a_clip_does_not_show_the_files_it_names(tmp_path, clip):
     # The clip is a transport stream, but begins like an HLS playlist that names a local file.
     # OpenCV would read that file.
@@ -569,6 +648,7 @@ def test_the_page_shows_the_first_sample_that_can_be_read(models, folder):
     shown = [block.value for block in page.blocks.values() if isinstance(block, gr.HTML)][1]
     assert '<small>a.png</small>' in shown
     assert not page.analytics_enabled
+    assert page.delete_cache == (3600, 3600)  # else uploads would stay until the server ends
 
 
 def test_a_taken_port_is_named(models, folder):
@@ -578,6 +658,7 @@ def test_a_taken_port_is_named(models, folder):
     port = int(url.rstrip('/').rpartition(':')[2])
     try:
         assert url.startswith('http://127.0.0.1:')
+        assert pages[0].max_file_size == 500 * 2**20
         with pytest.raises(ValueError, match=f'cannot serve on 127.0.0.1, port {port}'):
             serve(pages[1], port=port, wait=False)
     finally:

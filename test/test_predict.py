@@ -249,7 +249,7 @@ def test_a_clip_that_is_cut_off_is_told(drive, tmp_path, weights, capsys):
 @pytest.mark.parametrize('name,arguments', [
     ('clip.mp4', ('--video', 'clip.mp4')), ('clip.mp4', ('--video', 'link.mp4')),
     ('clip.mp4', ('--statistics', 'clip.mp4')), ('bag', ('--statistics', 'bag/bag.mcap')),
-    ('data/mask', ('-o', 'data'))])
+    ('data/mask', ('-o', 'data')), ('out/mask/clip/000000.png', ('clip.mp4', '-o', 'out'))])
 def test_an_input_is_never_overwritten(folder, drive, tmp_path, weights, capsys, monkeypatch,
                                        name, arguments):
     monkeypatch.chdir(tmp_path)
@@ -258,6 +258,7 @@ def test_an_input_is_never_overwritten(folder, drive, tmp_path, weights, capsys,
     Path('link.mp4').symlink_to('clip.mp4')
     write_bag(open_frames(folder), 'bag')
     save(Path('data/mask'), {'a.png': drive[0]})
+    save(Path('out/mask/clip'), {'000000.png': drive[0]})
     before = {file: Path(file).read_bytes() for file in files(tmp_path)}
     assert run(name, *arguments, weights=weights) == 1
     assert 'would overwrite the input ' + name in capsys.readouterr().err

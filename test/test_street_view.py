@@ -120,6 +120,7 @@ def test_requests_are_those_that_the_documentation_describes(serve):
     latitude, longitude = map(float, metadata['location'].split(','))
     assert south <= latitude <= north and west <= longitude <= east
     assert metadata['key'] == image['key'] == KEY
+    assert metadata['source'] == 'outdoor' and metadata['radius'] == '1000'  # metres
     assert image['pano'] == FOUND['pano_id'] and image['return_error_code'] == 'true'
     width, height = map(int, image['size'].split('x'))
     assert width <= 640 and height <= 640

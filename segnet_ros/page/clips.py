@@ -57,18 +57,20 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
         limit = min(max_frames, max(1, round(frames.rate * max_seconds)))
         total = min(frames.count or limit, limit)
         shape: tuple[int, ...] = ()
+        end = 0.0  # seconds; a clip's clock may jump, so that the next frame's time says nothing
         with VideoWriter(target, frames.rate) as video:
             for frame in frames:
                 seconds = frame.stamp_ns / 1e9
                 if frame.index >= max_frames or seconds >= max_seconds:
-                    warn(f'Only the first {min(seconds, max_seconds):.0f} seconds were segmented.')
+                    warn(f'Only the first {end:.0f} seconds were segmented.')
                     return
                 if frame.image.shape != (shape := shape or frame.image.shape):
-                    warn(f'{source.name} changes size: only the first {seconds:.0f} seconds '
-                         'were segmented.')
+                    warn(f'{source.name} changes size: only the first {end:.0f} seconds were '
+                         'segmented.')
                     return
                 image = fit_picture(frame.image, source.name, MAX_SIDE).image
                 video.write(np.vstack((image, overlay(image))), seconds * frames.rate)
+                end = seconds + 1 / frames.rate
                 yield min(1.0, (frame.index + 1) / total)
     except ValueError as error:
         raise ValueError(words(error)) from error

@@ -37,7 +37,7 @@ from segnet_ros.page import clips
 from segnet_ros.page.models import Models
 from segnet_ros.page.pictures import Picture, read_picture, thumbnail
 from segnet_ros.page.result_view import display_name, render_result
-from segnet_ros.page.streets import MISSING, Sample, Streets
+from segnet_ros.page.streets import ANYWHERE, MISSING, Sample, Streets
 from segnet_ros.processes import ignore_signals
 from segnet_ros.resources import share_directory
 
@@ -232,7 +232,9 @@ def _add_random(streets: Mapping[str, Streets], picture: gr.State):
 
     @_or_warn
     def draw(name: str, country: str) -> Picture:
-        return streets[name].random_picture(country, random.Random())
+        # A click may come before the list of the source just chosen.
+        known = country if country in streets[name].countries else ANYWHERE
+        return streets[name].random_picture(known, random.Random())
 
     country = countries(names[0])
     button = gr.Button('Random street', variant='primary')
@@ -262,9 +264,11 @@ def _add_video(models: Models, model: gr.Dropdown):
                                            gr.Warning):
                 yield gr.skip(), gr.skip()
                 progress(done, desc='Segmenting')  # after the yield, which hides it
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # OSError: this machine's disk is full
             shutil.rmtree(folder)  # gradio deletes only what it has served
-            gr.Warning(str(error))
+            if isinstance(error, OSError):  # whose path is for the host, not for visitors
+                logging.getLogger(__name__).error('%s', error)
+            gr.Warning(getattr(error, 'strerror', None) or str(error))
             yield gr.skip(), None  # cleared, so that another clip can be dropped
         except BaseException:  # GeneratorExit among them
             shutil.rmtree(folder)

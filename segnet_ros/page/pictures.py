@@ -21,6 +21,7 @@ Knows nothing of networks or of the page.
 import base64
 from dataclasses import dataclass
 from pathlib import Path
+import warnings
 
 import cv2
 import numpy as np
@@ -33,6 +34,9 @@ MAX_PIXELS = 120_000_000  # of a file: 360 MB once decoded
 THUMBNAIL_HEIGHT = 160
 JPEG_QUALITY = 88
 MAX_ASPECT = 8  # the network needs some height and some width
+
+# Pillow's own limits: it warns from 90 million pixels on, which are not too many here.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)
