@@ -85,13 +85,17 @@ def ending_signals() -> tuple[signal.Signals, ...]:
 
 @contextmanager
 def running(command: list[str], **kwargs) -> Iterator[subprocess.Popen]:
-    """Run a command during the block; then interrupt it, and kill it if it does not end."""
+    """
+    Run a command during the block; then ask it to end, and kill it if it does not.
+
+    By SIGTERM, since a Python that is still importing meets SIGINT with a traceback.
+    """
     process = subprocess.Popen(command, text=True, **kwargs)
     try:
         yield process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             try:
                 process.wait(END_TIMEOUT)
             except subprocess.TimeoutExpired:

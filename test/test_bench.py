@@ -19,8 +19,10 @@ from dataclasses import replace
 import json
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+from matplotlib.figure import Figure
 import numpy as np
 import pytest
 from ros_domain import free_domain
@@ -34,14 +36,18 @@ from segnet_ros.bench.environment import describe
 from segnet_ros.bench.networks import count_flops, matrix_product, measure_networks
 from segnet_ros.bench.openvino_network import ExportableNetwork
 from segnet_ros.bench.plan import make_plan, Plan, QUICK, street
+from segnet_ros.bench.plot import PANELS
 from segnet_ros.bench.report import headline, report, table
 from segnet_ros.extras import pip_install
 from segnet_ros.networks.build import build_network
 from segnet_ros.onednn import onednn_has_int8
 from segnet_ros.resources import share_directory
-from segnet_ros.ros import bench_node
+from segnet_ros.ros import bench_node, bench_peer
 from segnet_ros.ros.bench_delivery import deliver
-from segnet_ros.ros.bench_node import measure_node, measure_start, node_and_peer
+from segnet_ros.ros.bench_node import (
+    measure_cameras, measure_dds, measure_input, measure_latency, measure_node, measure_start,
+    node_and_peer)
+from segnet_ros.ros.bench_peer import Peer
 from segnet_ros.ros.large_images import PROFILE_VARIABLES
 from segnet_ros.tools import bench, cli
 
@@ -326,6 +332,83 @@ def test_the_node_is_measured_beside_the_bare_network(plan, monkeypatch):
             measured[f'{node}_fps'] / measured['network_fps'])
 
 
+def test_int8_is_measured_beside_floating_point(plan):
+    plan = replace(plan, dtype=torch.int8, widths=(1 / 32,))
+    assert matrix_product(plan)().is_floating_point()
+    assert 'int8_ms' not in measure_networks(plan)['widths']['0.03125']
+
+
+@pytest.fixture
+def fake_nodes(monkeypatch):
+    """Replace nodes by peers whose frames a second tell what was asked of them."""
+    def start(plan, name, cameras=('',), compressed=False):
+        return nullcontext(SimpleNamespace(
+            show=lambda image: None,
+            saturate=lambda frames, count=None: 10.0 * (count or len(cameras)) + 5 * compressed,
+            pace=lambda frames, rate: SimpleNamespace(
+                lost=2, mask_latencies=[1 / rate] * (frames - 2))))
+
+    monkeypatch.setattr(bench_node, 'node_and_peer', start)
+
+
+def test_cameras_count_together(plan, fake_nodes):
+    assert measure_cameras(plan) == {
+        str(n): {'total_fps': 10 * n, 'per_one_camera': n} for n in (1, 2, 3, 4)}
+
+
+def test_raw_images_are_measured_beside_jpegs(plan, fake_nodes):
+    assert measure_input(plan) == {'raw_fps': 10, 'compressed_fps': 15}
+
+
+def test_latency_is_that_at_half_the_highest_rate(plan, fake_nodes):
+    assert measure_latency(plan) == pytest.approx({
+        'peak_fps': 10, 'rate': 5, 'sent': plan.latency_frames, 'lost': 2,
+        'p50_ms': 200, 'p95_ms': 200, 'p99_ms': 200, 'p99_over_p50': 1})
+
+
+def test_delivery_is_measured_with_and_without_the_profile(plan, monkeypatch):
+    monkeypatch.setattr(bench_node, 'deliver', lambda *asked: asked)
+    monkeypatch.setattr(bench_node, 'measure_reception', lambda plan: 'the node')
+    assert measure_dds(plan) == {
+        **{f'{settings} {reliability}': (settings, reliability, CAMERA, 30)
+           for settings in ('large_images', 'defaults')
+           for reliability in ('best_effort', 'reliable')},
+        'node, large_images reliable': 'the node'}
+
+
+def test_every_part_is_printed_and_drawn(plan, tmp_path):
+    results = {
+        'environment': describe(plan), 'headline': {},
+        'network': {'size': '480x352', 'matrix_side': 4096, 'widths': {'1': {
+            'parameters': 29.4e6, 'flops': 208e9, 'straightforward_ms': 1300.0, 'ours_ms': 520.0,
+            'int8_ms': 260.0, 'speedup': 2.5, 'int8_speedup': 5.0,
+            'matrix_product_flops_per_second': 400e9, 'share_of_matrix_product': 1.01}}},
+        'segment': {'640x480': {'network_ms': 13.0, 'segment_ms': 14.0,
+                                'stages_ms': {'network': 12.0, 'paint': 0.5}}},
+        'node': {'640x480': {'network_size': '480x360', 'network_fps': 8.0, 'segment_fps': 7.0,
+                             'node_fps': 6.0, 'parallel_fps': 6.4, 'node_per_network': 0.75,
+                             'parallel_per_network': 0.8}},
+        'cameras': {'2': {'total_fps': 6.5, 'per_one_camera': 1.1}},
+        'input': {'raw_fps': 6.25, 'compressed_fps': 5.75},
+        'latency': {'rate': 3.0, 'p50_ms': 150.0, 'p95_ms': 170.0, 'p99_ms': 190.0,
+                    'p99_over_p50': 1.27, 'lost': 1, 'sent': 300},
+        'dds': {'large_images reliable': {'share': 0.99, 'age_ms': 6.2},
+                'node, large_images reliable': {'share': 0.5}}}
+    printed = [' '.join(line.split()) for line in report(results).splitlines()]
+    for row in ('1 29.4 208 1300.0 520.0 260.0 - 2.50 5.00 400 101', 'segment 14.00', 'paint 0.50',
+                '640x480 480x360 8.00 7.00 6.00 6.40 0.750 0.800', '2 6.50 1.100', 'raw 6.25',
+                'jpeg 5.75', '3.00 150.0 170.0 190.0 1.27 1 of 300',
+                'large images reliable 99.0 6.2', 'node, large images reliable 50.0 -'):
+        assert row in printed
+    heights = {}
+    for name, draw in PANELS.items():
+        axes = Figure().add_subplot()
+        draw(axes, results[name])
+        heights[name] = [round(bar.get_height(), 2) for bar in axes.patches]
+    assert heights == {'network': [1300, 520, 260], 'segment': [0.5], 'node': [8, 7, 6, 6.4],
+                       'cameras': [6.5], 'latency': [150, 170, 190], 'dds': [99, 50]}
+
+
 def test_a_start_is_timed_from_the_process_s_beginning(plan, monkeypatch):
     now, commands = [0.0], []
     # Three rounds, of which the median counts.
@@ -365,10 +448,24 @@ def test_the_node_is_started_with_what_is_measured(plan, own_domain, monkeypatch
         pass
     parameters = [word for word in commands[0] if ':=' in word]
     assert parameters == [
-        '__ns:=/bench/n', f'weights:="{plan.weights}"', 'device:=cpu',
+        '__ns:=/bench/n', '/diagnostics:=diagnostics', f'weights:="{plan.weights}"', 'device:=cpu',
         f'precision:={plan.precision}', "camera_names:=['left', 'right']",
         'input_transport:=compressed', 'diagnostics_period:=0.5', 'parallel_frames:=2']
     assert peers == [('/bench/n', ('left', 'right'), True, 2)]
+
+
+def test_a_frame_that_came_before_the_node_was_ready_is_sent_again(monkeypatch):
+    monkeypatch.setattr(bench_peer, 'RESEND', 0.05)
+    peer = Peer.__new__(Peer)
+    peer._alive, peer._spin = lambda: None, time.sleep
+    stream = SimpleNamespace(last_sent=0.0, completions=[], sent=0)
+
+    def send():
+        stream.sent, stream.last_sent = stream.sent + 1, time.monotonic()
+        stream.completions += [1.0] * (stream.sent == 2)
+    stream.send, stream.forget = send, stream.completions.clear
+    peer._send_one(stream)
+    assert stream.sent == 2
 
 
 def test_every_frame_is_complete_or_lost(plan, own_domain):

@@ -18,7 +18,7 @@ import pytest
 
 from segnet_ros.labels import load_label_set
 from segnet_ros.resources import share_directory
-from segnet_ros.training.config import load_config, Phase
+from segnet_ros.training.config import load_config, Phase, TrainConfig
 
 CAMVID = load_label_set('camvid11')
 
@@ -50,6 +50,7 @@ def test_without_phases_crops_are_whole_frames():
     config = load_config(None, {'input_size': [370, 500]})
     assert config.phases == (Phase(20, (352, 480), (0.75, 1.75)),)
     assert config.whole_frames(3).epochs == 3
+    assert load_config(None, {'input_size': [24, 500]}).phases[0].crop == (32, 480)
 
 
 @pytest.mark.parametrize('text, words', [
@@ -96,6 +97,14 @@ def test_wrong_recipe(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
         load_config(path, {})
+
+
+@pytest.mark.parametrize('name', sorted(
+    name for name, value in vars(TrainConfig()).items()
+    if type(value) in (int, float) and name not in ('width', 'seed')))
+def test_no_number_is_negative(name):
+    with pytest.raises(ValueError, match=f"'{name}' must be .*, not -1"):
+        load_config(None, {name: -1})
 
 
 def test_a_recipe_that_is_no_text_is_named(tmp_path):

@@ -33,6 +33,7 @@ from segnet_ros.runtime import choose_precision, prepare
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
+from segnet_ros.tools.evaluate import parse_size
 from segnet_ros.training.corruptions import CORRUPTIONS
 from segnet_ros.training.evaluate import evaluate, predict_function, score_frames
 from segnet_ros.training.plots import confusion_figure, frames_figure, save_plots
@@ -111,6 +112,22 @@ def test_frames_of_another_shape_are_scaled_as_in_the_node(weights, data, tmp_pa
     assert found['size'] == list(size) != [64, 64]
     assert found['confusion_matrix'] == evaluate(weights, data, size=size).result[
         'confusion_matrix']
+
+
+def test_a_size_is_height_by_width():
+    assert parse_size('360x480') == (360, 480)
+
+
+def test_frames_of_several_shapes_have_no_common_size(weights, tmp_path, capsys):
+    frames = {'a.png': SampleDrive(0, SIZE).frame(0), 'b.png': SampleDrive(1, (64, 64)).frame(0)}
+    frames['c.png'] = frames['a.png'][0], np.full(SIZE, 3, np.uint8)  # all road: no boundary
+    write_split(tmp_path, 'val', frames)
+    assert main(['evaluate', '--weights', str(weights), '--data', str(tmp_path), '--precision',
+                 'bfloat16', '--device', 'cpu', '--json', str(tmp_path / 's.json')]) == 0
+    found = json.loads((tmp_path / 's.json').read_text())
+    assert (found['size'], found['precision']) == (None, 'bfloat16')
+    assert found['data'] == str(tmp_path) and found['boundary_f1'] > 0
+    assert "network input of each frame's own shape, bfloat16" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('size', [None, (64, 80), (121, 153)])
@@ -201,6 +218,7 @@ def test_robustness_is_scored_and_printed(weights, data, tmp_path, capsys):
     assert found.keys() == KEYS | {'robustness'}
     assert list(found['robustness']) == ['none', *CORRUPTIONS]
     assert found['robustness']['none']['miou'] == found['miou']
+    assert evaluate(weights, data, robustness=True).result['robustness'] == found['robustness']
     assert len({r['miou'] for r in found['robustness'].values()}) == 1 + len(CORRUPTIONS)
     printed = capsys.readouterr().out
     assert all(name in printed for name in CORRUPTIONS)

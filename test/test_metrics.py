@@ -106,6 +106,10 @@ def test_boundary_shifted_within_the_tolerance():
     assert boundary_f1(square(40, 50), square(40, 51), 2) == 1.0
     assert boundary_f1(square(40, 50), square(41, 51), 2) == 1.0  # corners are off by 1.41
     assert boundary_f1(square(40, 50), square(41, 51), 2, tolerance=1.4 / 200) < 1.0
+    assert boundary_f1(square(40, 50), square(40, 52), 2, tolerance=2 / 200) == 1.0
+    # Five times as large: 7.5 pixels.
+    large = [square(200, 250 + right, 150, (600, 800)) for right in (0, 7, 8)]
+    assert boundary_f1(large[0], large[1], 2) == 1.0 > boundary_f1(large[0], large[2], 2)
 
 
 def test_boundary_shifted_beyond_the_tolerance():
@@ -183,6 +187,12 @@ def test_certain_pixels_share_the_last_bin():
     counts, correct = np.zeros(256), np.zeros(256)
     counts[[250, 255]], correct[[250, 255]] = 255, (255, 250)
     # Overconfident at 255 by 5/255, underconfident at 250 by 5/255: in one bin they cancel.
+    assert calibration_error(counts, correct) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_level_on_an_edge_is_in_the_bin_above():
+    counts, correct = np.zeros(256), np.zeros(256)
+    counts[[17, 18]], correct[[17, 18]] = 255, (22, 13)
     assert calibration_error(counts, correct) == pytest.approx(0, abs=1e-12)
 
 

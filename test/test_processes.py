@@ -15,11 +15,13 @@
 """Check that Ctrl-C, SIGTERM and a closed terminal each ask a process to end."""
 
 import signal
+import subprocess
 import sys
 
 import pytest
 
-from segnet_ros.processes import Ending, ending_signals, take_signals_as_interrupts
+from segnet_ros.processes import (
+    Ending, ending_signals, running, take_signals_as_interrupts)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -80,3 +82,10 @@ def test_a_signal_that_interrupts_another_one_s_handler_is_no_deadlock():
         sys.settrace(tracing)
         signal.signal(signal.SIGUSR1, before)
     assert ending.is_asked() and interrupted
+
+
+def test_a_command_is_ended_without_a_traceback(capfd):
+    code = 'print(flush=True); import time; time.sleep(60)'  # as good as an import
+    with running([sys.executable, '-c', code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+    assert process.returncode == -signal.SIGTERM and not capfd.readouterr().err

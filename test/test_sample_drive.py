@@ -19,7 +19,11 @@ import numpy as np
 import pytest
 
 from segnet_ros.sample_drive.drive import SampleDrive
-from segnet_ros.sample_drive.paint import BUILDING, Canvas, CAR, ROAD, SKY, Sprite
+from segnet_ros.sample_drive.paint import (
+    BUILDING, Canvas, CAR, PAVEMENT, POLE, ROAD, SIGN, SKY, Sprite)
+from segnet_ros.sample_drive.scene import Scene
+from segnet_ros.sample_drive.things import Post
+from segnet_ros.sample_drive.view import View
 
 CLASSES = 11
 
@@ -115,6 +119,32 @@ def test_a_stroke_changes_the_same_pixels_of_image_and_labels(stroke):
     painted = canvas.image.any(2)
     assert 20 < painted.sum() < 1500
     assert np.array_equal(painted, canvas.labels == CAR)
+
+
+def test_ground_is_labelled_where_it_is_painted():
+    drive = SampleDrive(seed=3)
+    scene = drive._scene
+    pavement = scene.ground_labels == PAVEMENT
+    scene.ground = drive._soft_ground = np.repeat(np.uint8(255 * pavement)[..., None], 3, 2)
+    canvas = Canvas(np.zeros((360, 480, 3), np.uint8), np.zeros((360, 480), np.uint8), (0, 0, 0),
+                    1e9)
+    drive._draw_ground(canvas, View((360, 480), 16.0, scene.bend, scene.horizon))
+    assert ((canvas.image[..., 0] > 127) == (canvas.labels == PAVEMENT)).mean() > 0.9999
+
+
+def test_what_is_near_is_drawn_over_what_is_far():
+    far = [thing.far for thing in Scene(seed=3).things(time=2.0, z=16.0)]
+    assert len(far) > 50 and far == sorted(far, reverse=True)
+
+
+@pytest.mark.parametrize('kind', ['round', 'warning', 'board', 'light'])
+def test_a_sign_stands_on_a_pole(kind):
+    canvas = Canvas(np.zeros((90, 120, 3), np.uint8), np.zeros((90, 120), np.uint8), (9, 9, 9),
+                    1e9)
+    Post(kind, -1.5, 8.0, 3.0, (190, 35, 35)).draw(canvas, View((90, 120), 0.0, 0.0, 0.5), None)
+    assert {*np.unique(canvas.labels)} == {0, SIGN, POLE}
+    signs, poles = (np.nonzero(canvas.labels == label)[0] for label in (SIGN, POLE))
+    assert signs.mean() < poles.mean() and len(signs) > 40
 
 
 def test_haze_swallows_what_is_far():

@@ -22,18 +22,18 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 from statistics import median
 import subprocess
 import sys
 import time
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from segnet_ros.processes import running
+from segnet_ros.processes import running, take_signals_as_interrupts
 from segnet_ros.ros.conversions import preallocated_image
 from segnet_ros.ros.large_images import OWN_SETTINGS, use_large_image_profile
 from segnet_ros.ros.replay import wait_for_subscribers
@@ -57,11 +57,15 @@ def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int)
     command = [sys.executable, '-m', __name__, '--settings', settings,
                '--reliability', reliability, '--frames', str(frames),
                '--size', *map(str, size)]
-    with running([*command, 'receive'], env=environment, stdout=subprocess.PIPE) as receiver:
-        subprocess.run([*command, 'send'], env=environment, check=True,
-                       timeout=60 + 4 * frames / RATE)
+    # In groups of their own, or a Ctrl-C in the terminal would end them with tracebacks.
+    with (running([*command, 'receive'], env=environment, process_group=0,
+                  stdout=subprocess.PIPE) as receiver,
+          running([*command, 'send'], env=environment, process_group=0) as sender):
+        if sender.wait(60 + 4 * frames / RATE):
+            raise ValueError(f'the sender exited with code {sender.returncode}; see its message '
+                             'above')
         time.sleep(SETTLE)
-        receiver.send_signal(signal.SIGINT)
+        receiver.terminate()
         # Only the last line: Fast DDS prints its errors to standard output too.
         ages = json.loads(receiver.communicate(timeout=20)[0].splitlines()[-1])
     return {'sent': frames, 'received': len(ages), 'share': len(ages) / frames,
@@ -69,7 +73,7 @@ def deliver(settings: str, reliability: str, size: tuple[int, int], frames: int)
 
 
 def _receive(node, qos: QoSProfile):
-    """Record each frame's age until interrupted, then print all ages."""
+    """Record each frame's age until asked to end, then print all ages."""
     ages = []
 
     def hear(msg: Image):
@@ -78,8 +82,11 @@ def _receive(node, qos: QoSProfile):
         ages.append(time.monotonic() - stamp.sec - stamp.nanosec * 1e-9)
 
     node.create_subscription(Image, TOPIC, hear, qos)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            executor.spin_once(timeout_sec=0.1)  # Python handles no signal while rcl waits
     print(json.dumps(ages))
 
 
@@ -107,15 +114,18 @@ def main():
     args = parser.parse_args()
     if args.settings == 'large_images':
         use_large_image_profile()
-    rclpy.init()
-    node = rclpy.create_node(f'bench_{args.role}')
     reliability = ReliabilityPolicy[args.reliability.upper()]
+    take_signals_as_interrupts()
     try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        node = rclpy.create_node(f'bench_{args.role}')
         if args.role == 'receive':
             _receive(node, QoSProfile(depth=1, reliability=reliability))
         else:
             _send(node, QoSProfile(depth=CAMERA_DEPTH, reliability=reliability), tuple(args.size),
                   args.frames)
+    except KeyboardInterrupt:
+        pass
     finally:
         rclpy.try_shutdown()
 

@@ -51,7 +51,7 @@ def node_and_peer(plan: Plan, name: str, cameras: tuple[str, ...] = ('',),
     namespace = f'/bench/{name}'
     command = [
         sys.executable, '-m', 'segnet_ros.ros.main', '--ros-args', '--log-level', 'error',
-        '-r', f'__ns:={namespace}',
+        '-r', f'__ns:={namespace}', '-r', '/diagnostics:=diagnostics',  # a robot has its own
         '-p', f'weights:={quoted(str(plan.weights))}',
         '-p', f'device:={plan.device}', '-p', f'precision:={plan.precision}',
         '-p', f'camera_names:={list(cameras)}',
@@ -168,7 +168,8 @@ def measure_start(plan: Plan, progress: Progress = lambda: None) -> dict:
         for name, arguments in (('help', ['-m', 'segnet_ros.tools.cli', '--help']),
                                 ('imports', ['-c', 'import rclpy, sensor_msgs.msg, torch, cv2'])):
             begun = time.monotonic()
-            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL,
+                           process_group=0)
             seconds[name].append(time.monotonic() - begun)
         begun = time.monotonic()
         with node_and_peer(plan, 'start') as peer:
@@ -198,7 +199,7 @@ def measure_dds(plan: Plan, progress: Progress = lambda: None) -> dict:
 
 def measure_reception(plan: Plan) -> dict:
     """
-    Measure the share of frames that reach a busy node, by its own count in /diagnostics.
+    Measure the share of frames that reach a busy node, by the count in its diagnostics.
 
     The node segments what it can and drops the rest; dropped frames count as received.
     """
@@ -206,7 +207,7 @@ def measure_reception(plan: Plan) -> dict:
     sent = round(RATE * plan.seconds)
     with node_and_peer(plan, 'reception', diagnostics_period=0.5) as peer:
         peer.node.create_subscription(
-            DiagnosticArray, '/diagnostics', lambda msg: counts.append(_received(msg)), 10)
+            DiagnosticArray, 'diagnostics', lambda msg: counts.append(_received(msg)), 10)
         peer.show(street(plan.main_size))
         peer.hear_next(counts)
         before = counts[-1]

@@ -41,6 +41,9 @@ DEPTH = 10
 START_TIMEOUT = 120.0  # seconds for a node to load and be discovered
 FRAME_TIMEOUT = 60.0  # seconds for a frame; Full HD on a small CPU takes its time
 DRAIN_TIMEOUT = 5.0
+# Seconds after which a single frame is sent again: the node, which sends only what is subscribed
+# to, may not have discovered all subscriptions when the first one came.
+RESEND = 5.0
 # Seconds between polls when nothing arrives. Each poll costs a quarter of a millisecond of CPU
 # time that the node needs.
 POLL_PERIOD = 0.02
@@ -159,8 +162,12 @@ class Peer:
 
     def _send_one(self, stream: Stream):
         stream.forget()
-        stream.send()
-        self._spin_until(lambda: stream.completions)
+
+        def complete() -> bool:
+            if time.monotonic() - stream.last_sent > RESEND:
+                stream.send()
+            return bool(stream.completions)
+        self._spin_until(complete)
 
     def saturate(self, frames: int, cameras: int | None = None) -> float:
         """

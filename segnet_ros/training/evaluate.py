@@ -119,7 +119,7 @@ def warn_of_seen(info: ModelInfo, data: str | Path, split: str,
     infos, found = [info], set[str]()
     while (init := infos[-1].made_by.get('init')) and init not in found:
         found.add(init)
-        with suppress(CheckpointError, FileNotFoundError):
+        with suppress(CheckpointError):
             infos.append(read_info(find_weights(init)))
     name = Path(os.path.abspath(data)).name.casefold()  # of .. too
     if any(Path(made.made_by.get('data', '')).name.casefold() == name and made.has_seen(split)
