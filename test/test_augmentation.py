@@ -24,15 +24,18 @@ from segnet_ros.training.augmentation import paste_classes, random_crop, recolor
 from segnet_ros.training.config import Phase
 
 
+@pytest.mark.parametrize('rotate', [0.0, 30.0])
 @pytest.mark.parametrize('seed', range(8))
-def test_crop_of_image_and_labels_is_the_same(seed):
+def test_crop_of_image_and_labels_is_the_same(seed, rotate):
     image, label_map = random_crop(*checkerboard(), Phase(1, (64, 96), (0.6, 1.6)),
-                                   np.random.default_rng(seed))
+                                   np.random.default_rng(seed), rotate)
     assert image.shape == (64, 96, 3) and label_map.shape == (64, 96)
     assert set(np.unique(label_map)) <= {*range(11), VOID}
-    # Between two squares the image is interpolated; the labels are not.
+    # Between two squares the image is interpolated; the labels are not. Nor beside the frame's
+    # edge, which may be just outside the crop.
     inside = cv2.erode(label_map, np.ones((5, 5))) == cv2.dilate(label_map, np.ones((5, 5)))
     inside &= label_map != VOID
+    inside[[0, -1]] = inside[:, [0, -1]] = False
     assert inside.mean() > 0.2
     assert np.array_equal(image[inside][:, 0], 20 * (label_map[inside] + 1))
 
@@ -49,6 +52,20 @@ def test_crops_are_flipped_scaled_and_moved():
     places = {random_crop(*frame, Phase(1, (32, 32), (0.7, 1.4)),
                           np.random.default_rng(seed))[1].tobytes() for seed in range(10)}
     assert len(places) == 10
+
+
+def test_half_of_the_crops_are_rotated_by_up_to_the_angle():
+    frame = np.zeros((200, 300, 3), np.uint8), np.zeros((200, 300), np.uint8)
+    frame[1][100:] = 1
+    angles = []
+    for seed in range(80):
+        label_map = random_crop(*frame, Phase(1, (200, 300), (1.0, 1.0)),
+                                np.random.default_rng(seed), 12.0)[1]
+        left, right = ((label_map[:, column] == 1).argmax() for column in (50, 250))
+        angles.append(np.degrees(np.arctan2(int(right) - int(left), 200)))
+        assert abs((int(left) + int(right)) / 2 - 100) <= 1  # about the centre
+    assert 25 < np.count_nonzero(angles) < 55
+    assert -12.5 < min(angles) < -9 and 9 < max(angles) < 12.5
 
 
 def test_small_frames_are_padded_with_void():

@@ -190,6 +190,16 @@ def test_error_names_the_file(scratch, name, spoil, words):
     assert str(path) in str(caught.value)
 
 
+def test_crops_are_rotated_if_the_recipe_says_so(data):
+    frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
+    config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),))
+    plain, rotated = (TrainingFrames(frames, np.zeros(11), replace(config, rotate=angle))
+                      for angle in (0.0, 30.0))
+    same = [torch.equal(plain[epoch, index][1], rotated[epoch, index][1])
+            for epoch in range(10) for index in range(len(frames))]
+    assert 0.2 < np.mean(same) < 0.8
+
+
 def test_a_share_of_the_crops_is_degraded_and_labels_stay(data):
     frames = read_frames(frame_paths(data, 'train'), CAMVID, SIZE, 'frames')
     config = TrainConfig(phases=(Phase(1, (32, 32), (0.8, 1.2)),), jitter=0.2)

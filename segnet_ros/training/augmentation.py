@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random scale, crop and flip in one warp; class pasting from another crop; colour jitter."""
+"""Random scale, crop, flip and rotation in one warp; pasting of classes; colour jitter."""
 
 import cv2
 import numpy as np
@@ -27,17 +27,18 @@ OUTSIDE = (124, 116, 104)
 
 
 def random_crop(image: np.ndarray, label_map: np.ndarray, phase: Phase,
-                rng: np.random.Generator) -> LabelledFrame:
+                rng: np.random.Generator, rotate: float = 0.0) -> LabelledFrame:
     """
-    Return a random crop of a randomly scaled and flipped frame.
+    Return a random crop of a randomly scaled, flipped and rotated frame.
 
     :param image: (H, W, 3) uint8 RGB.
     :param label_map: (H, W) uint8 class ids, VOID where there is none.
+    :param rotate: largest angle in degrees, either way; half of the crops are not rotated.
     :return: (h, w, 3) uint8 RGB and (h, w) uint8 of the phase's crop size.
     """
     height, width = phase.crop
     scale = np.exp(rng.uniform(*np.log(phase.scale)))
-    matrix = _crop_matrix(label_map.shape, phase.crop, scale, rng)
+    matrix = _crop_matrix(label_map.shape, phase.crop, scale, rotate, rng)
     image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_CONSTANT, borderValue=OUTSIDE)
     label_map = cv2.warpAffine(label_map, matrix, (width, height), flags=cv2.INTER_NEAREST,
@@ -62,7 +63,7 @@ def paste_classes(crop: LabelledFrame, other: LabelledFrame, classes: np.ndarray
             np.where(pasted, other[1], crop[1]))
 
 
-def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
+def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float, rotate: float,
                  rng: np.random.Generator) -> np.ndarray:
     """Return the 2x3 matrix that takes frame pixels (x, y) to crop pixels."""
     # A crop larger than the scaled frame holds all of the frame, at a random place.
@@ -71,7 +72,11 @@ def _crop_matrix(frame: tuple[int, ...], crop: tuple[int, int], scale: float,
     flip = rng.random() < 0.5
     x_scale = -scale if flip else scale
     x_shift = (frame[1] - 1) * scale - left if flip else -left
-    return np.array([[x_scale, 0, x_shift], [0, scale, -top]], np.float32)
+    matrix = np.array([[x_scale, 0, x_shift], [0, scale, -top], [0, 0, 1]])
+    if rotate and rng.random() < 0.5:
+        centre = (crop[1] - 1) / 2, (crop[0] - 1) / 2
+        matrix = cv2.getRotationMatrix2D(centre, rng.uniform(-rotate, rotate), 1.0) @ matrix
+    return matrix[:2].astype(np.float32)
 
 
 def recolor(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:

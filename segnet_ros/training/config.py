@@ -58,6 +58,7 @@ class TrainConfig:
         two seconds, and each epoch ends with a pause while the run's state is written.
     :param sample_drive_frames: rendered frames per epoch, mixed with the real ones; they have
         only camvid11's classes.
+    :param rotate: largest rotation of the crops in degrees, either way; half are not rotated.
     :param paste: share of the crops that get another crop's rare classes pasted over them.
     :param rare_share: classes with less than this share of the pixels are rare.
     :param degrade: share of the crops that are darkened, blurred, hazy or JPEG-compressed.
@@ -85,6 +86,7 @@ class TrainConfig:
     phases: tuple[Phase, ...] = ()
     passes: int = 1
     sample_drive_frames: int = 0
+    rotate: float = 0.0
     paste: float = 0.5
     rare_share: float = 0.02
     batch_size: int = 8
@@ -156,6 +158,7 @@ _BOUNDS = {
     **dict.fromkeys(('sample_drive_frames', 'lr', 'muon_lr', 'weight_decay', 'warmup_steps',
                      'gradient_clip', 'aux_weight'), (0, math.inf)),
     **dict.fromkeys(('paste', 'rare_share', 'final_lr', 'ema_decay', 'jitter', 'degrade'), (0, 1)),
+    'rotate': (0, 180),
 }
 
 

@@ -177,7 +177,7 @@ class TrainingFrames(Dataset):
             frame = drive.frame(int(rng.integers(SAMPLE_FRAMES)))
         config = self._config
         return random_crop(*frame, config.phase(epoch),
-                           np.random.default_rng((config.seed, epoch, place)))
+                           np.random.default_rng((config.seed, epoch, place)), config.rotate)
 
 
 class EpochOrder(DistributedSampler):
