@@ -239,6 +239,14 @@ def test_average_follows_at_once_and_slows_down():
     assert batches == [7], 'what counts is counted, not averaged'
 
 
+def test_every_validation_counts_its_own_predictions_alone(data, tmp_path, monkeypatch):
+    scores, counted = callbacks.scores, []
+    monkeypatch.setattr(callbacks, 'scores', lambda confusion: (
+        counted.append(confusion.sum()), scores(confusion))[1])
+    train(recipe(data), tmp_path, 'cpu')
+    assert counted == [4 * (SIZE[0] - 2) * SIZE[1]] * 2
+
+
 def test_a_picture_that_fails_does_not_end_the_run(data, tmp_path, monkeypatch, caplog):
     def fail(*_):
         raise OSError('No space left on device')

@@ -93,7 +93,7 @@ def test_round_trip_gives_the_same_picture(weights):
 
 
 @pytest.mark.parametrize('made_by, score', [
-    ({'split': 'train', 'val_split': 'val', 'hold_out': ''}, 0.5),
+    ({'split': 'train', 'val_split': 'val', 'hold_out': '', 'init': ''}, 0.5),
     ({'split': 'train+val', 'val_split': 'val', 'hold_out': ''}, None),
     ({'split': 'train+val:0016E5', 'val_split': 'val', 'hold_out': ''}, None),
     ({'split': 'train', 'val_split': 'train:0006R0', 'hold_out': ''}, None),

@@ -34,6 +34,7 @@ def test_curves_show_each_epoch_once_and_each_class_in_its_colour(tmp_path):
     lines = {line.get_label(): line for line in below.lines}
     assert list(lines) == [*CAMVID.class_names, 'mean']
     assert lines['mean'].get_xydata().tolist() == [[2, 25], [4, 50]]
+    assert below.get_ylim() == (0, 100)
     assert lines['road'].get_xydata().tolist() == [[2, 75], [4, 87.5]]
     assert lines['sign_symbol'].get_xydata().tolist() == []
     assert lines['road'].get_color() == pytest.approx((128 / 255, 64 / 255, 128 / 255))

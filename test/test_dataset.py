@@ -19,6 +19,7 @@ from pathlib import Path
 import re
 import shutil
 import struct
+from types import SimpleNamespace
 import zlib
 
 import cv2
@@ -32,6 +33,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 from segnet_ros.sample_drive.drive import SampleDrive
 from segnet_ros.segmenter import fit_input_size
 from segnet_ros.tools.cli import main
+from segnet_ros.training import dataset
 from segnet_ros.training.config import Phase, TrainConfig
 from segnet_ros.training.dataset import (
     EpochOrder, frame_paths, read_frame, read_frames, ScoringFrames, TrainingFrames)
@@ -114,6 +116,7 @@ def test_what_macos_leaves_beside_frames_is_none(scratch, caplog):
 
 def test_masks_of_images_that_are_not_read_are_told(scratch, caplog):
     frame_paths(scratch, 'train')
+    frame_paths(scratch, 'train:0001')
     assert not caplog.text
     path = sorted((scratch / 'train').iterdir())[0]
     path.rename(path.with_suffix('.tiff'))
@@ -146,6 +149,13 @@ def test_frames_are_scaled_as_they_are_read(data):
     assert (label_map[:, None, :, None] == blocks).any((1, 3)).all()
     image, label_map = read_frames(frame_paths(data, 'val'), CAMVID, (48, 48), 'frames')[0]
     assert image.shape[:2] == label_map.shape == fit_input_size((48, 48), whole.shape) == (40, 56)
+
+
+def test_frames_scaled_down_are_averages_and_their_labels_those_at_the_centres(data):
+    whole, labels = read_frame(*frame_paths(data, 'val')[0], CAMVID)
+    image, label_map = read_frames(frame_paths(data, 'val'), CAMVID, (16, 24), 'frames')[0]
+    assert np.abs(image - whole.reshape(16, 4, 24, 4, 3).mean((1, 3))).max() <= 0.5
+    assert np.array_equal(label_map, labels[2::4, 2::4])
 
 
 def cut_jpeg(path):
@@ -214,6 +224,21 @@ def test_a_share_of_the_crops_is_degraded_and_labels_stay(data):
     assert 0.25 < changed / (10 * len(frames)) < 0.75
 
 
+def test_crops_are_recoloured_as_the_recipe_says(data):
+    frames = read_frames(frame_paths(data, 'val'), CAMVID, SIZE, 'frames')
+    (plain, label_map), (other, other_map) = (
+        TrainingFrames(frames, np.zeros(11), recipe(data, jitter=jitter, degrade=0.0))[0, 0]
+        for jitter in (0.0, 0.2))
+    assert torch.equal(label_map, other_map) and not torch.equal(plain, other)
+
+
+def test_every_epoch_has_the_crops_of_its_phase(data):
+    phases = (Phase(2, (32, 64), (0.8, 1.2)), Phase(1, SIZE, (1.0, 1.0)))
+    crops = TrainingFrames(read_frames(frame_paths(data, 'val'), CAMVID, SIZE, 'frames'),
+                           np.zeros(11), recipe(data, phases=phases))
+    assert [crops[epoch, 0][1].shape for epoch in range(3)] == [(32, 64), (32, 64), SIZE]
+
+
 def test_rare_things_of_near_frames_are_pasted_in_place():
     common = np.zeros((64, 96), np.uint8)
     rare = common.copy()
@@ -269,6 +294,18 @@ def test_real_and_rendered_frames_are_not_mixed_when_pasting(data, monkeypatch):
     pairs = np.array(pasted).reshape(-1, 2)
     assert ((pairs[:, 0] < len(frames)) == (pairs[:, 1] < len(frames))).all()
     assert len(np.unique(pairs[:, 1])) > len(frames) // 2
+
+
+def test_rendered_frames_have_the_size_of_the_real_ones_and_are_of_any_drive(data, monkeypatch):
+    frames, shown = read_frames(frame_paths(data, 'val'), CAMVID, SIZE, 'frames'), []
+    monkeypatch.setattr(dataset, 'SampleDrive', lambda seed, size: SimpleNamespace(
+        frame=lambda index: (shown.append((seed, index, size)), frames[0])[1]))
+    crops = TrainingFrames(frames, np.zeros(11), recipe(data, sample_drive_frames=4, paste=0.0))
+    for epoch in range(2):
+        for index in range(4, 8):
+            crops[epoch, index]
+    seeds, indices, sizes = map(set, zip(*shown, strict=True))
+    assert len(seeds) == 8 and len(indices) > 4 and sizes == {SIZE}
 
 
 def test_items_depend_on_seed_epoch_and_index_alone(data):

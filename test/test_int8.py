@@ -147,6 +147,18 @@ def test_rounding_before_pooling_would_cost_more(shipped, monkeypatch):
 
 
 @needs_int8
+def test_a_channel_may_be_always_zero_or_have_a_negative_factor(shipped):
+    network, info = copy.deepcopy(shipped)
+    unit, image = network.encoder[1][0], SampleDrive(seed=3, size=(240, 320)).frame(20)[0]
+    unit.bn.weight.data[0], unit.bn.bias.data[0] = 0, -9
+    expected, _ = segment((network, info), torch.float32, image)
+    for tensor in (unit.conv.weight, unit.bn.running_mean, unit.bn.weight):
+        tensor.data.neg_()  # which changes nothing, taken together
+    found, _ = segment((network, info), torch.int8, image)
+    assert (found == expected).mean() > 0.97
+
+
+@needs_int8
 def test_every_convolution_is_replaced(shipped):
     network = prepare(copy.deepcopy(shipped[0]), CPU, torch.int8)
     kinds = [type(m) for m in network.modules()]

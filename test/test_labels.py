@@ -25,7 +25,7 @@ from segnet_ros.labels import LabelSet, load_label_set, VOID
 OWN = {
     'name': 'own',
     'classes': [{'name': 'road', 'color': [128, 64, 128]}, {'name': 'car', 'color': [64, 0, 128]},
-                {'name': 'other', 'color': [10, 20, 30]}],
+                {'name': 'other', 'color': [255, 20, 30]}],
     'void': {'file_id': 9, 'color': [1, 2, 3]},
 }
 

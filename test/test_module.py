@@ -26,6 +26,7 @@ from training_fixtures import recipe, write_labels
 from segnet_ros.checkpoint import ModelInfo
 from segnet_ros.cuda_graph import training_graph
 from segnet_ros.labels import load_label_set, VOID
+from segnet_ros.segmenter import Segmenter
 from segnet_ros.training.config import Phase
 from segnet_ros.training.dataset import class_shares
 from segnet_ros.training.module import class_weights, SegmentationModule
@@ -71,13 +72,13 @@ def test_void_pixels_count_neither_as_loss_nor_as_weight(data):
 
 
 def test_going_on_with_other_classes_is_refused_wherever_their_file_is(data, tmp_path):
-    def module(labels):
-        config = recipe(data, label_set=labels)
+    def module(labels, folder=data):
+        config = recipe(folder, label_set=labels)
         return SegmentationModule(config, ModelInfo(load_label_set(labels), width=config.width),
                                   torch.ones(12))
     state: dict = {}
     module(write_labels(tmp_path / 'own.yaml')).on_save_checkpoint(state)
-    module(write_labels(tmp_path / 'moved.yaml')).on_load_checkpoint(state)
+    module(write_labels(tmp_path / 'moved.yaml'), tmp_path / 'moved too').on_load_checkpoint(state)
     for classes in (range(11, -1, -1), range(13)):
         with pytest.raises(ValueError, match='holds a run for other classes.*--output'):
             module(write_labels(tmp_path / 'own.yaml', classes)).on_load_checkpoint(state)
@@ -137,6 +138,33 @@ def test_the_rates_rise_and_fall_to_the_final_share_of_their_peak(data, final_lr
     expected = {0: 0.25, 3: 1.0, 4: 1.0, 14: half_way, 24: final_lr}
     for step, share in expected.items():
         torch.testing.assert_close(shares[step], torch.full((3,), share))
+
+
+def test_a_short_run_warms_up_for_a_quarter_of_it(data):
+    configured = module_of_a_run(recipe(data, warmup_steps=100), 8).configure_optimizers()
+    share = configured['lr_scheduler']['scheduler'].lr_lambdas[0]
+    assert [share(step) for step in (0, 1, 2, 8)] == [0.5, 1.0, 1.0, 0.0]
+
+
+def test_what_is_scored_is_what_the_network_says_whatever_the_bias_of_classes(data):
+    bias = {name: 9.0 * class_id for class_id, name in enumerate(CAMVID.class_names)}
+    module = module_of_a_run(recipe(data, class_bias=bias), 10).eval()
+    images, label_maps = batch_of(0)
+    module.validation_step((images, label_maps), 0)
+    predicted = module.network(module._normalised(images)).argmax(1)
+    assert module.confusion.compute().sum(0).tolist() == np.bincount(
+        predicted.flatten(), minlength=11).tolist()
+
+
+@torch.inference_mode()
+def test_images_are_normalised_as_they_are_when_segmented(data):
+    info = ModelInfo(CAMVID, width=1 / 16)
+    module = SegmentationModule(recipe(data), info, torch.ones(11))
+    image = batch_of(0, (1, *info.input_size))[0]
+    segmenter = Segmenter(module.network, info, info.input_size)
+    segmenter.load(image[0].permute(1, 2, 0).numpy())
+    torch.testing.assert_close(module._normalised(image)[0].permute(1, 2, 0),
+                               segmenter.preprocess(), rtol=0, atol=1e-5)
 
 
 def batch_of(seed, shape=(4, 64, 96)):

@@ -22,7 +22,7 @@ from small_network import shake_batch_norms
 import torch
 from torch import nn
 
-from segnet_ros.networks.build import build_network
+from segnet_ros.networks.build import ARCHITECTURES, build_network
 from segnet_ros.networks.segnet import scatter_unpool, SegNet, SegNetBasic
 
 CLASSES = 11
@@ -159,6 +159,24 @@ def without_convolutions():
     network.decoder = nn.ModuleList(nn.Identity() for _ in network.decoder)
     network.classifier = nn.Identity()
     return network
+
+
+@pytest.mark.parametrize('architecture, width, channels', [
+    ('segnet', 0.3, 154), ('segnet_basic', 0.26, 17), ('pspnet', 0.3, 80)])
+def test_channels_are_rounded_to_the_nearest_or_older_weights_would_not_fit(architecture, width,
+                                                                            channels):
+    assert build_network(architecture, 11, width).stage_channels()[0] == channels
+
+
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
+def test_random_weights_keep_the_variance_through_relus(architecture):
+    torch.manual_seed(0)
+    network = build_network(architecture, CLASSES)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            expected = (2 / module.weight[0].numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+    assert not network.classifier.bias.any()
 
 
 def test_unpooling_puts_values_where_the_maxima_stood():

@@ -16,6 +16,7 @@
 """Check that images, videos, bags and cameras become the files that were asked for."""
 
 import csv
+import math
 import os
 from pathlib import Path
 import shutil
@@ -174,6 +175,9 @@ def test_frames_of_a_recording_go_by_its_name(folder, tmp_path, weights, kind):
 class Camera:
     """Stands in for cv2.VideoCapture: gives frames until somebody presses Ctrl-C."""
 
+    rate = 0.0
+    is_released = False
+
     def __init__(self, index):
         assert index == 2
         self.left = 3
@@ -182,16 +186,16 @@ class Camera:
         return True
 
     def get(self, _):
-        return 0.0
+        return self.rate
 
     def read(self):
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
-        return True, np.full((*SIZE, 3), self.left, np.uint8)
+        return True, np.full((*SIZE, 3), (self.left, 0, 0), np.uint8)  # blue
 
     def release(self):
-        pass
+        Camera.is_released = True
 
 
 def test_a_camera_is_read_until_an_interrupt_and_the_files_are_whole(tmp_path, weights,
@@ -202,6 +206,21 @@ def test_a_camera_is_read_until_an_interrupt_and_the_files_are_whole(tmp_path, w
                    weights=weights) == 0
     assert files(tmp_path / 'out') == [f'mask/camera2/{i:06d}.png' for i in range(3)]
     assert len(list(open_frames(tmp_path / 'v.mp4'))) == 3
+
+
+@pytest.mark.parametrize('own, rate', [(0.0, 15), (math.nan, 15), (1000.0, 15), (30.0, 30)])
+def test_a_camera_s_frames_are_rgb_with_its_rate_and_the_time_they_came(monkeypatch, own, rate):
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    monkeypatch.setattr(Camera, 'rate', own)
+    monkeypatch.setattr(Camera, 'is_released', False)
+    before = time.time_ns()
+    frames = read_inputs(find_inputs(['camera:2']), 15, pytest.fail)
+    _, found, frame = next(frames)
+    assert found == rate and before <= frame.stamp_ns <= time.time_ns()
+    assert frame.image[0, 0].tolist() == [0, 0, 2]
+    with pytest.raises(KeyboardInterrupt):
+        list(frames)
+    assert Camera.is_released
 
 
 def test_no_such_camera(tmp_path, weights, capsys):
@@ -412,6 +431,9 @@ def test_names(tmp_path, drive, monkeypatch):
     (tmp_path / 'l' / 'same.png').symlink_to('w.png')
     assert len(names('l/w.png', 'l/link/../w.png', 'l/same.png', 'l/link/v.png')) == 4
     assert names('l/link', 'l/deep/er', 'l/deep/er/../er') == ['v']
+    assert names('l/**/w.png') == ['deep/w', 'w'], 'of any depth'
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert names('~/c') == ['z']
     save(tmp_path, {'a/x.jpg': image})
     assert names(tmp_path / 'a') == ['x_jpg', 'x_png']
     save(tmp_path / 'd', {'a.b.png': image, 'a_b.png': image, 'a_b.jpg': image})
@@ -422,7 +444,8 @@ def test_names(tmp_path, drive, monkeypatch):
     found = names(tmp_path / 'q' / 'clip', tmp_path / 'q' / 'other', tmp_path / 'q' / 'clip.mp4')
     assert found == ['clip/000000_png', 'other/000000_png', 'clip_mp4']
     shutil.copytree(tmp_path / 'a', tmp_path / '[a]')
-    assert names(tmp_path / '[a]' / 'x.png') == ['x']
+    [found] = find_inputs([str(tmp_path / '[a]' / 'x.png')])
+    assert found.source == str(tmp_path / '[a]' / 'x.png'), 'not what it means as a pattern'
 
 
 def test_files_are_never_taken_for_the_sample_drive_or_a_camera(tmp_path, folder, drive,
@@ -440,6 +463,12 @@ def test_files_are_never_taken_for_the_sample_drive_or_a_camera(tmp_path, folder
     for argument in ('.', '*.png', './camera:0.png'):
         [(_, _, frame)] = read_inputs(find_inputs([argument]), 15, pytest.fail)
         np.testing.assert_array_equal(frame.image, drive[3])
+
+
+def test_a_picture_whose_suffix_is_in_capitals_is_one(tmp_path, drive, predictor):
+    save(tmp_path, {'a.PNG': drive[0]})
+    predict([str(tmp_path / 'a.PNG')], predictor, Results(tmp_path / 'out'))
+    assert files(tmp_path / 'out') == ['mask/a.png']
 
 
 def test_colliding_names_keep_all_pictures(tmp_path, drive, predictor):

@@ -20,8 +20,9 @@ import sys
 
 import pytest
 
+from segnet_ros import processes
 from segnet_ros.processes import (
-    Ending, ending_signals, running, take_signals_as_interrupts)
+    check_alive, Ending, ending_signals, ignore_signals, running, take_signals_as_interrupts)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -89,3 +90,27 @@ def test_a_command_is_ended_without_a_traceback(capfd):
     with running([sys.executable, '-c', code], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
     assert process.returncode == -signal.SIGTERM and not capfd.readouterr().err
+
+
+def test_a_command_that_does_not_end_when_asked_is_killed(monkeypatch):
+    monkeypatch.setattr(processes, 'END_TIMEOUT', 0.1)
+    code = 'import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True)'
+    with running([sys.executable, '-c', f'{code}; time.sleep(60)'],
+                 stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize('code', [0, 3])
+def test_a_node_that_has_ended_is_told_whatever_its_code(code):
+    with running([sys.executable, '-c', f'input(); raise SystemExit({code})'],
+                 stdin=subprocess.PIPE) as node:
+        check_alive(node)
+        node.communicate('\n')
+        with pytest.raises(ValueError, match=f'the node exited with code {code}'):
+            check_alive(node)
+
+
+def test_late_signals_are_ignored():
+    ignore_signals()
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}

@@ -187,6 +187,20 @@ def test_color_mask_and_overlay_follow_palette_and_alpha(info):
         assert np.abs(result.overlay - expected).max() <= 1
 
 
+def test_an_overlay_is_half_image_and_half_mask_unless_told_otherwise(info):
+    image = random_image((60, 80))
+    result = build_segmenter(info, (60, 80)).segment(image)
+    assert np.abs(result.overlay - (image.astype(float) + result.color_mask) / 2).max() <= 1
+
+
+def test_a_region_of_an_output_of_another_size_is_a_share_of_it(info):
+    segmenter = build_segmenter(info, (60, 80), output_size=(33, 41))
+    segmenter.set_region((0.5, 0.0, 0.5, 1.0))
+    result = segmenter.segment(random_image((60, 80)), ('label_map', 'region_statistics'))
+    counts = np.bincount(result.label_map[:, 20:].ravel(), minlength=11)
+    assert (result.region_statistics.pixel_counts == counts).all()
+
+
 def test_pixels_below_the_threshold_are_void_and_painted_so(info):
     segmenter = build_segmenter(info, (60, 80))
     image = random_image((60, 80))
@@ -283,7 +297,8 @@ def test_frames_with_strides_and_the_caller_s_memory_left_alone(info):
 
 
 @pytest.mark.parametrize('image', [np.zeros((48, 65, 3), np.uint8), np.zeros((48, 64), np.uint8),
-                                   np.zeros((48, 64, 3), np.float32)])
+                                   np.zeros((48, 64, 3), np.float32),
+                                   np.zeros((48, 64, 3), np.uint16)])
 def test_another_shape_or_type_is_refused_in_words(info, image):
     with pytest.raises(ValueError, match=r'this segmenter takes \(48, 64, 3\) uint8'):
         build_segmenter(info, (48, 64)).segment(image)
@@ -292,6 +307,7 @@ def test_another_shape_or_type_is_refused_in_words(info, image):
 def test_input_size_keeps_shape_and_pixels():
     assert fit_input_size((360, 480), (360, 480)) == (360, 480)
     assert fit_input_size((360, 480), (480, 640)) == (360, 480)
+    assert fit_input_size((360, 480), (720, 1280)) == (312, 552)  # 38.97 and 69.3 times 8
     for camera in [(720, 1280), (1080, 1920), (300, 1200), (2160, 3840), (1, 1)]:
         height, width = fit_input_size((360, 480), camera)
         assert height % 8 == width % 8 == 0
@@ -349,6 +365,7 @@ def test_bfloat16_runs_on_every_cpu(info, monkeypatch):
     x = torch.randn(1, 3, 33, 45).bfloat16().contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         assert network(x).isfinite().all()
+    Segmenter(network, info, (33, 45)).segment(random_image((33, 45)))
 
 
 def test_freed_memory_is_kept():
@@ -371,7 +388,7 @@ print(faults[-1] - faults[-10])  # by then it has settled
 
 def test_device_and_precision_names():
     assert choose_device('cpu') == torch.device('cpu')
-    for name in ('gpu', 'cuda:99', 'mps'):
+    for name in ('gpu', f'cuda:{torch.cuda.device_count()}', 'mps'):
         with pytest.raises(ValueError, match=name):
             choose_device(name)
     assert choose_precision('bfloat16', torch.device('cpu')) == torch.bfloat16

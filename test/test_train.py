@@ -117,7 +117,7 @@ def test_hold_out_takes_a_drive_by_its_name(data):
         assert np.array_equal(frame[0], expected[0])
 
 
-@pytest.mark.parametrize('prefix', ['0009', '000'])
+@pytest.mark.parametrize('prefix', ['0009', '000', '_0'])
 def test_hold_out_must_match_some_and_leave_some(data, prefix):
     with pytest.raises(ValueError, match=f"'{prefix}' matches . of 8"):
         TrainingData(recipe(data, hold_out=prefix))
@@ -155,7 +155,7 @@ def test_run_learns_and_its_weights_load(data, tmp_path, capfd, recwarn, archite
     network, info = load_checkpoint(weights)
     assert info.label_set == CAMVID and info.input_size == SIZE and info.width == 1 / 16
     assert info.architecture == architecture
-    assert info.made_by['lr'] == 1e-2
+    assert info.made_by['lr'] == 1e-2 and info.made_by['data'] == data.name
     # The last epoch is scored although it is not a multiple of four.
     validated = [int(r['epoch']) for r in rows(tmp_path / 'run') if r['val_miou']]
     assert validated == [3, 7, 8] and info.scores['epoch'] == 9
@@ -187,6 +187,7 @@ def test_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path, monkeypatch, 
         with pytest.raises(Killed):
             train(config, tmp_path / 'cut', 'cpu')
     assert list(losses(tmp_path / 'cut')) == [0, 1]
+    assert (tmp_path / 'cut' / 'curves.png').exists(), 'drawn while it trains'
     (tmp_path / 'cut').rename(tmp_path / 'moved')
     (tmp_path / 'cut').symlink_to('moved')
     weights = train(config, tmp_path / 'moved', 'cpu')
@@ -363,6 +364,14 @@ def test_start_weights_must_be_of_the_same_network(data, tmp_path):
     first = train(recipe(data, phases=(Phase(1, (32, 64), (1, 1)),)), tmp_path / 'a', 'cpu')
     with pytest.raises(ValueError, match=r'segnet of width 0.0625, the recipe wants .*0.125'):
         train(recipe(data, init=str(first), width=0.125), tmp_path / 'b', 'cpu')
+
+
+@pytest.mark.parametrize('local, nodes', [(1, 2), (4, 2), (4, 1)])
+def test_all_that_torchrun_started_train_together(monkeypatch, local, nodes):
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(local))
+    monkeypatch.setenv('WORLD_SIZE', str(local * nodes))
+    assert train_module._machines(None, None) == {
+        'devices': local, 'num_nodes': nodes, 'strategy': 'ddp'}
 
 
 def test_no_devices_are_none(data, tmp_path):
