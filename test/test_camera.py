@@ -227,7 +227,7 @@ def test_a_warning_of_no_images_names_the_likely_cause(scene):
     assert scene.warnings.pop() == (
         "no image on /front/image_raw for 5.1 s; it has 0 publishers: is the camera's driver "
         'running, and is this its topic?')
-    scene.parameters['input_reliability'], scene.offered = 'reliable', [BEST_EFFORT]
+    scene.parameters['input_reliability'], scene.offered = 'reliable', [RELIABLE, BEST_EFFORT]
     scene.start().watch(5.1)
     assert "set the parameter input_reliability to 'auto'" in scene.warnings.pop()
 
@@ -247,6 +247,18 @@ def test_where_a_frame_went_wrong_is_told_with_the_first_that_is_told(scene):
         scene.now += seconds
         scene.camera.log_error(trouble, f'where {trouble}')
     assert told == ['camera: a\nwhere a', 'camera: b\nwhere b', 'camera: b', 'camera: a\nwhere a']
+
+
+def test_a_frame_that_no_worker_takes_is_one_that_waits(scene):
+    scene.start().send(1000.0)
+    scene.now += 31.0
+    assert scene.camera.monitor.stuck_seconds() == 31.0
+
+
+def test_why_a_frame_cannot_be_read_is_kept_for_the_status(scene):
+    scene.settings.roi = None
+    scene.start().camera.decode(Image(encoding='pink16'), scene.now, scene.settings)
+    assert 'pink16' in scene.camera.monitor.last_error
 
 
 def test_a_warning_period_of_0_never_warns(scene):
@@ -380,14 +392,17 @@ def test_a_calibration_that_never_comes_is_told_to_who_wants_it(scene, subscribe
             assert not scene.warnings
     assert scene.warnings == [
         'mask/camera_info cannot be published from /camera_info: no message received'] * subscribed
+    scene.start().send(scene.now)  # anew, with the same time to wait
+    scene.watch(4.0)
+    assert len(scene.warnings) == subscribed
 
 
 def test_sizes_that_change_with_every_frame_are_told_once_a_second(scene):
     camera = scene.start().camera
     for _ in range(25):
         scene.now += 0.1
-        camera._log_sizes((48, 64), (48, 64), (48, 64))
-    assert len(scene.told) == 3
+        camera._log_sizes((48, 64), (45, 60), (24, 32))
+    assert scene.told == ['camera: 64x48 frames, network at 60x45, results 32x24'] * 3
     assert len(camera.monitor._resizes) == 25
 
 
@@ -410,6 +425,7 @@ def test_a_region_is_asked_for_where_there_is_one(scene, monkeypatch, roi):
     scene.settings.roi = roi
     outputs = scene.start().camera.outputs
     outputs.wanted.return_value = ('statistics', 'region_statistics')
-    frame = scene.camera.decode(frame_of(1000), scene.now, scene.settings)
+    frame = scene.camera.decode(frame_of(1000), scene.now - 0.25, scene.settings)
+    assert frame.times == [scene.now - 0.25, scene.now, scene.now]  # received, taken, decoded
     outputs.wanted.assert_called_once_with(roi is not None)
     assert frame.wanted == ('statistics', 'region_statistics')

@@ -724,6 +724,6 @@ def test_street_view_is_there_with_a_key_alone(monkeypatch, weights, folder, key
     if key:
         monkeypatch.setenv('GOOGLE_MAPS_API_KEY', key)
     assert main(['demo', '--samples', str(folder), '--weights', *weights, '--device', 'cpu',
-                 '--port', '8000']) == 0
+                 '--host', '0.0.0.0', '--port', '8000']) == 0
     assert seen == {'models': ['tiny', 'other'], 'samples': 4 + 6, 'streets': expected,
-                    'at': ('127.0.0.1', 8000)}
+                    'at': ('0.0.0.0', 8000)}

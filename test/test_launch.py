@@ -269,9 +269,17 @@ def test_a_parameters_file_that_says_nothing_for_the_node_is_refused(started, tm
 
 
 def test_a_parameters_file_that_is_no_yaml_is_refused(started, tmp_path):
-    (tmp_path / 'own.yaml').write_text('/**: [')
-    with pytest.raises(ValueError, match='parameters:=.*own.yaml is not YAML'):
-        started('segnet.launch.py', parameters=str(tmp_path / 'own.yaml'))
+    for content in (b'/**: [', '# für vorn'.encode('latin-1')):
+        (tmp_path / 'own.yaml').write_bytes(content)
+        with pytest.raises(ValueError, match='parameters:=.*own.yaml is not YAML'):
+            started('segnet.launch.py', parameters=str(tmp_path / 'own.yaml'))
+
+
+@pytest.mark.parametrize('namespace, section', [('seen', '/seen/segnet'), ('', '/**/segnet')])
+def test_a_parameters_file_is_for_the_node_in_its_namespace(started, tmp_path, namespace,
+                                                            section):
+    (tmp_path / 'own.yaml').write_text(f'{section}: {{ros__parameters: {{}}}}')
+    assert started('segnet.launch.py', parameters=str(tmp_path / 'own.yaml'), namespace=namespace)
 
 
 @pytest.mark.parametrize('file', ['segnet.launch.py', 'demo.launch.py'])

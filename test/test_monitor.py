@@ -320,7 +320,8 @@ def test_trouble_stands_until_a_frame_comes_to_something_else(clock, outcome, le
 def test_silence_keeps_the_cause(clock):
     monitor = StreamMonitor()
     monitor.received()
-    monitor.count('failed', 'a cable came loose')
+    for error in ('no light', 'a cable came loose'):
+        monitor.count('failed', error)
     verdict(monitor)
     clock.now += 6
     assert verdict(monitor) == (DiagnosticStatus.WARN,
@@ -370,6 +371,8 @@ def test_what_was_before_it_started_anew_is_no_news(clock):
     finish(monitor, clock, 0.1, 2)
     monitor.count('failed', 'a cable came loose')
     monitor.count('dropped')
+    for _ in range(4):
+        monitor.resized()
     clock.now += 3
     monitor.started()
     status = status_of(monitor)

@@ -58,6 +58,7 @@ from segnet_ros.ros.conversions import compressed_message, image_from_message
 from segnet_ros.ros.frame_slots import NewestFrames
 from segnet_ros.ros.lifecycle import state_of
 from segnet_ros.ros.monitor import STAGES
+from segnet_ros.ros.node import SegNetNode
 from segnet_ros.ros.outputs import Outputs, scaled_info
 from segnet_ros.ros.worker import Worker
 from segnet_ros.runtime import device_name
@@ -325,6 +326,14 @@ def test_frames_in_work_when_ros_is_shut_down_are_no_errors(bench, capfd):
     go_on()
     node.destroy_node()
     assert 'frame dropped' not in capfd.readouterr().err
+
+
+def test_the_network_is_warm_before_the_first_frame(bench, monkeypatch):
+    warmed = []
+    monkeypatch.setattr(SegNetNode, '_build_segmenter', lambda _, size: warmed.append(size))
+    node = bench.start_node(activate=False)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert warmed == [node._info.input_size]
 
 
 def test_lifecycle_can_go_round_and_round(bench):
@@ -819,6 +828,13 @@ def test_one_camera_s_bad_frames_do_not_silence_another_s(bench, monkeypatch, ca
     assert heard.count('front: frame dropped: ') == heard.count('rear: frame dropped: ') == 1
 
 
+def test_on_a_cpu_no_camera_waits_for_another(bench, monkeypatch):
+    made = MagicMock()
+    monkeypatch.setattr(node_module, 'Worker', made)
+    bench.start_node(camera_names=['front', 'rear'])
+    assert made.call_args.args[2] == 0
+
+
 def test_batches_of_another_size_are_let_go(bench, monkeypatch):
     worker, taken, batches = batched_cameras(bench, monkeypatch)
     for _ in range(2):
@@ -947,6 +963,7 @@ def test_camera_info_is_scaled_to_the_mask(bench):
     bench.connected(info)
     k = [100.0, 0.0, 32.0, 0.0, 110.0, 24.0, 0.0, 0.0, 1.0]
     info.publish(CameraInfo(width=64, height=48, k=k, d=[0.1, 0.2], distortion_model='plumb_bob',
+                            r=[0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
                             p=[100.0, 0.0, 32.0, -5.0, 0.0, 110.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
     bench.spin_until(lambda: bench.node._cameras[0]._camera_info is not None)
     sent = image_message()
@@ -957,7 +974,8 @@ def test_camera_info_is_scaled_to_the_mask(bench):
     assert scaled.header == sent.header
     assert list(scaled.k) == [50, 0, 16, 0, 55, 12, 0, 0, 1]
     assert list(scaled.p) == [50, 0, 16, -2.5, 0, 55, 12, 0, 0, 0, 1, 0]
-    assert list(scaled.d) == [0.1, 0.2]
+    assert (scaled.distortion_model, list(scaled.d)) == ('plumb_bob', [0.1, 0.2])
+    assert list(scaled.r) == [0, -1, 0, 1, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(('roi', 'binning', 'size', 'expected'), [
@@ -1167,6 +1185,8 @@ def test_a_simulated_time_that_nobody_sends_is_told(bench):
     clock.publish(msg)
     bench.spin_until(lambda: node.get_clock().now().nanoseconds)
     bench.spin_until(lambda: 'use_sim_time' not in told())
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    bench.spin_until(lambda: told() == 'inactive: not segmenting')  # though the clock stands
 
 
 @pytest.mark.parametrize('supported', [True, False])

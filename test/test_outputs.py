@@ -110,6 +110,13 @@ def test_jpeg_quality_is_the_overlay_s_alone(topics):
         assert first.data == second.data
 
 
+def test_pictures_may_change_in_width_alone(topics):
+    outputs, publishers = topics
+    for width in (60, 80):
+        outputs.publish(HEADER, Segmentation(np.zeros((40, width), np.uint8)), settings(), None)
+    assert [(msg.height, msg.width) for msg in publishers['mask'].sent] == [(40, 60), (40, 80)]
+
+
 def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     outputs, publishers = topics
     outputs.publish(HEADER, segmentation((0.5, 0.25, 0.5, 0.5)), settings(), None)
@@ -133,6 +140,7 @@ def test_numbers_of_the_region_stand_after_those_of_the_whole(topics):
     (1280, 960, 1, (640, 360), 'it is for 640x360'), (640, 488, 1, (0, 0), 'it is for 640x488'),
     (648, 480, 1, (0, 0), 'it is for 648x480'), (1280, 976, 1, (0, 0), ''),
     (1280, 960, (2, 1), (0, 0), 'it is for 640x960'),
+    (1280, 1024, 1, (0, 0), 'it is for 1280x1024'),
     (0, 0, 0, (0, 0), 'it gives no size'), (640, 0, 0, (0, 0), 'it gives no size')])
 def test_a_calibration_fits_images_of_its_shape(width, height, binning, roi, trouble):
     info = CameraInfo(width=width, height=height)

@@ -71,6 +71,7 @@ def test_wrong_sizes_are_refused(text):
 def test_regions():
     assert parse_roi([0.0, 0.0, 1.0, 1.0]) is None
     assert parse_roi([0.25, 0.5, 0.5, 0.5]) == (0.25, 0.5, 0.5, 0.5)
+    assert parse_roi([0.9, 0.9, 0.1, 0.1]) == (0.9, 0.9, 0.1, 0.1), '1 - 0.9 is a little less'
     for wrong in ([], [0, 0, 0, 1], [0.6, 0, 0.5, 1], [-0.1, 0, 0.5, 1], [0, 0, 1, 1.1]):
         with pytest.raises(ValueError):
             parse_roi(wrong)

@@ -28,6 +28,7 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+from several_cameras import write_several_cameras
 from small_network import write_small_checkpoint
 import torch
 
@@ -286,7 +287,8 @@ def test_an_input_is_never_overwritten(folder, drive, tmp_path, weights, capsys,
 
 def test_no_file_is_given_for_two_results(folder, tmp_path, weights, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(folder, '--video', 'a.mp4', '--statistics', './a.mp4', weights=weights) == 1
+    assert run(folder, '--video', 'a.mp4', '--statistics', tmp_path / 'a.mp4',
+               weights=weights) == 1
     assert 'a.mp4 cannot be both the video and the statistics' in capsys.readouterr().err
     assert not Path('a.mp4').exists()
     Path('a.mp4').symlink_to('a.mp4')  # leads nowhere
@@ -403,6 +405,12 @@ def test_a_video_whose_name_is_no_text_is_refused(tmp_path, drive):
     os.rename(tmp_path / 'v.mp4', name)
     with pytest.raises(ValueError, match='whose name is not UTF-8; rename it'):
         open_frames(name)
+
+
+def test_one_of_a_bag_s_cameras_is_segmented(folder, tmp_path, weights):
+    write_bag(open_frames(folder), tmp_path / 'one')
+    write_several_cameras(tmp_path / 'two', tmp_path / 'one', '/front', '/rear')
+    assert run(tmp_path / 'two', '-o', tmp_path / 'out', '--topic', '/rear', weights=weights) == 0
 
 
 def test_a_limit_below_one_is_refused(folder, tmp_path, weights, capsys):

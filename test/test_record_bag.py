@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from several_cameras import write_several_cameras
 
-from segnet_ros.bags.reading import bag_topics
+from segnet_ros.bags.reading import bag_topics, COMPRESSED, read_messages, TYPES
 from segnet_ros.inputs import find_inputs, read_inputs
 from segnet_ros.sources import open_frames
 from segnet_ros.tools.cli import main
@@ -45,6 +45,8 @@ def test_folder_to_bag_and_bag_to_bag(tmp_path, folder, capsys):
     assert [(t.name, t.type_name) for t in bag_topics(second)] == [
         ('/image/compressed', 'sensor_msgs/msg/CompressedImage')]
     assert '3 images on /image/compressed, ' in capsys.readouterr().out
+    cdr = next(read_messages(second)).cdr  # image_transport would else swap red and blue
+    assert TYPES.deserialize_cdr(cdr, COMPRESSED).format == 'rgb8; png compressed bgr8'
     for bag in (first, second):
         for i, frame in enumerate(open_frames(bag)):
             assert (frame.stamp_ns, frame.frame_id) == (i * 10**8, 'front_camera')

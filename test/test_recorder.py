@@ -99,6 +99,8 @@ def test_the_newest_image_s_results_are_awaited(recorder, recorded, monkeypatch)
     give(recorder, 2, 'statistics')
     assert not recorder.awaits_results(), 'the first was dropped for it'
     assert recorder.slowest == 2.5
+    give(recorder, 3, 'image', *recorder.RESULTS)
+    assert recorder.slowest == 2.5, 'one that was fast makes no node fast'
 
 
 def test_images_that_share_a_stamp_are_refused(recorder, recorded):

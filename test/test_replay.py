@@ -49,7 +49,8 @@ from segnet_ros.resources import share_directory
 from segnet_ros.ros import large_images
 from segnet_ros.ros.large_images import (
     OWN_SETTINGS, PROFILE_VARIABLES, SHARED_MEMORY, use_large_image_profile)
-from segnet_ros.ros.replay import _offered_qos, bag_programme, Player, Programme
+from segnet_ros.ros.replay import (
+    _offered_qos, bag_programme, Player, Programme, wait_for_subscribers)
 
 ROOT = Path(__file__).parents[1]
 DOMAIN = int(free_domain())
@@ -226,12 +227,14 @@ def test_quality_of_service_as_recorded(tmp_path, receiver, replay):
 
 
 def test_clock_runs_with_the_recorded_times(tmp_path, receiver, replay):
-    write_bag(frames(6, period_ns=400_000_000), tmp_path / 'bag')
+    write_bag(frames(6, period_ns=400_000_000), tmp_path / 'one')
+    write_several_cameras(tmp_path / 'bag', tmp_path / 'one', '/front', '/clock')
     ticks = receiver.listen(Clock, '/clock', 1000)
     images = receiver.listen(Image, '/elsewhere')
-    process = replay(tmp_path / 'bag', '--clock', '--rate', 2, '--topic', '/elsewhere',
-                     '--wait-for-subscribers', 1)
-    receiver.spin_until_ended(process)
+    process = replay(tmp_path / 'bag', '--clock', '--rate', 2, '--from-topic', '/front',
+                     '--topic', '/elsewhere', '--wait-for-subscribers', 1)
+    out, _ = receiver.spin_until_ended(process)
+    assert 'publishing /elsewhere\n' in out  # the bag's own /clock is left out
     assert stamps(images) == [START + i * 400_000_000 for i in range(6)]
     times = [t.clock.sec * 10**9 + t.clock.nanosec for t in ticks]
     assert times == sorted(times)
@@ -358,6 +361,13 @@ def test_subscribers_that_do_not_come(tmp_path, replay):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.startswith('segnet replay: /image has 0 subscribers after 0.2 s, expected 2')
+
+
+def test_every_camera_s_subscribers_are_waited_for():
+    front, rear = (MagicMock(topic_name=name, get_subscription_count=lambda n=count: n)
+                   for name, count in (('/front', 1), ('/rear', 0)))
+    with pytest.raises(TimeoutError, match='/rear has 0 subscribers'):
+        wait_for_subscribers([front, rear], 1, timeout=0.1)
 
 
 def test_what_cannot_be_replayed_is_told(replay):
@@ -541,12 +551,31 @@ def test_the_bag_s_clock_gives_way_to_the_player_s_alone(tmp_path, monkeypatch, 
         '/clock', '/image'][own_clock:]
 
 
+def test_a_camera_without_images_is_not_waited_for_and_a_relative_name_is_one(tmp_path,
+                                                                              monkeypatch):
+    topics = [BagTopic(name, 'sensor_msgs/msg/Image', count, [])
+              for name, count in (('/front', 1), ('/rear', 0))]
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_topics', lambda path: topics)
+    monkeypatch.setattr('segnet_ros.ros.replay.bag_period_ns', lambda path: 1)
+    node = MagicMock(create_publisher=lambda kind, name, qos: name,
+                     resolve_topic_name=lambda name: f'/{name}')
+    assert bag_programme(node, tmp_path, None).image_publishers == ['/front']
+    assert bag_programme(node, tmp_path, None, ('/front', 'rear')).publishers == ['rear']
+
+
 def test_nothing_to_publish():
     with pytest.raises(ValueError, match='nothing that can be published'):
         Player(None, Programme(lambda: iter(()), [], [], 1)).play(loop=True)
     for rate in (0, 1e-300, float('nan')):
         with pytest.raises(ValueError, match='at least 0.001'):
             Player(None, Programme(lambda: iter(()), [], [], 1), rate=rate)
+
+
+def test_the_clock_runs_at_the_player_s_rate_between_messages():
+    player, ticks = Player(MagicMock(), MagicMock(), rate=10.0, clock=True), []
+    player._clock.publish = lambda msg: ticks.append(msg.clock.sec + 1e-9 * msg.clock.nanosec)
+    player._wait_until(time.monotonic() + 0.5, 100 * 10**9)
+    assert 95 <= ticks[0] < 98 and ticks[-1] == 100
 
 
 def test_a_long_gap_is_told(monkeypatch):

@@ -725,6 +725,14 @@ def test_a_topic_that_is_named_twice_is_one(bag, tmp_path, predictor):
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7
 
 
+def test_the_command_writes_the_storage_and_topics_asked_for(bag, tmp_path, weights):
+    out = tmp_path / 'out'
+    assert run(bag, out, weights, '--results-only', '--storage', 'sqlite3', '--write', 'mask') == 0
+    assert not list(out.glob('*.mcap')) and list(out.glob('*.db3'))
+    assert [topic.name for topic in bag_topics(out)] == [
+        '/front/segmentation/label_info', '/front/segmentation/mask']
+
+
 def test_a_result_that_is_asked_for_twice_is_one(bag, tmp_path, weights):
     assert run(bag, tmp_path / 'out', weights, '--write', 'mask', 'mask') == 0
     assert len(messages(tmp_path / 'out', '/front/segmentation/mask')) == 7

@@ -20,6 +20,7 @@ from itertools import permutations
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 import weakref
@@ -92,6 +93,15 @@ def test_cameras_are_one_batch_in_whatever_order_they_waited(batches):
         worker.process(take(*order), None)
     assert len(batches) == 1
     assert all(camera.published == ['together'] * 6 for camera in cameras)
+
+
+def test_frames_of_one_batch_are_segmented_at_one_time(batches):
+    cameras, begun = [Camera('front'), Camera('rear')], time.monotonic()
+    for camera in cameras:
+        camera.publish = MagicMock()
+    Worker(MagicMock(), MagicMock(), together=2).process(take(*cameras), None)
+    one, other = (camera.publish.call_args.args[2] for camera in cameras)
+    assert begun <= one == other <= time.monotonic()
 
 
 def test_a_part_of_the_cameras_is_no_batch(batches):
