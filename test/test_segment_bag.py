@@ -169,12 +169,8 @@ def test_results_have_the_quality_of_service_of_the_node_s(bag, tmp_path, predic
 def test_originals_keep_their_quality_of_service(bag, tmp_path, predictor):
     segment_bag(bag, tmp_path / 'info', predictor, BagOptions(('mask',)))
     [latched] = [t.qos for t in bag_topics(tmp_path / 'info') if t.name.endswith('info')]
-    with Writer(tmp_path / 'in2', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES,
-                                           offered_qos_profiles=latched)
-        for message in read_messages(bag):
-            writer.write(connection, message.record_ns, message.cdr)
-    segment_bag(tmp_path / 'in2', tmp_path / 'out', predictor)
+    _copy(bag, tmp_path / 'latched', qos=latched)
+    segment_bag(tmp_path / 'latched', tmp_path / 'out', predictor)
     assert {t.name: t.qos for t in bag_topics(tmp_path / 'out')}['/front/image_raw'] == latched
 
 
@@ -295,6 +291,17 @@ def test_a_partial_bag_goes_on_by_its_own_recipe_only(bag, tmp_path, predictor):
     assert (outcome.frames, outcome.left_out, outcome.resumed) == (6, 1, 4)
     assert '/front/image_raw' in str(left_out[0]) and 'but data has 100' in str(left_out[0])
     assert len(messages(tmp_path / 'out', '/front/image_raw')) == 7
+
+
+def _copy(bag, out, *empty_topics, qos=()):
+    """Copy a bag of images, offered with this quality of service, and add empty image topics."""
+    with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        images = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES,
+                                       offered_qos_profiles=qos)
+        for name in empty_topics:
+            writer.add_connection(name, IMAGE, typestore=TYPES)
+        for message in read_messages(bag):
+            writer.write(images, message.record_ns, message.cdr)
 
 
 def _copy_with_damage(bag, out, at):
@@ -647,11 +654,7 @@ def test_images_left_out_at_the_end_are_remembered(bag, tmp_path, predictor):
 
 
 def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, predictor):
-    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        good = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
-        writer.add_connection('/gone', IMAGE, typestore=TYPES)
-        for message in read_messages(bag):
-            writer.write(good, message.record_ns, message.cdr)
+    _copy(bag, tmp_path / 'two', '/gone')
     metadata = tmp_path / 'two' / 'metadata.yaml'
     metadata.write_text(metadata.read_text().replace('message_count: 0', 'message_count: 2'))
     errors = []
@@ -660,11 +663,7 @@ def test_a_camera_that_lost_its_images_is_not_the_others_trouble(bag, tmp_path, 
 
 
 def test_topics_without_images_have_no_results(bag, tmp_path, predictor):
-    with Writer(tmp_path / 'two', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        good = writer.add_connection('/front/image_raw', IMAGE, typestore=TYPES)
-        writer.add_connection('/off/image_raw', IMAGE, typestore=TYPES)
-        for message in read_messages(bag):
-            writer.write(good, message.record_ns, message.cdr)
+    _copy(bag, tmp_path / 'two', '/off/image_raw')
     segment_bag(tmp_path / 'two', tmp_path / 'out', predictor)
     assert [t.name for t in bag_topics(tmp_path / 'out') if t.name.startswith('/off')] == [
         '/off/image_raw']

@@ -43,6 +43,7 @@ def segment_clip(source: str | Path, target: Path, overlay: Callable[[np.ndarray
     :param warn: called with the reason if only part of the clip is segmented.
     :return: yields the share that is done, 0 to 1.
     :raises ValueError: if the clip is not a video, cannot be read, or has too large frames.
+    :raises OSError: if the target cannot be written, as on a full disk.
     """
     source = Path(source)
 

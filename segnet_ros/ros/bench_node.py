@@ -168,6 +168,7 @@ def measure_start(plan: Plan, progress: Progress = lambda: None) -> dict:
         for name, arguments in (('help', ['-m', 'segnet_ros.tools.cli', '--help']),
                                 ('imports', ['-c', 'import rclpy, sensor_msgs.msg, torch, cv2'])):
             begun = time.monotonic()
+            # In a group of its own, as in bench_delivery.
             subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL,
                            process_group=0)
             seconds[name].append(time.monotonic() - begun)
